@@ -1,0 +1,5 @@
+//! bailiwick: a private file-sharing group under one person's authority.
+
+pub mod net;
+pub mod store;
+pub mod wire;

@@ -1,0 +1,1 @@
+//! QUIC: endpoint, pinned TLS, control stream, chunk streams.

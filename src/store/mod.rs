@@ -1,0 +1,1 @@
+//! Disk: SQLite tables, part files, shares, hashing.
