@@ -1,0 +1,54 @@
+//! Limits of what travels. Each has a unit and a reason; relations between them are asserted at compile time.
+
+use std::time::Duration;
+
+/// Bytes of one entry's salted body, at most: longer news are several entries.
+pub const ENTRY_BODY_BYTES_MAX: usize = 256 * 1024;
+/// Bytes of a header: a few hashes and, at most, one membership change.
+pub const HEADER_BYTES_MAX: usize = 512;
+/// Bytes of an envelope, sealed: an entry or a page of a snapshot, with its signature, head and epoch secrets.
+pub const ENVELOPE_BYTES_MAX: usize = 304 * 1024;
+/// Bytes of one control frame: an envelope with its address.
+pub const FRAME_BYTES_MAX: usize = 320 * 1024;
+/// Bytes of a frame from a stranger: a hello or one registration.
+pub const STRANGER_FRAME_BYTES_MAX: usize = 4 * 1024;
+/// Bytes of content in one snapshot page, so that it fits an envelope.
+pub const PAGE_BYTES_MAX: usize = 192 * 1024;
+/// Bytes of entries answered in one catching-up envelope. The first entry always goes, whatever its size.
+pub const CATCH_UP_BYTES: usize = 192 * 1024;
+/// Files in one `AddFiles`: with the longest paths they still fit an entry.
+pub const FILES_PER_REQUEST_MAX: usize = 1_500;
+/// Bytes of files' rows in one `AddFiles`, at most.
+pub const REQUEST_FILES_BYTES_MAX: usize = 200 * 1024;
+/// Membership headers in one frame.
+pub const HEADERS_PER_FRAME_MAX: usize = 256;
+/// Ranges in one chunk request or refusal; a longer list is several frames.
+pub const RANGES_PER_FRAME_MAX: usize = 2_048;
+/// Presence rows in one frame.
+pub const PRESENCE_PER_FRAME_MAX: usize = 4_096;
+/// Open invites that a master keeps, and tells its server, at most.
+pub const INVITES_MAX: usize = 1_000;
+/// Bytes of a device's name.
+pub const NAME_BYTES_MAX: usize = 64;
+/// Addresses in an invite or a ticket.
+pub const ADDRESSES_MAX: usize = 8;
+/// Devices of a group, the expelled not counted: what one roster in memory and one screen are made for.
+pub const MEMBERS_MAX: usize = 10_000;
+/// Files that one device may have in the catalog.
+pub const FILES_PER_DEVICE_MAX: u64 = 1_000_000;
+
+/// How long a chunk stays with a server after its last byte came in.
+pub const CHUNK_TTL: Duration = Duration::from_secs(120);
+/// The slowest asker that is supported, in bytes a second.
+pub const SLOWEST_RATE: u64 = 64 * 1024;
+/// How long an epoch that was replaced is still accepted: what was sealed before the news may be under way that long.
+pub const OLD_EPOCH_ACCEPTED: Duration = CHUNK_TTL;
+
+const _: () = assert!(ENTRY_BODY_BYTES_MAX + HEADER_BYTES_MAX + 4096 < ENVELOPE_BYTES_MAX);
+const _: () = assert!(PAGE_BYTES_MAX + HEADER_BYTES_MAX + 4096 < ENVELOPE_BYTES_MAX);
+const _: () = assert!(ENVELOPE_BYTES_MAX + 1024 < FRAME_BYTES_MAX);
+const _: () = assert!(HEADERS_PER_FRAME_MAX * (HEADER_BYTES_MAX + 80) < FRAME_BYTES_MAX);
+const _: () = assert!(RANGES_PER_FRAME_MAX * 40 < FRAME_BYTES_MAX);
+const _: () = assert!(PRESENCE_PER_FRAME_MAX * 32 < FRAME_BYTES_MAX);
+const _: () = assert!(REQUEST_FILES_BYTES_MAX + 4096 < ENTRY_BODY_BYTES_MAX);
+const _: () = assert!(super::geometry::CHUNK_BYTES_MAX as u64 / SLOWEST_RATE < CHUNK_TTL.as_secs());
