@@ -1,5 +1,6 @@
 //! bailiwick: a private file-sharing group under one person's authority.
 
 pub mod net;
+pub mod state;
 pub mod store;
 pub mod wire;

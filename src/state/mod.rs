@@ -1,0 +1,3 @@
+//! Decisions, as pure machines: no clock, no randomness, no sockets, no files. Time and random bytes are arguments.
+
+pub mod time;
