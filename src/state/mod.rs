@@ -1,3 +1,9 @@
 //! Decisions, as pure machines: no clock, no randomness, no sockets, no files. Time and random bytes are arguments.
 
+pub mod authority;
+pub mod chain;
+pub mod random;
+pub mod replica;
+pub mod requests;
+pub mod roster;
 pub mod time;
