@@ -1,1 +1,3 @@
 //! Disk: SQLite tables, part files, shares, hashing.
+
+pub mod tree;
