@@ -1,3 +1,5 @@
 //! Disk: SQLite tables, part files, shares, hashing.
 
+pub mod read;
 pub mod tree;
+pub mod walk;
