@@ -1,5 +1,6 @@
 //! Disk: SQLite tables, part files, shares, hashing.
 
+pub mod download;
 pub mod read;
 pub mod tree;
 pub mod walk;

@@ -37,9 +37,11 @@ pub enum ReadError {
 
 impl From<io::Error> for ReadError {
     fn from(error: io::Error) -> ReadError {
+        // What opening says of a link, which is not followed, and of a socket.
+        if matches!(Errno::from_io_error(&error), Some(Errno::LOOP | Errno::NXIO)) {
+            return ReadError::Changed;
+        }
         match error.kind() {
-            // A link where the file was, which is not followed, or a socket.
-            _ if [Errno::LOOP, Errno::NXIO].map(|e| Some(e.raw_os_error())).contains(&error.raw_os_error()) => ReadError::Changed,
             io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => ReadError::Gone,
             io::ErrorKind::PermissionDenied => ReadError::Denied,
             _ => ReadError::Io(error),
