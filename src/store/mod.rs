@@ -2,5 +2,6 @@
 
 pub mod download;
 pub mod read;
+pub mod statedir;
 pub mod tree;
 pub mod walk;
