@@ -140,19 +140,19 @@ pub(super) struct SyncedFolders(HashSet<String>);
 impl SyncedFolders {
     /// Syncs all folders that `dest` lies in, for each of them may be new.
     pub(super) fn sync_above(&mut self, root: &File, dest: &RelPath) -> Result<(), DiskError> {
-        let names: Vec<&str> = dest.components().collect();
-        for depth in (0..names.len()).rev() {
-            let path = names[..depth].join("/");
-            if self.0.contains(&path) {
+        let mut path = dest.as_str();
+        while !path.is_empty() {
+            path = path.rsplit_once('/').map_or("", |(above, _)| above);
+            if self.0.contains(path) {
                 continue;
             }
-            let folder = jail::open_below(root, names[..depth].iter().copied(), dest, false)?;
+            let folder = jail::open_below(root, path, dest, false)?;
             match folder.sync_all() {
                 // Some file systems have no sync of folders.
                 Err(error) if error.kind() != io::ErrorKind::InvalidInput => {
                     return Err(DiskError::of(error, dest.as_str()));
                 }
-                _ => self.0.insert(path),
+                _ => self.0.insert(path.to_owned()),
             };
         }
         Ok(())

@@ -1,6 +1,6 @@
 //! Opening below a directory handle. Each component is opened by itself from the handle of the one before and never
 //! through a link; a component of a [`RelPath`] is never `..`. So every handle lies below the first, also while someone
-//! exchanges folders for links.
+//! exchanges folders for links. Linux does the same in one call, where there is nothing to make and nothing to explain.
 
 use super::DiskError;
 use crate::wire::path::RelPath;
@@ -14,22 +14,33 @@ const FILE: OFlags = OFlags::NOFOLLOW.union(OFlags::NONBLOCK).union(OFlags::NOCT
 
 /// The folder that `dest` lies in; with `create`, made if missing.
 pub(super) fn parent(root: &File, dest: &RelPath, create: bool) -> Result<File, DiskError> {
-    let above = dest.components().count() - 1;
-    open_below(root, dest.components().take(above), dest, create)
+    let above = dest.as_str().rsplit_once('/').map_or("", |(above, _)| above);
+    open_below(root, above, dest, create)
 }
 
-/// The folder that `components` lead to, which are some of `dest`'s; with `create`, made if missing.
-pub(super) fn open_below<'a>(
-    root: &File,
-    components: impl Iterator<Item = &'a str>,
-    dest: &RelPath,
-    create: bool,
-) -> Result<File, DiskError> {
+/// The folder `path` (empty for `root` itself), which is `dest` or above it; with `create`, made if missing.
+pub(super) fn open_below(root: &File, path: &str, dest: &RelPath, create: bool) -> Result<File, DiskError> {
+    if let Some(folder) = open_at_once(root, path) {
+        return Ok(folder);
+    }
     let mut folder = root.try_clone().map_err(|error| DiskError::of(error, dest.as_str()))?;
-    for name in components {
+    for name in path.split('/').filter(|name| !name.is_empty()) {
         folder = enter(&folder, name, create).map_err(|error| blocked(&folder, name, error, dest))?;
     }
     Ok(folder)
+}
+
+/// None on any error, also that of kernels and sandboxes which don't know this call.
+#[cfg(target_os = "linux")]
+fn open_at_once(root: &File, path: &str) -> Option<File> {
+    use rustix::fs::{ResolveFlags, openat2};
+    let path = if path.is_empty() { "." } else { path };
+    openat2(root, path, FOLDER, Mode::empty(), ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS).ok().map(File::from)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn open_at_once(_: &File, _: &str) -> Option<File> {
+    None
 }
 
 /// Opens the regular file `name` of a folder.
@@ -61,5 +72,33 @@ fn blocked(folder: &File, name: &str, error: Errno, dest: &RelPath) -> DiskError
     match statat(folder, name, AtFlags::SYMLINK_NOFOLLOW) {
         Ok(stat) if error == Errno::NOTDIR && is_link(stat.st_mode) => DiskError::Jail(dest.to_string()),
         _ => DiskError::of(error, dest.as_str()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::rel;
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn both_ways_of_opening_agree() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir_all(dir.path().join("root/a/b")).unwrap();
+        fs::create_dir(dir.path().join("outside")).unwrap();
+        symlink("../outside", dir.path().join("root/out")).unwrap();
+        symlink("b", dir.path().join("root/a/inside")).unwrap();
+        fs::write(dir.path().join("root/file"), b"").unwrap();
+        let root = File::open(dir.path().join("root")).unwrap();
+        for path in ["a", "a/b", "out", "a/inside", "a/inside/x", "file", "file/x", "gone"] {
+            let by_steps = path.split('/').try_fold(root.try_clone().unwrap(), |at, name| enter(&at, name, false));
+            assert_eq!(by_steps.is_ok(), ["a", "a/b"].contains(&path), "{path}");
+            if cfg!(target_os = "linux") {
+                assert_eq!(open_at_once(&root, path).is_some(), by_steps.is_ok(), "{path}");
+            }
+            assert_eq!(open_below(&root, path, &rel(path), false).is_ok(), by_steps.is_ok(), "{path}");
+        }
+        assert!(open_below(&root, "", &rel("x"), false).is_ok());
     }
 }

@@ -105,7 +105,7 @@ impl Folder {
 
     /// Makes the folder `dest`, with all folders above it, and syncs it. It may be there already.
     pub fn make_folder(&self, dest: &RelPath) -> Result<(), DiskError> {
-        jail::open_below(&self.root, dest.components(), dest, true)?;
+        jail::open_below(&self.root, dest.as_str(), dest, true)?;
         finish::SyncedFolders::default().sync_above(&self.root, dest)
     }
 }
