@@ -2,8 +2,10 @@
 
 pub mod authority;
 pub mod chain;
+pub mod downloads;
 pub mod random;
 pub mod replica;
 pub mod requests;
 pub mod roster;
 pub mod time;
+pub mod uploads;

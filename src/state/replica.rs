@@ -9,9 +9,7 @@ use super::roster::Roster;
 use super::time::Time;
 use crate::wire::envelope::{CatchUp, PlainEntry};
 use crate::wire::ids::{DeviceKey, EpochId, Hash, Position};
-use crate::wire::log::{
-    Body, Entry, Manifest, SaltedBody, SignedHead, SignedHeader, SignedManifest, VerifiedHeader,
-};
+use crate::wire::log::{Body, Entry, Manifest, SaltedBody, SignedHead, SignedHeader, SignedManifest, VerifiedHeader};
 use crate::wire::seal::{Epoch, SealedBody};
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;

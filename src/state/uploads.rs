@@ -24,11 +24,7 @@ pub struct UploadsConfig {
 
 impl Default for UploadsConfig {
     fn default() -> UploadsConfig {
-        UploadsConfig {
-            fresh_wait: Duration::from_secs(3),
-            refresh: Duration::from_secs(60),
-            held_max: 256,
-        }
+        UploadsConfig { fresh_wait: Duration::from_secs(3), refresh: Duration::from_secs(60), held_max: 256 }
     }
 }
 

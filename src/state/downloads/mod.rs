@@ -92,7 +92,9 @@ pub enum Outcome {
     #[error("there is something else at the destination already; move it away or choose another folder with -o")]
     AlreadyThere,
     /// The destination can't be written.
-    #[error("the destination can't be written: check the permissions of the downloads folder, or choose another one with -o")]
+    #[error(
+        "the destination can't be written: check the permissions of the downloads folder, or choose another one with -o"
+    )]
     CannotWrite,
     /// A link in the destination leads elsewhere.
     #[error("a part of the destination's path is a link, which is not followed; choose another folder with -o")]
@@ -450,8 +452,7 @@ impl Downloads {
             claimed.insert(*chunk);
         }
         fetch.wanted.claimed = claimed.as_bytes().to_vec();
-        let effect =
-            Effect::Claim { transfer, claimed: fetch.wanted.claimed.clone(), received: fetch.wanted.received };
+        let effect = Effect::Claim { transfer, claimed: fetch.wanted.claimed.clone(), received: fetch.wanted.received };
         self.effects.push_back(effect);
         self.end_if_complete(now, transfer);
         self.go_on(now);
