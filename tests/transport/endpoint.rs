@@ -141,8 +141,14 @@ async fn closing_tells_every_peer_and_ends_accepting() {
 /// A process that was killed says nothing; its successor, with the same keys and port, answers with a stateless reset.
 #[test]
 fn the_survivor_learns_of_a_restart_when_it_sends() {
+    let reason = (0..20).find_map(|_| end_by_restart()).expect("the port is always taken by somebody else");
+    assert_eq!(reason, CloseReason::Reset);
+}
+
+/// How a connection ends for the survivor; `None` if a test beside this one took the port before the successor did.
+fn end_by_restart() -> Option<CloseReason> {
     let runtime = || tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    let (killed, surviving) = (runtime(), runtime());
+    let (killed, surviving, restarted) = (runtime(), runtime(), runtime());
     let first = killed.block_on(async { bind(2) });
     let address = first.local_addr().unwrap();
     let survivor = surviving.block_on(async { bind(1) });
@@ -153,14 +159,16 @@ fn the_survivor_learns_of_a_restart_when_it_sends() {
     killed.shutdown_timeout(Duration::from_secs(60));
     drop((first, accepted));
 
-    let restarted = runtime();
     let two = identity(2);
-    let config = Config { listen: address, ..config(&two) };
-    let _second = restarted.block_on(async { Endpoint::bind(config) }).unwrap();
-    let reason = surviving.block_on(within(async {
-        let mut chunk = open_chunk(&dialled).await.unwrap();
-        chunk.write(b"are you there?".as_slice().into()).await.unwrap();
+    let _second = match restarted.block_on(async { Endpoint::bind(Config { listen: address, ..config(&two) }) }) {
+        Err(BindError::Socket { source, .. }) if source.kind() == std::io::ErrorKind::AddrInUse => return None,
+        other => other.unwrap(),
+    };
+    Some(surviving.block_on(within(async {
+        // Fails if it has learned already, by the answer to a probe of its own.
+        if let Ok(mut chunk) = open_chunk(&dialled).await {
+            let _ = chunk.write(b"are you there?".as_slice().into()).await;
+        }
         dialled.closed().await
-    }));
-    assert_eq!(reason, CloseReason::Reset);
+    })))
 }
