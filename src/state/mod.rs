@@ -2,7 +2,9 @@
 
 pub mod authority;
 pub mod chain;
+pub mod conn;
 pub mod downloads;
+pub mod link;
 pub mod random;
 pub mod replica;
 pub mod requests;
