@@ -130,8 +130,10 @@ impl Outcome {
 /// Whether a refusal ends a transfer. All others may pass.
 fn is_final(reason: ChunkRefusal) -> bool {
     match reason {
-        ChunkRefusal::OwnerExpelled | ChunkRefusal::Malformed | ChunkRefusal::Changed | ChunkRefusal::Unknown => true,
+        ChunkRefusal::OwnerExpelled | ChunkRefusal::Malformed => true,
         ChunkRefusal::OwnerUnknown
+        | ChunkRefusal::Changed
+        | ChunkRefusal::Unknown
         | ChunkRefusal::OwnerAway
         | ChunkRefusal::OwnerStalled
         | ChunkRefusal::OverQuota
@@ -212,6 +214,8 @@ pub enum Effect {
         transfer: TransferId,
         /// All that is claimed.
         claimed: Vec<u8>,
+        /// Bytes of that.
+        done: u64,
         /// Bytes ever received.
         received: u64,
     },
@@ -219,8 +223,8 @@ pub enum Effect {
     Finish(Vec<TransferId>),
     /// Persist that a transfer waits, or how it ended.
     Settle(TransferId, Outcome, u64),
-    /// Close what is open for a transfer that is no longer in memory.
-    Close(TransferId),
+    /// Close what is open for a transfer that is no longer in memory. Its part file is needed again, or not.
+    Close(TransferId, bool),
     /// A file changed or went under a transfer: look at the catalog, persist what is to be done with it now.
     LookAgain(TransferId),
 }
@@ -404,8 +408,10 @@ impl Downloads {
     }
 
     /// The server or the owner said no to some units.
-    pub fn refused(&mut self, now: Time, request: u64, units: &[(ContentId, u32)], reason: ChunkRefusal) {
+    /// Gives the units that were still asked for by that request: they will not come.
+    pub fn refused(&mut self, now: Time, request: u64, units: &[(ContentId, u32)], reason: ChunkRefusal) -> Vec<Asked> {
         self.heard = now;
+        let mut over = Vec::new();
         let mut hit = BTreeSet::new();
         for key in units {
             let transfers: Vec<TransferId> =
@@ -413,6 +419,8 @@ impl Downloads {
             for transfer in transfers {
                 let asked = self.fetches.get(&transfer).and_then(|fetch| fetch.asked.get(&key.1)).copied();
                 if asked == Some(request) {
+                    let (content, index) = *key;
+                    over.push(Asked { transfer, content, index, length: 0 });
                     self.give_back(transfer, key.1);
                     hit.insert(transfer);
                 }
@@ -426,6 +434,7 @@ impl Downloads {
             }
         }
         self.go_on(now);
+        over
     }
 
     /// The outcome of [`Effect::LookAgain`]: the transfer waits, or it ended; or it is to be dropped and loaded anew.
@@ -433,7 +442,7 @@ impl Downloads {
         match outcome {
             Some(outcome) => self.settle(now, transfer, outcome),
             None => {
-                self.forget(transfer);
+                self.drop_transfer(now, transfer, false);
                 self.more_in_store = true;
             }
         }
@@ -452,7 +461,9 @@ impl Downloads {
             claimed.insert(*chunk);
         }
         fetch.wanted.claimed = claimed.as_bytes().to_vec();
-        let effect = Effect::Claim { transfer, claimed: fetch.wanted.claimed.clone(), received: fetch.wanted.received };
+        let (done, received) = (fetch.bytes_of(&claimed), fetch.wanted.received);
+        (fetch.wanted.kept_done, fetch.wanted.kept_received) = (done, received);
+        let effect = Effect::Claim { transfer, claimed: fetch.wanted.claimed.clone(), done, received };
         self.effects.push_back(effect);
         self.end_if_complete(now, transfer);
         self.go_on(now);
@@ -465,7 +476,7 @@ impl Downloads {
     }
 
     /// A person ended or paused a transfer, or the file left the catalog: it is dropped from memory.
-    pub fn drop_transfer(&mut self, now: Time, transfer: TransferId) {
+    pub fn drop_transfer(&mut self, now: Time, transfer: TransferId, part_needed: bool) {
         let Some(fetch) = self.fetches.get(&transfer) else { return };
         let content = fetch.wanted.content;
         let units = |fetch: &Fetch| -> Vec<(u64, Asked)> {
@@ -482,7 +493,7 @@ impl Downloads {
         for (request, units) in by_request {
             self.effects.push_back(Effect::Cancel { request, units });
         }
-        self.forget(transfer);
+        self.forget(transfer, part_needed);
         self.go_on(now);
     }
 
@@ -600,7 +611,7 @@ impl Downloads {
         let Some(fetch) = self.fetches.get_mut(&transfer) else { return };
         if outcome.is_end() {
             self.effects.push_back(Effect::Settle(transfer, outcome, fetch.wanted.received));
-            self.drop_transfer(now, transfer);
+            self.drop_transfer(now, transfer, false);
             return;
         }
         if outcome == Outcome::DiskFull {
@@ -611,14 +622,14 @@ impl Downloads {
         self.hold(now, transfer, outcome);
     }
 
-    fn forget(&mut self, transfer: TransferId) {
+    fn forget(&mut self, transfer: TransferId, part_needed: bool) {
         let asked: Vec<u32> =
             self.fetches.get(&transfer).map(|fetch| fetch.asked.keys().copied().collect()).unwrap_or_default();
         asked.into_iter().for_each(|index| self.give_back(transfer, index));
         self.fetches.remove(&transfer);
         self.pauses.remove(&transfer);
         self.finishing.retain(|id| *id != transfer);
-        self.effects.push_back(Effect::Close(transfer));
+        self.effects.push_back(Effect::Close(transfer, part_needed));
     }
 
     fn give_back(&mut self, transfer: TransferId, index: u32) {

@@ -200,6 +200,34 @@ impl MemberStore {
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
+    /// The open transfers whose file is in the catalog in another version.
+    pub fn transfers_of_old_versions(&self) -> Result<Vec<u64>, DbError> {
+        let mut statement = self.db.prepare_cached(
+            "SELECT t.id FROM transfers t JOIN files f ON f.id = t.file WHERE t.state = 0 AND f.content <> t.content",
+        )?;
+        let rows = statement.query_map([], |row| Ok(row.get::<_, i64>(0)? as u64))?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// A transfer begins anew, with another version of its file.
+    pub fn renew_transfer(&self, id: u64, file: &FileMeta) -> Result<(), DbError> {
+        self.db
+            .prepare_cached(
+                "UPDATE transfers SET content = ?2, size = ?3, hash = ?4, chunk = ?5, mtime = ?6, executable = ?7,
+                 claimed = x'', done = 0, list = NULL WHERE id = ?1",
+            )?
+            .execute(params![
+                id as i64,
+                file.content.0,
+                file.size as i64,
+                file.hash.0,
+                u8::from(file.chunk),
+                file.mtime_ms,
+                file.executable,
+            ])?;
+        Ok(())
+    }
+
     fn transfers(&self, sql: &str, params: impl rusqlite::Params) -> Result<Vec<StoredTransfer>, DbError> {
         let mut statement = self.db.prepare_cached(sql)?;
         let rows = statement.query_map(params, |row| Ok(read_transfer(row)))?;

@@ -1,0 +1,20 @@
+//! A member of a group: a client, or the master, which is a member that also holds the pen.
+//!
+//! [`MemberCore`] decides and persists, on a thread of its own; the shell around it dials, sends, reads and writes.
+
+mod ask;
+mod catch_up;
+mod commands;
+mod core;
+mod fetch;
+mod find;
+mod follow;
+mod frames;
+pub mod io;
+mod pen;
+mod rows;
+mod serve;
+mod session;
+mod share;
+
+pub use self::core::{Cx, Group, MemberConfig, MemberCore, Start};
