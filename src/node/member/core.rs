@@ -105,6 +105,7 @@ impl Group {
 }
 
 /// How a member is started.
+#[derive(Clone)]
 pub enum Start {
     /// As a client; the invite is needed the first time.
     Client {
@@ -215,6 +216,7 @@ impl MemberCore {
             Input::Staged(share, files) => self.staged(cx, &share, &files)?,
             Input::ScanEnded(share, skipped, count) => self.scan_ended(cx, &share, &skipped, count)?,
             Input::Local(token, command) => self.local(cx, token, command)?,
+            Input::Refused(token, error) => self.outputs.push(Output::Reply(token, Err(error))),
         }
         self.settle(cx)
     }

@@ -611,7 +611,8 @@ impl Downloads {
         let Some(fetch) = self.fetches.get_mut(&transfer) else { return };
         if outcome.is_end() {
             self.effects.push_back(Effect::Settle(transfer, outcome, fetch.wanted.received));
-            self.drop_transfer(now, transfer, false);
+            // What is done has no part file any more.
+            self.drop_transfer(now, transfer, outcome == Outcome::Done);
             return;
         }
         if outcome == Outcome::DiskFull {
