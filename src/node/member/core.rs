@@ -218,10 +218,10 @@ impl MemberCore {
             Input::Local(token, command) => self.local(cx, token, command)?,
             Input::Refused(token, error) => self.outputs.push(Output::Reply(token, Err(error))),
         }
-        self.settle(cx)
+        self.drain(cx)
     }
 
-    /// Lets time pass, then carries out what the machines want until they want nothing more.
+    /// Lets time pass, once a batch.
     pub(super) fn settle(&mut self, cx: &mut Cx<'_>) -> Result<(), DbError> {
         self.link.awaiting(cx.now, self.downloads.awaited_since());
         self.link.tick(cx.now);
@@ -229,6 +229,11 @@ impl MemberCore {
         self.uploads.tick(cx.now, cx.random);
         self.downloads.tick(cx.now);
         self.tick_pen(cx)?;
+        self.drain(cx)
+    }
+
+    /// Carries out what the machines want until they want nothing more.
+    fn drain(&mut self, cx: &mut Cx<'_>) -> Result<(), DbError> {
         loop {
             let mut moved = self.drain_link(cx);
             moved |= self.drain_pen(cx)?;
