@@ -1,1 +1,7 @@
 //! Disk: SQLite tables, part files, shares, hashing.
+
+pub mod download;
+pub mod read;
+pub mod statedir;
+pub mod tree;
+pub mod walk;
