@@ -3,8 +3,8 @@
 //! It is there while the node serves. After a kill it stays behind, so a reader checks that its process lives.
 
 use crate::node::local::{ErrorCode, LocalError};
+use crate::store::statedir::{StateDir, StateError};
 use serde::{Deserialize, Serialize};
-use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 /// The file's name in the state directory.
@@ -22,14 +22,9 @@ pub struct ApiPlace {
 }
 
 impl ApiPlace {
-    /// Writes the file, readable by this user alone from its creation on, and in one step.
-    pub fn write(&self, state_dir: &Path) -> io::Result<()> {
-        let temporary = state_dir.join(format!("{API_FILE}.{}", self.pid));
-        let _ = std::fs::remove_file(&temporary);
-        let mut file = private_file().write(true).create_new(true).open(&temporary)?;
-        file.write_all(&serde_json::to_vec(self)?)?;
-        drop(file);
-        std::fs::rename(&temporary, path(state_dir))
+    /// Writes the file, readable by this user alone.
+    pub fn write(&self, dir: &StateDir) -> Result<(), StateError> {
+        dir.write_secret(API_FILE, &serde_json::to_vec(self).unwrap_or_default())
     }
 
     /// Reads the file of a node that runs.
@@ -39,15 +34,9 @@ impl ApiPlace {
         if is_alive(place.pid) { Ok(place) } else { Err(not_running(state_dir)) }
     }
 
-    /// Removes the file, if it is still this process's.
-    pub fn remove(&self, state_dir: &Path) {
-        let is_ours = std::fs::read(path(state_dir))
-            .ok()
-            .and_then(|bytes| serde_json::from_slice::<ApiPlace>(&bytes).ok())
-            .is_some_and(|place| place == *self);
-        if is_ours {
-            let _ = std::fs::remove_file(path(state_dir));
-        }
+    /// Removes the file of this process, which holds the directory.
+    pub fn remove(dir: &StateDir) {
+        let _ = std::fs::remove_file(dir.path(API_FILE));
     }
 }
 
@@ -73,32 +62,13 @@ fn has_ended(stat: &str) -> bool {
     stat.rsplit_once(')').is_some_and(|(_, rest)| rest.trim_start().starts_with(['Z', 'X']))
 }
 
-#[cfg(unix)]
 fn answers_signals(pid: u32) -> bool {
     let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
     pid.is_some_and(|pid| rustix::process::test_kill_process(pid).is_ok())
 }
 
-#[cfg(not(unix))]
-fn answers_signals(_pid: u32) -> bool {
-    true
-}
-
 fn path(state_dir: &Path) -> PathBuf {
     state_dir.join(API_FILE)
-}
-
-#[cfg(unix)]
-fn private_file() -> std::fs::OpenOptions {
-    use std::os::unix::fs::OpenOptionsExt;
-    let mut options = std::fs::OpenOptions::new();
-    options.mode(0o600);
-    options
-}
-
-#[cfg(not(unix))]
-fn private_file() -> std::fs::OpenOptions {
-    std::fs::OpenOptions::new()
 }
 
 #[cfg(test)]
@@ -107,35 +77,23 @@ mod tests {
 
     #[test]
     fn a_dead_process_leaves_no_running_node() {
-        let dir = tempfile::tempdir().unwrap();
+        let temporary = tempfile::tempdir().unwrap();
+        let dir = StateDir::open(temporary.path()).unwrap();
         let mut child = std::process::Command::new("true").spawn().unwrap();
         let place = ApiPlace { url: "http://127.0.0.1:1".into(), token: "00".into(), pid: child.id() };
-        place.write(dir.path()).unwrap();
+        place.write(&dir).unwrap();
         child.wait().unwrap();
-        assert_eq!(ApiPlace::read(dir.path()).err().unwrap().code, ErrorCode::NotRunning);
+        assert_eq!(ApiPlace::read(temporary.path()).err().unwrap().code, ErrorCode::NotRunning);
         let place = ApiPlace { pid: std::process::id(), ..place };
-        place.write(dir.path()).unwrap();
-        assert!(ApiPlace::read(dir.path()).ok().unwrap() == place);
+        place.write(&dir).unwrap();
+        assert!(ApiPlace::read(temporary.path()).ok().unwrap() == place);
+        ApiPlace::remove(&dir);
+        assert_eq!(ApiPlace::read(temporary.path()).err().unwrap().code, ErrorCode::NotRunning);
     }
 
     #[test]
     fn zombies_have_ended() {
         assert!(has_ended("12 (a) b) Z 1 2"));
         assert!(!has_ended("12 (Z) S 1 2"));
-    }
-
-    #[cfg(unix)]
-    #[test]
-    fn others_cannot_read_it_and_another_start_keeps_its_own() {
-        use std::os::unix::fs::PermissionsExt;
-        let dir = tempfile::tempdir().unwrap();
-        let place = ApiPlace { url: String::new(), token: "aa".into(), pid: std::process::id() };
-        place.write(dir.path()).unwrap();
-        let mode = std::fs::metadata(path(dir.path())).unwrap().permissions().mode();
-        assert_eq!(mode & 0o777, 0o600);
-        ApiPlace { token: "bb".into(), ..place.clone() }.remove(dir.path());
-        assert!(path(dir.path()).exists());
-        place.remove(dir.path());
-        assert!(!path(dir.path()).exists());
     }
 }

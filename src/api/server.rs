@@ -4,6 +4,7 @@ use super::guard::{Guard, admit};
 use super::place::ApiPlace;
 use super::routes;
 use crate::node::local::{Command, ErrorCode, Event, LocalError, NodeHandle, Reply, Watch};
+use crate::store::statedir::StateDir;
 use axum::body::{Body, Bytes};
 use axum::extract::{DefaultBodyLimit, FromRequest, FromRequestParts, Query, Request, State};
 use axum::http::{StatusCode, header, request::Parts};
@@ -15,7 +16,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::convert::Infallible;
 use std::net::Ipv4Addr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -31,28 +32,24 @@ const LAST_ANSWERS: Duration = Duration::from_millis(300);
 pub struct Api {
     /// `http://127.0.0.1:PORT`.
     pub url: String,
-    place: ApiPlace,
-    state_dir: PathBuf,
+    dir: Arc<StateDir>,
     shutdown: watch::Receiver<bool>,
     serving: JoinHandle<()>,
 }
 
 /// Serves the node's API on a loopback port that the system chooses, and says where in the state directory. It ends
 /// when `shutdown` becomes true or its sender is gone.
-pub async fn serve(state_dir: &Path, node: NodeHandle, shutdown: watch::Receiver<bool>) -> Result<Api, LocalError> {
-    let failed = |what: &str, error: std::io::Error| {
-        LocalError::new(ErrorCode::Failed, format!("{what}: {error}"), "see that the state directory can be written")
-    };
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
-        .await
-        .map_err(|error| failed("the local API has no port", error))?;
-    let port = listener.local_addr().map_err(|error| failed("the local API has no port", error))?.port();
+pub async fn serve(dir: Arc<StateDir>, node: NodeHandle, shutdown: watch::Receiver<bool>) -> Result<Api, LocalError> {
+    let (listener, port) = listen().await.map_err(|error| {
+        let hint = "see that this machine has the address 127.0.0.1 and a free TCP port";
+        LocalError::new(ErrorCode::Failed, format!("the local API has no port: {error}"), hint)
+    })?;
     let place = ApiPlace { url: format!("http://127.0.0.1:{port}"), token: token()?, pid: std::process::id() };
     let guard = Guard::new(place.token.clone(), port);
     let router = router(Shared { node, shutdown: shutdown.clone() }, guard);
-    place.write(state_dir).map_err(|error| failed("api.json can't be written", error))?;
+    place.write(&dir).map_err(|error| LocalError::new(ErrorCode::Failed, error.to_string(), ""))?;
     let serving = tokio::spawn(run(listener, router, shutdown.clone()));
-    Ok(Api { url: place.url.clone(), place, state_dir: state_dir.to_owned(), shutdown, serving })
+    Ok(Api { url: place.url, dir, shutdown, serving })
 }
 
 impl Api {
@@ -62,8 +59,14 @@ impl Api {
         if tokio::time::timeout(LAST_ANSWERS, &mut self.serving).await.is_err() {
             self.serving.abort();
         }
-        self.place.remove(&self.state_dir);
+        ApiPlace::remove(&self.dir);
     }
+}
+
+async fn listen() -> std::io::Result<(TcpListener, u16)> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+    let port = listener.local_addr()?.port();
+    Ok((listener, port))
 }
 
 async fn run(listener: TcpListener, router: Router, mut shutdown: watch::Receiver<bool>) {

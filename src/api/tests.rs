@@ -4,7 +4,9 @@ use super::client::Client;
 use super::place::ApiPlace;
 use super::server::{Api, serve};
 use crate::node::local::*;
+use crate::store::statedir::StateDir;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -13,6 +15,7 @@ use tokio::sync::{broadcast, watch};
 
 struct Fixture {
     dir: TempDir,
+    state: Arc<StateDir>,
     api: Api,
     shutdown: watch::Sender<bool>,
     events: broadcast::Sender<Event>,
@@ -29,8 +32,9 @@ async fn fixture(answer: fn(Command) -> Result<Reply, LocalError>) -> Fixture {
         }
     });
     let (shutdown, stopped) = watch::channel(false);
-    let api = serve(dir.path(), handle, stopped).await.unwrap();
-    Fixture { dir, api, shutdown, events }
+    let state = Arc::new(StateDir::open(dir.path()).unwrap());
+    let api = serve(state.clone(), handle, stopped).await.unwrap();
+    Fixture { dir, state, api, shutdown, events }
 }
 
 /// One request as it stands on the wire; the answer's status and all of its text.
@@ -127,7 +131,7 @@ async fn shutdown_ends_open_streams_at_once_and_takes_the_file_along() {
 async fn a_foreign_program_on_the_port_is_no_running_node() {
     let fixture = fixture(|_| Ok(Reply::Done)).await;
     let place = ApiPlace { token: "f".repeat(64), ..place(&fixture) };
-    place.write(fixture.dir.path()).unwrap();
+    place.write(&fixture.state).unwrap();
     let client = Client::open(fixture.dir.path()).unwrap();
     assert_eq!(client.ask(&Command::Stop).await.unwrap_err().code, ErrorCode::NotRunning);
 }
