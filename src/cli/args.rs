@@ -257,7 +257,8 @@ pub(super) struct GetArgs {
 #[derive(Debug, Args)]
 pub(super) struct WaitArgs {
     /// What to wait for
-    pub(super) state: WaitState,
+    #[arg(value_name = "STATE")]
+    pub(super) until: WaitState,
     /// Exit with 5 after this time: 30s, 5m, 2h …
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = units::parse_duration)]
     pub(super) timeout: Duration,

@@ -25,10 +25,10 @@ pub(super) async fn wait(node: &Client, args: &WaitArgs, output: Output) -> Outc
     let deadline = Instant::now() + args.timeout;
     loop {
         let status = ask_status(node).await?;
-        if is_reached(node, args.state, &status).await? {
-            return if output.json { output.value(&status) } else { output.line(state_text(args.state)) };
+        if is_reached(node, args.until, &status).await? {
+            return if output.json { output.value(&status) } else { output.line(state_text(args.until)) };
         }
-        refuse_hopeless(args.state, &status)?;
+        refuse_hopeless(args.until, &status)?;
         if Instant::now() >= deadline {
             return Err(timed_out(args, &status).into());
         }
@@ -74,7 +74,7 @@ fn refuse_hopeless(state: WaitState, status: &Status) -> Result<(), LocalError> 
 
 fn timed_out(args: &WaitArgs, status: &Status) -> LocalError {
     let waiting = status.waiting.as_ref().map(|what| format!("; it waits: {what}")).unwrap_or_default();
-    let (state, time) = (state_text(args.state), units::time(args.timeout));
+    let (state, time) = (state_text(args.until), units::time(args.timeout));
     let error = format!("the node is not {state} after {time}{waiting}");
     LocalError::new(ErrorCode::NotNow, error, "give it longer with --timeout, or see `bailiwick status`")
 }
