@@ -4,3 +4,5 @@ pub mod clock;
 pub mod identity;
 pub mod local;
 pub mod member;
+pub mod options;
+pub mod run;

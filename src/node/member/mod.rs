@@ -21,5 +21,5 @@ mod session;
 mod share;
 mod shell;
 
-pub use self::core::{Cx, Group, MemberConfig, MemberCore, Start};
+pub use self::core::{Cx, Group, MemberConfig, MemberCore, Name, Start};
 pub use shell::{Member, MemberOptions, start};

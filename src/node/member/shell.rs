@@ -33,7 +33,7 @@ const PORT_FILE: &str = "port";
 /// How a member is started.
 pub struct MemberOptions {
     /// Its state directory, locked by this process.
-    pub dir: StateDir,
+    pub dir: Arc<StateDir>,
     /// The directory's path.
     pub state_dir: PathBuf,
     /// As what.
@@ -55,7 +55,7 @@ pub struct Member {
     ended: oneshot::Receiver<Result<(), LocalError>>,
     core: Option<std::thread::JoinHandle<()>>,
     tasks: Vec<tokio::task::JoinHandle<()>>,
-    _dir: StateDir,
+    _dir: Arc<StateDir>,
 }
 
 /// Starts a member. `ends` is where its local API asks.
