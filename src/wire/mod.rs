@@ -1,6 +1,7 @@
 //! What travels and what is signed: ids, messages, codec, seals, limits. Pure: no sockets, no files, no clock.
 
 pub mod chunk;
+pub mod close;
 pub mod codec;
 pub mod envelope;
 pub mod frame;
