@@ -1,1 +1,15 @@
-//! QUIC: endpoint, pinned TLS, control stream, chunk streams.
+//! QUIC: endpoint, pinned TLS, control stream, chunk streams. Knows device keys and bytes, never what they mean.
+//!
+//! One endpoint on one UDP socket accepts and dials. A connection that exists is one whose peer has proved its device
+//! key; whether that device is admitted is decided above.
+
+mod accept;
+pub mod chunks;
+pub mod connection;
+pub mod control;
+pub mod dial;
+pub mod endpoint;
+pub mod limits;
+mod socket;
+pub mod tls;
+mod transport;

@@ -1,5 +1,5 @@
-//! Connections as the machines see them: numbers that the shell gives and never uses twice.
+//! Connections, as the machines name them.
 
-/// One connection of this process.
+/// A connection of this process; never used again for another one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnId(pub u64);

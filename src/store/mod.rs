@@ -1,1 +1,8 @@
 //! Disk: SQLite tables, part files, shares, hashing.
+
+pub mod download;
+pub mod member;
+pub mod read;
+pub mod statedir;
+pub mod tree;
+pub mod walk;

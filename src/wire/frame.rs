@@ -113,6 +113,10 @@ pub enum Frame {
         /// Sealed to the group.
         body: SealedBody,
     },
+    /// Hop. Who waits and hears nothing asks whether the other end is there; it answers with the same number.
+    Ping(u64),
+    /// Hop. The answer.
+    Pong(u64),
 }
 
 /// What a dialler says of itself.

@@ -416,17 +416,17 @@ impl SignedManifest {
     }
 }
 
-/// One row of a snapshot page.
+/// One row of a snapshot page. All membership headers come first, oldest first: their chain can be checked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SnapshotRow {
-    /// A device: its newest membership header, its registration's header (for the short code) and its name.
-    Member {
-        /// The name.
+    /// A header that changed membership.
+    Membership(SignedHeader),
+    /// A device's name.
+    Name {
+        /// The device.
+        id: PublicId,
+        /// Its name.
         name: DeviceName,
-        /// The header that gave it its standing.
-        newest: SignedHeader,
-        /// The header that registered it.
-        registration: SignedHeader,
     },
     /// A file.
     File {

@@ -1,0 +1,584 @@
+//! What the CLI and the page ask of a running node, and what it answers: the rows of the local API.
+//!
+//! Bytes are numbers, times are RFC 3339 in UTC, rates are bytes a second.
+
+use crate::wire::log::FileKind;
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+use tokio::sync::{broadcast, mpsc, oneshot};
+
+/// Something a person asks of the node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "command", rename_all = "snake_case")]
+pub enum Command {
+    /// One [`Status`].
+    Status,
+    /// All devices that the node knows of: [`ClientRow`]s.
+    Clients,
+    /// The catalog: [`FileRow`]s whose `NAME:PATH` holds the query, ignoring case; all if there is none.
+    Files {
+        /// What to look for.
+        query: Option<String>,
+        /// Rows after this many, for paging.
+        #[serde(default)]
+        offset: u64,
+        /// Rows at most; [`FILES_PAGE_MAX`] if none is given.
+        #[serde(default)]
+        limit: Option<u64>,
+    },
+    /// This device's shares: [`ShareRow`]s.
+    Shares,
+    /// Transfers, newest job first: [`TransferRow`]s; those of one job if it is named.
+    Transfers {
+        /// The job.
+        #[serde(default)]
+        job: Option<u64>,
+    },
+    /// Summaries of jobs: [`JobRow`]s; one if it is named.
+    Jobs {
+        /// The job.
+        #[serde(default)]
+        job: Option<u64>,
+    },
+    /// The open invites: [`InviteRow`]s. Master.
+    Invites,
+    /// A new invite: [`InviteRow`]s with one row. Master.
+    Invite {
+        /// Seconds until it expires.
+        expires_s: u64,
+    },
+    /// Revokes an open invite. Master.
+    RevokeInvite {
+        /// Any unambiguous prefix of its id.
+        id: String,
+    },
+    /// The server's ticket: [`TicketRow`]. Server, or a master that runs one.
+    Ticket,
+    /// Approves registered devices. Master. Answers with their rows.
+    Approve {
+        /// Ids, prefixes of ids or names.
+        ids: Vec<String>,
+    },
+    /// Disapproves devices, for ever. Master. Answers with their rows.
+    Disapprove {
+        /// Ids, prefixes of ids or names.
+        ids: Vec<String>,
+    },
+    /// Shares files and folders in place. Answers at once with the [`ShareRow`]s; hashing goes on.
+    Add {
+        /// Absolute paths.
+        paths: Vec<PathBuf>,
+    },
+    /// The rows of the catalog, or of staging, that a share has made so far: [`FileRow`]s.
+    ShareFiles {
+        /// The share's absolute path.
+        path: PathBuf,
+    },
+    /// Downloads files and folders. Answers at once with one [`JobRow`]; a second `get` of the same joins the job.
+    Get {
+        /// Ids, prefixes of ids, or `NAME:PATH`; a folder means its tree.
+        files: Vec<String>,
+        /// The folder to put them in; the node's downloads folder if there is none.
+        dest: Option<PathBuf>,
+    },
+    /// Ends the node, with nothing lost.
+    Stop,
+}
+
+/// Rows of one page of files, at most.
+pub const FILES_PAGE_MAX: u64 = 50_000;
+
+/// An answer of the node.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Reply {
+    /// To [`Command::Status`].
+    Status(Box<Status>),
+    /// To [`Command::Ticket`].
+    Ticket(TicketRow),
+    /// To [`Command::Clients`], [`Command::Approve`], [`Command::Disapprove`].
+    Clients(Vec<ClientRow>),
+    /// To [`Command::Files`], [`Command::ShareFiles`].
+    Files(Vec<FileRow>),
+    /// To [`Command::Shares`], [`Command::Add`].
+    Shares(Vec<ShareRow>),
+    /// To [`Command::Transfers`].
+    Transfers(Vec<TransferRow>),
+    /// To [`Command::Jobs`], [`Command::Get`].
+    Jobs(Vec<JobRow>),
+    /// To [`Command::Invites`], [`Command::Invite`].
+    Invites(Vec<InviteRow>),
+    /// To [`Command::RevokeInvite`], [`Command::Stop`].
+    Done,
+}
+
+/// What went wrong, in words, with what to do next.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{error}")]
+pub struct LocalError {
+    /// What happened.
+    pub error: String,
+    /// Its kind.
+    pub code: ErrorCode,
+    /// What to do next.
+    pub hint: String,
+}
+
+impl LocalError {
+    /// An error of a kind, with what to do next.
+    pub fn new(code: ErrorCode, error: impl Into<String>, hint: impl Into<String>) -> LocalError {
+        LocalError { error: error.into(), code, hint: hint.into() }
+    }
+}
+
+/// Kinds of errors; the CLI's exit code follows from it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ErrorCode {
+    /// Something failed (exit 1).
+    Failed,
+    /// The command makes no sense (exit 2).
+    Usage,
+    /// There is no such thing (exit 1).
+    NotFound,
+    /// There are several such things (exit 2).
+    Ambiguous,
+    /// No node runs for this state directory (exit 3).
+    NotRunning,
+    /// Refused by the master, by the owner, or this device is expelled (exit 4).
+    Refused,
+    /// Can't be done now (exit 5).
+    NotNow,
+    /// Not for this role (exit 2).
+    WrongRole,
+}
+
+/// The node, in one row.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// `master`, `client` or `server`.
+    pub role: NodeRole,
+    /// This device's id in the group.
+    pub id: Option<String>,
+    /// Its name.
+    pub name: Option<String>,
+    /// Where it stands; `null` for a server.
+    pub standing: Option<StandingRow>,
+    /// The short code to compare with the master's screen, while it is registered.
+    pub code: Option<String>,
+    /// The group's id, in hexadecimal.
+    pub group: Option<String>,
+    /// Whether the server can be reached.
+    pub server: Link,
+    /// Whether the master is there.
+    pub master: Link,
+    /// What the node waits for, in words, if it waits.
+    pub waiting: Option<String>,
+    /// The newest entry that this node holds, `GENERATION.REVISION`.
+    pub revision: Option<String>,
+    /// The state directory.
+    pub state_dir: PathBuf,
+    /// The downloads folder.
+    pub downloads: Option<PathBuf>,
+    /// The program's version.
+    pub version: String,
+    /// The local API's URL.
+    pub api: String,
+    /// The process's id.
+    pub pid: u32,
+    /// For a server: groups, connections and cached bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub load: Option<ServerLoad>,
+}
+
+/// How busy a server is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerLoad {
+    /// Groups that it holds.
+    pub groups: u64,
+    /// Connections at the moment.
+    pub connections: u64,
+}
+
+/// A node's role.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NodeRole {
+    /// The group's authority.
+    Master,
+    /// Any other device of a group.
+    Client,
+    /// A relay.
+    Server,
+}
+
+/// Whether the other side is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Link {
+    /// It is.
+    Connected,
+    /// It is not.
+    Away,
+}
+
+/// A device's standing, as people read it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StandingRow {
+    /// Not registered yet.
+    Stranger,
+    /// Waiting for approval.
+    Registered,
+    /// A member.
+    Approved,
+    /// Expelled for ever.
+    Disapproved,
+    /// Gone for ever.
+    Left,
+}
+
+/// One device.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClientRow {
+    /// Its id.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// `master` or `client`.
+    pub role: NodeRole,
+    /// Where it stands.
+    pub standing: StandingRow,
+    /// Whether it is connected, as the server says.
+    pub online: bool,
+    /// `direct`, `relay` or `null`.
+    pub path: Option<PathRow>,
+    /// Why not direct, or why away.
+    pub reason: Option<String>,
+    /// The short code of its registration.
+    pub code: Option<String>,
+    /// Whether it is this device.
+    #[serde(rename = "self")]
+    pub is_self: bool,
+    /// When it was last seen, if it is away and that is known.
+    pub last_seen: Option<String>,
+    /// Round trip in milliseconds, if it was measured.
+    pub rtt_ms: Option<u64>,
+}
+
+/// How bytes travel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PathRow {
+    /// Straight between the two.
+    Direct,
+    /// Through the server.
+    Relay,
+}
+
+/// W14's status of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FileStatus {
+    /// Staged: the master has not answered yet.
+    Syncing,
+    /// In the catalog.
+    Idle,
+    /// A transfer to here runs.
+    Downloading,
+    /// A transfer from here runs.
+    Uploading,
+    /// Gone from the catalog.
+    Removed,
+}
+
+/// One file of the catalog, or of staging.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileRow {
+    /// Its id.
+    pub id: String,
+    /// Its owner's id.
+    pub owner: String,
+    /// Its owner's name.
+    pub owner_name: String,
+    /// Its path among its owner's files.
+    pub path: String,
+    /// `file` or `folder` (an empty one).
+    pub kind: KindRow,
+    /// Bytes.
+    pub size: u64,
+    /// Plain BLAKE3, 64 hexadecimal digits.
+    pub hash: String,
+    /// W14.
+    pub status: FileStatus,
+    /// Whether its owner is there.
+    pub available: bool,
+    /// Modification time.
+    pub mtime: String,
+}
+
+/// What a row of the catalog is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum KindRow {
+    /// A file.
+    File,
+    /// An empty folder.
+    Folder,
+}
+
+impl From<FileKind> for KindRow {
+    fn from(kind: FileKind) -> KindRow {
+        match kind {
+            FileKind::File => KindRow::File,
+            FileKind::Folder => KindRow::Folder,
+        }
+    }
+}
+
+/// One share.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShareRow {
+    /// Where it lies.
+    pub path: PathBuf,
+    /// What it is called in the catalog: the first part of its files' paths.
+    pub name: String,
+    /// Files in it, as far as they were hashed.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Files that the master has not answered for yet.
+    pub syncing: u64,
+    /// Files that are not there any more.
+    pub missing: u64,
+    /// Whether it is being walked and hashed now.
+    pub scanning: bool,
+    /// What was skipped or refused at the last scan, in words (the first few).
+    pub skipped: Vec<String>,
+    /// How much was skipped or refused at the last scan.
+    pub skipped_count: u64,
+    /// When the last scan ended.
+    pub last_scan: Option<String>,
+    /// Why it waits, if it waits.
+    pub reason: Option<String>,
+}
+
+/// State of a transfer or a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TransferState {
+    /// Not moving, for a reason that the row tells.
+    Waiting,
+    /// Moving.
+    Running,
+    /// Stopped by a person.
+    Paused,
+    /// There, and verified.
+    Done,
+    /// Given up, for a reason that the row tells.
+    Failed,
+    /// Ended by a person.
+    Cancelled,
+}
+
+/// The direction of a transfer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Direction {
+    /// To here.
+    Down,
+    /// From here.
+    Up,
+}
+
+/// One transfer of one file.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TransferRow {
+    /// The transfer.
+    pub id: String,
+    /// Its job.
+    pub job: Option<u64>,
+    /// The file's id.
+    pub file: String,
+    /// Where to or from.
+    pub direction: Direction,
+    /// The other device's id; `null` for an upload that passes the server, which doesn't tell for whom.
+    pub peer: Option<String>,
+    /// Its state.
+    pub state: TransferState,
+    /// Why it waits or failed.
+    pub reason: Option<String>,
+    /// Bytes that are there and verified.
+    pub done_bytes: u64,
+    /// Bytes in all.
+    pub total_bytes: u64,
+    /// All bytes that ever came in for it, over restarts.
+    pub received_bytes: u64,
+    /// Bytes a second, over the last seconds.
+    pub rate: u64,
+    /// Seconds left at that rate.
+    pub eta_s: Option<u64>,
+    /// How the bytes travel.
+    pub path: Option<PathRow>,
+    /// Where it will lie.
+    pub dest: Option<PathBuf>,
+}
+
+/// One job: what one `get` asked for.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct JobRow {
+    /// The job.
+    pub job: u64,
+    /// What was asked for, in words.
+    pub what: String,
+    /// Its state, derived from its transfers.
+    pub state: TransferState,
+    /// Why it waits, or why its first failed transfer failed.
+    pub reason: Option<String>,
+    /// Files in all.
+    pub files: u64,
+    /// Files that are there and verified.
+    pub files_done: u64,
+    /// Files that failed.
+    pub files_failed: u64,
+    /// Bytes that are there and verified.
+    pub done_bytes: u64,
+    /// Bytes in all.
+    pub total_bytes: u64,
+    /// All bytes that ever came in for it, over restarts.
+    pub received_bytes: u64,
+    /// Bytes a second, over the last seconds.
+    pub rate: u64,
+    /// Seconds left at that rate.
+    pub eta_s: Option<u64>,
+    /// How the bytes travel.
+    pub path: Option<PathRow>,
+    /// The folder that it goes to.
+    pub dest: PathBuf,
+    /// Seconds that it has been moving bytes, for the mean rate.
+    pub elapsed_ms: u64,
+}
+
+/// One open invite.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InviteRow {
+    /// Its id.
+    pub id: String,
+    /// The invite itself.
+    pub invite: String,
+    /// When it expires.
+    pub expires: String,
+}
+
+/// A server's ticket.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TicketRow {
+    /// The ticket itself.
+    pub ticket: String,
+    /// Where the server listens.
+    pub listen: String,
+}
+
+/// Something that happened, one line of `watch`. `event` is one of `connected`, `disconnected`, `master_back`,
+/// `master_away`, `registered`, `approved`, `disapproved`, `left`, `online`, `away`, `files_added`, `files_changed`,
+/// `files_removed`, `share_scanned`, `transfer`, `job`, `invite_used`, `waiting`, `stopping`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Event {
+    /// What.
+    pub event: String,
+    /// When.
+    pub time: String,
+    /// The rest, by kind of event.
+    #[serde(flatten)]
+    pub detail: serde_json::Map<String, serde_json::Value>,
+}
+
+/// One question to the node, with the place for its answer.
+#[derive(Debug)]
+pub struct LocalRequest {
+    /// What is asked.
+    pub command: Command,
+    /// Where the answer goes.
+    pub reply: oneshot::Sender<Result<Reply, LocalError>>,
+}
+
+/// Questions that wait for the node, at most; more wait in their senders.
+pub const LOCAL_QUEUE: usize = 64;
+/// Events that a slow watcher may be behind before it misses some.
+pub const EVENTS_BEHIND_MAX: usize = 1024;
+
+/// How the local API reaches its node.
+#[derive(Debug, Clone)]
+pub struct NodeHandle {
+    requests: mpsc::Sender<LocalRequest>,
+    events: broadcast::Sender<Event>,
+}
+
+/// The node's ends of a [`NodeHandle`].
+#[derive(Debug)]
+pub struct NodeEnds {
+    /// Questions.
+    pub requests: mpsc::Receiver<LocalRequest>,
+    /// Where events go.
+    pub events: broadcast::Sender<Event>,
+}
+
+impl NodeHandle {
+    /// A handle and the node's ends of it.
+    pub fn new() -> (NodeHandle, NodeEnds) {
+        let (requests, received) = mpsc::channel(LOCAL_QUEUE);
+        let (events, _) = broadcast::channel(EVENTS_BEHIND_MAX);
+        (NodeHandle { requests, events: events.clone() }, NodeEnds { requests: received, events })
+    }
+
+    /// Asks the node.
+    pub async fn ask(&self, command: Command) -> Result<Reply, LocalError> {
+        let stopping = || LocalError::new(ErrorCode::NotRunning, "the node is stopping", "start it again");
+        let (reply, answer) = oneshot::channel();
+        self.requests.send(LocalRequest { command, reply }).await.map_err(|_| stopping())?;
+        answer.await.map_err(|_| stopping())?
+    }
+
+    /// What happens from now on.
+    pub fn watch(&self) -> Watch {
+        Watch { events: self.events.subscribe() }
+    }
+}
+
+/// A stream of events.
+#[derive(Debug)]
+pub struct Watch {
+    events: broadcast::Receiver<Event>,
+}
+
+impl Watch {
+    /// The next event; `None` when the node ends. A watcher that was too slow gets an event `missed` with a count.
+    pub async fn next(&mut self) -> Option<Event> {
+        match self.events.recv().await {
+            Ok(event) => Some(event),
+            Err(broadcast::error::RecvError::Closed) => None,
+            Err(broadcast::error::RecvError::Lagged(count)) => {
+                let mut detail = serde_json::Map::new();
+                detail.insert("count".to_owned(), count.into());
+                Some(Event { event: "missed".to_owned(), time: now_rfc3339(), detail })
+            }
+        }
+    }
+}
+
+/// The wall clock as RFC 3339 in UTC.
+pub fn now_rfc3339() -> String {
+    let now = time::OffsetDateTime::now_utc();
+    now.replace_nanosecond(u32::from(now.millisecond()) * 1_000_000)
+        .unwrap_or(now)
+        .format(&time::format_description::well_known::Rfc3339)
+        .unwrap_or_default()
+}
+
+/// Milliseconds since 1970 as RFC 3339 in UTC; empty if that is no year that RFC 3339 can write.
+pub fn rfc3339(ms: i64) -> String {
+    time::OffsetDateTime::from_unix_timestamp_nanos(i128::from(ms) * 1_000_000)
+        .ok()
+        .and_then(|time| time.format(&time::format_description::well_known::Rfc3339).ok())
+        .unwrap_or_default()
+}

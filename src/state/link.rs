@@ -1,0 +1,333 @@
+//! A member's way to its server: when to dial, when to wait, when to dial anew beside a connection that went silent.
+
+use super::conn::ConnId;
+use super::random::{Random, draw};
+use super::time::Time;
+use std::collections::VecDeque;
+use std::time::Duration;
+
+/// How a link waits.
+#[derive(Debug, Clone, Copy)]
+pub struct LinkConfig {
+    /// First pause between two dials.
+    pub retry_min: Duration,
+    /// Longest pause, for as long as the server may come back at any moment.
+    pub retry_max: Duration,
+    /// How long that is.
+    pub patience: Duration,
+    /// Pause after that.
+    pub retry_late: Duration,
+    /// A dial without an answer gets another one beside it after this long.
+    pub dial_wait: Duration,
+    /// Who waits and hears nothing for this long asks whether the other end is there.
+    pub ping_after: Duration,
+    /// Who waits and hears nothing for this long dials anew beside the connection.
+    pub redial_after: Duration,
+}
+
+impl Default for LinkConfig {
+    fn default() -> LinkConfig {
+        LinkConfig {
+            retry_min: Duration::from_millis(200),
+            retry_max: Duration::from_secs(2),
+            patience: Duration::from_secs(600),
+            retry_late: Duration::from_secs(10),
+            dial_wait: Duration::from_secs(2),
+            ping_after: Duration::from_secs(1),
+            redial_after: Duration::from_secs(3),
+        }
+    }
+}
+
+/// What a link wants done.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Dial the server; the number tells attempts apart.
+    Dial(u64),
+    /// Send a ping with this number.
+    Ping(ConnId, u64),
+    /// This connection is the link now.
+    Up(ConnId),
+    /// This connection is the link no more.
+    Down(ConnId),
+    /// Close this connection: there is a better one, or none is wanted.
+    Close(ConnId),
+}
+
+/// Why a link dials no more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Ended {
+    /// Another process uses the same identity.
+    #[error(
+        "another process uses a copy of this device's state; stop one of the two, and give a device that was copied a state directory and an invite of its own"
+    )]
+    Replaced,
+    /// This device is out.
+    #[error("this device was expelled from the group or has left it")]
+    Expelled,
+}
+
+/// A link.
+#[derive(Debug)]
+pub struct Link {
+    config: LinkConfig,
+    current: Option<ConnId>,
+    /// When the newest dial began, if its outcome is awaited.
+    dialing: Option<Time>,
+    retry_at: Option<Time>,
+    failures: u32,
+    down_since: Option<Time>,
+    attempt: u64,
+    /// Something is awaited on the current connection; nothing was heard since.
+    awaited: Option<Time>,
+    pinged: Option<Time>,
+    ended: Option<Ended>,
+    effects: VecDeque<Effect>,
+}
+
+impl Link {
+    /// A link that dials at once.
+    pub fn new(config: LinkConfig, now: Time) -> Link {
+        Link {
+            config,
+            current: None,
+            dialing: None,
+            retry_at: Some(now),
+            failures: 0,
+            down_since: Some(now),
+            attempt: 0,
+            awaited: None,
+            pinged: None,
+            ended: None,
+            effects: VecDeque::new(),
+        }
+    }
+
+    /// The next thing to do.
+    pub fn poll_effect(&mut self) -> Option<Effect> {
+        self.effects.pop_front()
+    }
+
+    /// The connection that is the link now.
+    pub fn current(&self) -> Option<ConnId> {
+        self.current
+    }
+
+    /// Why it dials no more.
+    pub fn ended(&self) -> Option<Ended> {
+        self.ended
+    }
+
+    /// A dial succeeded.
+    pub fn dialed(&mut self, conn: ConnId) {
+        let wanted = self.ended.is_none() && (self.current.is_none() || self.dialing.is_some());
+        if !wanted {
+            self.effects.push_back(Effect::Close(conn));
+            return;
+        }
+        if let Some(old) = self.current.take() {
+            self.effects.push_back(Effect::Down(old));
+            self.effects.push_back(Effect::Close(old));
+        }
+        self.dialing = None;
+        self.retry_at = None;
+        self.current = Some(conn);
+        self.awaited = None;
+        self.pinged = None;
+        self.effects.push_back(Effect::Up(conn));
+    }
+
+    /// The other side took this device in: the next loss is retried quickly again.
+    pub fn admitted(&mut self) {
+        self.failures = 0;
+        self.down_since = None;
+    }
+
+    /// A dial failed.
+    pub fn dial_failed(&mut self, now: Time, random: &mut dyn Random, attempt: u64) {
+        if attempt == self.attempt {
+            self.dialing = None;
+            if self.current.is_none() {
+                self.retry_later(now, random);
+            }
+        }
+    }
+
+    /// A connection ended; `replaced` if the server says that a newer one of this device took its place.
+    pub fn lost(&mut self, now: Time, random: &mut dyn Random, conn: ConnId, replaced: bool) {
+        if self.current != Some(conn) {
+            return;
+        }
+        self.current = None;
+        self.awaited = None;
+        self.effects.push_back(Effect::Down(conn));
+        if replaced && self.dialing.is_none() {
+            return self.end(Ended::Replaced);
+        }
+        self.down_since.get_or_insert(now);
+        if self.dialing.is_none() {
+            self.retry_later(now, random);
+        }
+    }
+
+    /// The server is another one now, or the network changed: dial at once, beside what there is.
+    pub fn dial_now(&mut self, now: Time) {
+        if self.ended.is_none() {
+            self.failures = 0;
+            self.dial(now);
+        }
+    }
+
+    /// No more dialling.
+    pub fn end(&mut self, why: Ended) {
+        self.ended = Some(why);
+        self.retry_at = None;
+        self.dialing = None;
+    }
+
+    /// Something came in.
+    pub fn heard(&mut self) {
+        self.awaited = None;
+        self.pinged = None;
+        if self.current.is_some() {
+            self.dialing = None;
+        }
+    }
+
+    /// Whether bytes or an answer are awaited on the current connection, since when nothing was heard.
+    pub fn awaiting(&mut self, now: Time, since: Option<Time>) {
+        match since {
+            None => self.awaited = None,
+            Some(since) if self.current.is_some() => self.awaited = self.awaited.or(Some(since.min(now))),
+            Some(_) => {}
+        }
+    }
+
+    /// When to call [`Link::tick`].
+    pub fn poll_timeout(&self) -> Option<Time> {
+        let redial = self.dialing.map(|since| since.after(self.config.dial_wait));
+        let awaited = self.awaited.map(|since| match self.pinged {
+            None => since.after(self.config.ping_after),
+            Some(_) => since.after(self.config.redial_after),
+        });
+        let awaited = awaited.filter(|_| self.dialing.is_none());
+        self.retry_at.into_iter().chain(redial).chain(awaited).min()
+    }
+
+    /// Time passes.
+    pub fn tick(&mut self, now: Time) {
+        if self.ended.is_some() {
+            return;
+        }
+        let unanswered = self.dialing.is_some_and(|since| now.since(since) >= self.config.dial_wait);
+        if unanswered || self.retry_at.is_some_and(|at| at <= now) {
+            self.dial(now);
+        }
+        let (Some(conn), Some(since)) = (self.current, self.awaited) else { return };
+        let silent = now.since(since);
+        if silent >= self.config.redial_after && self.dialing.is_none() {
+            self.dial(now);
+        } else if silent >= self.config.ping_after && self.pinged.is_none() {
+            self.pinged = Some(now);
+            self.effects.push_back(Effect::Ping(conn, now.0));
+        }
+    }
+
+    fn dial(&mut self, now: Time) {
+        self.retry_at = None;
+        self.attempt += 1;
+        self.dialing = Some(now);
+        self.effects.push_back(Effect::Dial(self.attempt));
+    }
+
+    fn retry_later(&mut self, now: Time, random: &mut dyn Random) {
+        if self.ended.is_some() {
+            return;
+        }
+        let down_since = *self.down_since.get_or_insert(now);
+        let pause = if now.since(down_since) >= self.config.patience {
+            self.config.retry_late
+        } else {
+            self.config.retry_min.saturating_mul(1 << self.failures.min(8)).min(self.config.retry_max)
+        };
+        self.failures += 1;
+        let [jitter] = draw(random);
+        // Between three quarters and five quarters, so that a thousand clients do not come back in step.
+        let pause = pause * (192 + u32::from(jitter) / 2) / 256;
+        self.retry_at = Some(now.after(pause));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Middle;
+    impl Random for Middle {
+        fn fill(&mut self, out: &mut [u8]) {
+            out.fill(128);
+        }
+    }
+
+    fn up() -> Link {
+        let mut link = Link::new(LinkConfig::default(), Time(0));
+        link.tick(Time(0));
+        assert_eq!(link.poll_effect(), Some(Effect::Dial(1)));
+        link.dialed(ConnId(1));
+        assert_eq!(link.poll_effect(), Some(Effect::Up(ConnId(1))));
+        link.admitted();
+        link
+    }
+
+    #[test]
+    fn a_lost_link_is_dialled_again_soon_and_then_less_often() {
+        let mut link = up();
+        link.lost(Time(0), &mut Middle, ConnId(1), false);
+        assert_eq!(link.poll_effect(), Some(Effect::Down(ConnId(1))));
+        assert_eq!(link.poll_timeout(), Some(Time(200)));
+        let (mut now, mut pauses) = (Time(200), Vec::new());
+        for attempt in 2..8 {
+            link.tick(now);
+            assert_eq!(link.poll_effect(), Some(Effect::Dial(attempt)));
+            link.dial_failed(now, &mut Middle, attempt);
+            let next = link.poll_timeout().unwrap();
+            pauses.push(next.0 - now.0);
+            now = next;
+        }
+        assert_eq!(pauses, [400, 800, 1600, 2000, 2000, 2000]);
+    }
+
+    #[test]
+    fn a_silent_link_is_pinged_and_then_dialled_beside() {
+        let mut link = up();
+        link.awaiting(Time(0), Some(Time(0)));
+        link.tick(Time(1_000));
+        assert!(matches!(link.poll_effect(), Some(Effect::Ping(ConnId(1), _))));
+        link.tick(Time(3_000));
+        assert_eq!(link.poll_effect(), Some(Effect::Dial(2)));
+        link.dialed(ConnId(2));
+        assert_eq!(link.poll_effect(), Some(Effect::Down(ConnId(1))));
+        assert_eq!(link.poll_effect(), Some(Effect::Close(ConnId(1))));
+        assert_eq!(link.poll_effect(), Some(Effect::Up(ConnId(2))));
+    }
+
+    #[test]
+    fn a_link_that_speaks_again_keeps_its_connection() {
+        let mut link = up();
+        link.awaiting(Time(0), Some(Time(0)));
+        link.tick(Time(1_000));
+        link.tick(Time(3_000));
+        while link.poll_effect().is_some() {}
+        link.heard();
+        link.dialed(ConnId(2));
+        assert_eq!(link.poll_effect(), Some(Effect::Close(ConnId(2))));
+    }
+
+    #[test]
+    fn who_is_replaced_without_having_dialled_stops() {
+        let mut link = up();
+        link.lost(Time(0), &mut Middle, ConnId(1), true);
+        assert_eq!(link.ended(), Some(Ended::Replaced));
+        assert_eq!(link.poll_timeout(), None);
+    }
+}

@@ -1,0 +1,137 @@
+//! The devices of a group and where they stand. What is final stays: no later header changes it.
+
+use crate::wire::ids::{DeviceKey, PublicId, SealKey};
+use crate::wire::log::{Body, MembershipChange, Standing, VerifiedHeader};
+use crate::wire::name::DeviceName;
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+/// One device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Device {
+    /// Its id.
+    pub id: PublicId,
+    /// Its Ed25519 key.
+    pub key: DeviceKey,
+    /// Its X25519 key.
+    pub seal: SealKey,
+    /// Where the log says that it stands.
+    pub standing: Standing,
+    /// Its name.
+    pub name: DeviceName,
+    /// The short code of its registration.
+    pub code: String,
+}
+
+/// All devices that the log has named, the expelled ones too.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Roster {
+    devices: BTreeMap<PublicId, Device>,
+    by_key: HashMap<DeviceKey, PublicId>,
+    names: HashSet<String>,
+    /// Expelled by a header that came before its turn: true already, though the log's end is not there yet.
+    ahead: HashSet<DeviceKey>,
+}
+
+impl Roster {
+    /// A roster of devices that were persisted.
+    pub fn restore(devices: impl IntoIterator<Item = Device>, ahead: impl IntoIterator<Item = DeviceKey>) -> Roster {
+        let mut roster = Roster { ahead: ahead.into_iter().collect(), ..Roster::default() };
+        devices.into_iter().for_each(|device| roster.put(device));
+        roster
+    }
+
+    /// Takes in what an entry says of devices.
+    pub fn apply(&mut self, header: &VerifiedHeader, body: &Body) {
+        match (&header.header().membership, body) {
+            (Some(change), Body::GroupBegun { name, .. } | Body::ClientRegistered { name, .. }) => {
+                self.put(device_of(change, name.clone(), header.short_code()));
+            }
+            (Some(change), _) => self.set_standing(change),
+            (None, Body::ClientRenamed { id, name }) => self.rename(id, name),
+            (None, _) => {}
+        }
+    }
+
+    /// Takes in an expulsion that came before its turn. Says whether it is news.
+    pub fn expel_ahead(&mut self, change: &MembershipChange) -> bool {
+        let known = self.is_expelled(&change.device);
+        self.ahead.insert(change.device);
+        !known
+    }
+
+    /// The device with this id.
+    pub fn device(&self, id: &PublicId) -> Option<&Device> {
+        self.devices.get(id)
+    }
+
+    /// The device with this key.
+    pub fn by_key(&self, key: &DeviceKey) -> Option<&Device> {
+        self.by_key.get(key).and_then(|id| self.devices.get(id))
+    }
+
+    /// All devices, by id.
+    pub fn devices(&self) -> impl Iterator<Item = &Device> {
+        self.devices.values()
+    }
+
+    /// The members: approved, and not expelled by a header that runs ahead.
+    pub fn members(&self) -> impl Iterator<Item = &Device> {
+        self.devices.values().filter(|device| self.is_member(&device.key))
+    }
+
+    /// Where a device stands now.
+    pub fn standing(&self, key: &DeviceKey) -> Option<Standing> {
+        let device = self.by_key(key)?;
+        let overtaken = !device.standing.is_final() && self.ahead.contains(key);
+        Some(if overtaken { Standing::Disapproved } else { device.standing })
+    }
+
+    /// Whether a device is approved.
+    pub fn is_member(&self, key: &DeviceKey) -> bool {
+        self.standing(key) == Some(Standing::Approved)
+    }
+
+    /// Whether a device is out for ever.
+    pub fn is_expelled(&self, key: &DeviceKey) -> bool {
+        self.ahead.contains(key) || self.standing(key).is_some_and(Standing::is_final)
+    }
+
+    /// Whether a living device has this name (in folded form).
+    pub fn has_name(&self, folded: &str) -> bool {
+        self.names.contains(folded)
+    }
+
+    /// Devices that are neither expelled nor gone.
+    pub fn living(&self) -> usize {
+        self.names.len()
+    }
+
+    fn put(&mut self, device: Device) {
+        if !device.standing.is_final() {
+            self.names.insert(device.name.folded());
+        }
+        self.by_key.insert(device.key, device.id);
+        self.devices.insert(device.id, device);
+    }
+
+    fn set_standing(&mut self, change: &MembershipChange) {
+        let Some(device) = self.devices.get_mut(&change.id).filter(|device| !device.standing.is_final()) else {
+            return;
+        };
+        device.standing = change.standing;
+        if change.standing.is_final() {
+            self.names.remove(&device.name.folded());
+        }
+    }
+
+    fn rename(&mut self, id: &PublicId, name: &DeviceName) {
+        let Some(device) = self.devices.get_mut(id) else { return };
+        self.names.remove(&device.name.folded());
+        self.names.insert(name.folded());
+        device.name = name.clone();
+    }
+}
+
+fn device_of(change: &MembershipChange, name: DeviceName, code: String) -> Device {
+    Device { id: change.id, key: change.device, seal: change.seal, standing: change.standing, name, code }
+}

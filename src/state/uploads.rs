@@ -1,0 +1,300 @@
+//! What this device serves: only while its word from the master is fresh, and only what it has.
+//!
+//! Freshness is asked for, never told: the head is as fresh as the nonce in it is old, on this device's own clock, and
+//! counts only while this device's own roster has that head's membership hash.
+
+use super::chain::LogTip;
+use super::random::{Random, draw};
+use super::time::Time;
+use crate::wire::frame::{ChunkRange, ChunkRefusal};
+use crate::wire::log::Head;
+use std::collections::VecDeque;
+use std::time::Duration;
+
+/// How uploads wait.
+#[derive(Debug, Clone, Copy)]
+pub struct UploadsConfig {
+    /// How long a request waits for a fresh word from the master before it is refused.
+    pub fresh_wait: Duration,
+    /// How often a serving owner asks for a fresh word.
+    pub refresh: Duration,
+    /// Requests that wait for a fresh word, at most.
+    pub held_max: usize,
+}
+
+impl Default for UploadsConfig {
+    fn default() -> UploadsConfig {
+        UploadsConfig { fresh_wait: Duration::from_secs(3), refresh: Duration::from_secs(60), held_max: 256 }
+    }
+}
+
+/// A request to serve.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Asked {
+    /// The server's number for it.
+    pub request: u64,
+    /// Which chunks.
+    pub ranges: Vec<ChunkRange>,
+}
+
+/// What the machine wants done.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Ask the master for a head with this nonce.
+    AskFreshness([u8; 16]),
+    /// Serve.
+    Serve(Asked),
+    /// Say no.
+    Refuse(Asked, ChunkRefusal),
+}
+
+/// The serving side of a device.
+#[derive(Debug)]
+pub struct Uploads {
+    config: UploadsConfig,
+    /// The master itself is always fresh.
+    is_master: bool,
+    fresh_for: Duration,
+    /// When the nonce of the newest good head was drawn.
+    fresh_at: Option<Time>,
+    asked: Option<([u8; 16], Time)>,
+    /// A head that this device's own roster has not reached yet, with the time its nonce was drawn.
+    ahead: Option<(Head, Time)>,
+    reachable: bool,
+    served_at: Option<Time>,
+    held: VecDeque<(Asked, Time)>,
+    effects: VecDeque<Effect>,
+}
+
+impl Uploads {
+    /// Nothing served yet.
+    pub fn new(config: UploadsConfig, is_master: bool) -> Uploads {
+        Uploads {
+            config,
+            is_master,
+            fresh_for: Duration::from_millis(crate::wire::log::Policy::default().master_away_wait_ms),
+            fresh_at: None,
+            asked: None,
+            ahead: None,
+            reachable: false,
+            served_at: None,
+            held: VecDeque::new(),
+            effects: VecDeque::new(),
+        }
+    }
+
+    /// The next thing to do.
+    pub fn poll_effect(&mut self) -> Option<Effect> {
+        self.effects.pop_front()
+    }
+
+    /// The master's rule for how long its word counts.
+    pub fn set_fresh_for(&mut self, fresh_for: Duration) {
+        self.fresh_for = fresh_for;
+    }
+
+    /// Whether this device may serve.
+    pub fn is_fresh(&self, now: Time) -> bool {
+        self.is_master || self.fresh_at.is_some_and(|at| now.since(at) < self.fresh_for)
+    }
+
+    /// The way to the master is open, or not.
+    pub fn master_reachable(&mut self, now: Time, random: &mut dyn Random, reachable: bool) {
+        self.reachable = reachable;
+        self.asked = None;
+        if reachable && !self.held.is_empty() {
+            self.ask(now, random);
+        } else if !reachable {
+            self.refuse_held();
+        }
+    }
+
+    /// Somebody wants chunks.
+    pub fn request(&mut self, now: Time, random: &mut dyn Random, asked: Asked) {
+        if self.is_fresh(now) {
+            self.served_at = Some(now);
+            self.effects.push_back(Effect::Serve(asked));
+            self.refresh(now, random);
+            return;
+        }
+        if !self.reachable || self.held.len() >= self.config.held_max {
+            self.effects.push_back(Effect::Refuse(asked, ChunkRefusal::OwnerNotFresh));
+            return;
+        }
+        self.held.push_back((asked, now));
+        if self.asked.is_none() {
+            self.ask(now, random);
+        }
+    }
+
+    /// A head came from the master, in answer to a nonce.
+    pub fn head_came(&mut self, now: Time, random: &mut dyn Random, head: Head, tip: &LogTip) {
+        let Some((_, drawn)) = self.asked.filter(|(nonce, _)| *nonce == head.nonce) else { return };
+        self.asked = None;
+        self.ahead = Some((head, drawn));
+        self.roster_changed(now, random, tip);
+    }
+
+    /// This device's own roster may have reached, or left, what the newest head says. A membership change that the
+    /// head does not know of makes the head worthless.
+    pub fn roster_changed(&mut self, now: Time, random: &mut dyn Random, tip: &LogTip) {
+        let reached = |head: &Head| head.membership == tip.membership;
+        if let Some((_, drawn)) = self.ahead.take_if(|(head, _)| reached(head)) {
+            self.fresh_at = self.fresh_at.max(Some(drawn));
+        }
+        if self.is_fresh(now) {
+            self.serve_held(now);
+        } else if self.reachable && !self.held.is_empty() && self.asked.is_none() {
+            self.ask(now, random);
+        }
+    }
+
+    /// The server could not deliver the nonce.
+    pub fn master_away(&mut self) {
+        self.reachable = false;
+        self.asked = None;
+        self.refuse_held();
+    }
+
+    /// When to call [`Uploads::tick`].
+    pub fn poll_timeout(&self) -> Option<Time> {
+        let held = self.held.front().map(|(_, since)| since.after(self.config.fresh_wait));
+        let refresh = self.next_refresh();
+        held.into_iter().chain(refresh).min()
+    }
+
+    /// Time passes.
+    pub fn tick(&mut self, now: Time, random: &mut dyn Random) {
+        while self.held.front().is_some_and(|(_, since)| now.since(*since) >= self.config.fresh_wait) {
+            if let Some((asked, _)) = self.held.pop_front() {
+                self.effects.push_back(Effect::Refuse(asked, ChunkRefusal::OwnerNotFresh));
+            }
+            self.asked = None;
+        }
+        self.refresh(now, random);
+    }
+
+    /// The server took its wish back, or its connection ended.
+    pub fn forget_held(&mut self) {
+        self.held.clear();
+    }
+
+    /// While it serves, an owner asks for a fresh word every minute.
+    fn next_refresh(&self) -> Option<Time> {
+        let served_lately = self.served_at? >= Time(self.fresh_at?.0);
+        let due = self.fresh_at?.after(self.config.refresh.min(self.fresh_for / 3));
+        (served_lately && self.reachable && self.asked.is_none() && !self.is_master).then_some(due)
+    }
+
+    fn refresh(&mut self, now: Time, random: &mut dyn Random) {
+        if self.next_refresh().is_some_and(|due| due <= now) {
+            self.ask(now, random);
+        }
+    }
+
+    fn ask(&mut self, now: Time, random: &mut dyn Random) {
+        let nonce = draw(random);
+        self.asked = Some((nonce, now));
+        self.effects.push_back(Effect::AskFreshness(nonce));
+    }
+
+    fn serve_held(&mut self, now: Time) {
+        for (asked, _) in self.held.drain(..) {
+            self.served_at = Some(now);
+            self.effects.push_back(Effect::Serve(asked));
+        }
+    }
+
+    fn refuse_held(&mut self) {
+        for (asked, _) in self.held.drain(..) {
+            self.effects.push_back(Effect::Refuse(asked, ChunkRefusal::OwnerNotFresh));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::ids::{GroupId, Hash, Position};
+
+    struct Counter(u8);
+    impl Random for Counter {
+        fn fill(&mut self, out: &mut [u8]) {
+            self.0 += 1;
+            out.fill(self.0);
+        }
+    }
+
+    fn asked(request: u64) -> Asked {
+        Asked { request, ranges: Vec::new() }
+    }
+
+    fn tip(membership: u8) -> LogTip {
+        LogTip { membership: Hash([membership; 32]), ..LogTip::START }
+    }
+
+    fn head(nonce: [u8; 16], membership: u8) -> Head {
+        let at = Position { generation: 1, revision: 9 };
+        Head { group: GroupId([0; 32]), at, header: Hash([0; 32]), membership: Hash([membership; 32]), nonce }
+    }
+
+    fn nonce(uploads: &mut Uploads) -> [u8; 16] {
+        match uploads.poll_effect() {
+            Some(Effect::AskFreshness(nonce)) => nonce,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn nothing_is_served_before_a_fresh_head_with_the_own_roster() {
+        let (mut uploads, mut random) = (Uploads::new(UploadsConfig::default(), false), Counter(0));
+        uploads.master_reachable(Time(0), &mut random, true);
+        uploads.request(Time(0), &mut random, asked(1));
+        let nonce = nonce(&mut uploads);
+        uploads.head_came(Time(10), &mut random, head([99; 16], 1), &tip(1));
+        assert_eq!(uploads.poll_effect(), None, "another nonce counts for nothing");
+        uploads.head_came(Time(20), &mut random, head(nonce, 2), &tip(1));
+        assert!(!matches!(uploads.poll_effect(), Some(Effect::Serve(_))), "the head knows of a change that we lack");
+    }
+
+    #[test]
+    fn hidden_expulsion_stops_the_owner_at_fresh_for() {
+        let (mut uploads, mut random) = (Uploads::new(UploadsConfig::default(), false), Counter(0));
+        uploads.master_reachable(Time(0), &mut random, true);
+        uploads.request(Time(0), &mut random, asked(1));
+        let first = nonce(&mut uploads);
+        uploads.head_came(Time(5), &mut random, head(first, 1), &tip(1));
+        assert_eq!(uploads.poll_effect(), Some(Effect::Serve(asked(1))));
+        // From here on the server passes nonces and heads, and hides the header that they speak of.
+        for second in 1..170u64 {
+            let now = Time(second * 1_000);
+            uploads.tick(now, &mut random);
+            if let Some(Effect::AskFreshness(nonce)) = uploads.poll_effect() {
+                uploads.head_came(now, &mut random, head(nonce, 2), &tip(1));
+            }
+        }
+        assert!(uploads.is_fresh(Time(179_000)));
+        assert!(!uploads.is_fresh(Time(180_000)));
+        uploads.request(Time(180_000), &mut random, asked(2));
+        while let Some(effect) = uploads.poll_effect() {
+            assert!(!matches!(effect, Effect::Serve(_)));
+        }
+    }
+
+    #[test]
+    fn a_request_does_not_wait_for_ever() {
+        let (mut uploads, mut random) = (Uploads::new(UploadsConfig::default(), false), Counter(0));
+        uploads.master_reachable(Time(0), &mut random, true);
+        uploads.request(Time(0), &mut random, asked(1));
+        nonce(&mut uploads);
+        uploads.tick(Time(3_000), &mut random);
+        assert_eq!(uploads.poll_effect(), Some(Effect::Refuse(asked(1), ChunkRefusal::OwnerNotFresh)));
+    }
+
+    #[test]
+    fn without_a_way_to_the_master_a_stale_owner_says_no_at_once() {
+        let (mut uploads, mut random) = (Uploads::new(UploadsConfig::default(), false), Counter(0));
+        uploads.request(Time(0), &mut random, asked(1));
+        assert_eq!(uploads.poll_effect(), Some(Effect::Refuse(asked(1), ChunkRefusal::OwnerNotFresh)));
+    }
+}

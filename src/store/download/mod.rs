@@ -1,0 +1,186 @@
+//! The downloads folder. Everything is opened below one directory handle, a component at a time and through no link,
+//! so that no name from the network and no link on the disk leads out of it.
+//!
+//! A download is a *part* file beside its target until it is whole; a target appears complete and synced, or not at all.
+
+mod error;
+mod finish;
+mod jail;
+mod part;
+
+pub use error::DiskError;
+pub use finish::{FinishError, FinishItem};
+pub use part::Part;
+
+use super::walk::shown;
+use crate::wire::ids::Hash;
+use crate::wire::path::RelPath;
+use rustix::fs::{AtFlags, FileType, OFlags};
+use std::fs::{self, File, OpenOptions};
+use std::io::Read;
+use std::os::fd::AsFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+/// Bytes of a disk that downloads leave free: the database, often on the same disk, must never meet a full one.
+pub const SPACE_RESERVE_BYTES: u64 = 64 << 20;
+
+/// Bytes that hashing reads at once: what keeps BLAKE3 at full speed.
+const READ_BYTES: usize = 1 << 20;
+
+/// An open downloads folder.
+#[derive(Debug)]
+pub struct Folder {
+    root: File,
+    reserve: u64,
+}
+
+/// Something that already has a download's name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Existing {
+    /// What it is.
+    pub kind: ExistingKind,
+    /// Its bytes, where it is a file.
+    pub size: u64,
+}
+
+/// What already has a download's name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExistingKind {
+    /// A regular file.
+    File,
+    /// A folder.
+    Folder,
+    /// A link, which is not followed, or a special file.
+    Other,
+}
+
+impl Folder {
+    /// Opens the folder at `path`, and creates it if it isn't there. `path` itself may lead through links.
+    pub fn open(path: &Path) -> Result<Folder, DiskError> {
+        let root = fs::create_dir_all(path)
+            .and_then(|()| OpenOptions::new().read(true).custom_flags(OFlags::DIRECTORY.bits() as i32).open(path))
+            .map_err(|error| DiskError::of(error, &shown(path)))?;
+        Ok(Folder { root, reserve: SPACE_RESERVE_BYTES })
+    }
+
+    /// Bytes of the disk that are free for this user.
+    pub fn free_bytes(&self) -> Result<u64, DiskError> {
+        free_bytes(&self.root, "the downloads folder")
+    }
+
+    /// Whether the disk takes `bytes` more and keeps [`SPACE_RESERVE_BYTES`].
+    pub fn has_room(&self, bytes: u64) -> Result<bool, DiskError> {
+        Ok(self.free_bytes()? >= bytes.saturating_add(self.reserve))
+    }
+
+    /// What already has the name `dest`.
+    pub fn existing(&self, dest: &RelPath) -> Result<Option<Existing>, DiskError> {
+        let stat = jail::parent(&self.root, dest, false).and_then(|parent| {
+            rustix::fs::statat(&parent, dest.name(), AtFlags::SYMLINK_NOFOLLOW)
+                .map_err(|error| DiskError::of(error, dest.as_str()))
+        });
+        let Some(stat) = error::unless_missing(stat)? else { return Ok(None) };
+        let (kind, size) = match FileType::from_raw_mode(stat.st_mode) {
+            FileType::RegularFile => (ExistingKind::File, stat.st_size as u64),
+            FileType::Directory => (ExistingKind::Folder, 0),
+            _ => (ExistingKind::Other, 0),
+        };
+        Ok(Some(Existing { kind, size }))
+    }
+
+    /// The hash of the file `dest`: where it is the one asked for, there is nothing to download.
+    pub fn hash_existing(&self, dest: &RelPath) -> Result<Hash, DiskError> {
+        let parent = jail::parent(&self.root, dest, false)?;
+        let mut file = jail::open_file(&parent, dest.name(), OFlags::RDONLY, dest.as_str())?;
+        let mut hasher = blake3::Hasher::new();
+        let mut buf = vec![0; READ_BYTES];
+        loop {
+            match file.read(&mut buf).map_err(|error| DiskError::of(error, dest.as_str()))? {
+                0 => return Ok(Hash(*hasher.finalize().as_bytes())),
+                len => hasher.update(&buf[..len]),
+            };
+        }
+    }
+
+    /// Makes the folder `dest`, with all folders above it, and syncs it. It may be there already.
+    pub fn make_folder(&self, dest: &RelPath) -> Result<(), DiskError> {
+        jail::open_below(&self.root, dest.as_str(), dest, true)?;
+        finish::SyncedFolders::default().sync_above(&self.root, dest)
+    }
+}
+
+fn free_bytes(file: impl AsFd, shown: &str) -> Result<u64, DiskError> {
+    let stat = rustix::fs::fstatvfs(file).map_err(|error| DiskError::of(error, shown))?;
+    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::fs::{CWD, Mode, mknodat};
+    use std::os::unix::fs::symlink;
+
+    pub(super) fn rel(text: &str) -> RelPath {
+        RelPath::parse(text).unwrap()
+    }
+
+    /// A downloads folder that doesn't mind how full the machine's disk is, and what lies beside it.
+    pub(super) fn folder() -> (tempfile::TempDir, Folder) {
+        let dir = tempfile::tempdir().unwrap();
+        let mut folder = Folder::open(&dir.path().join("downloads")).unwrap();
+        folder.reserve = 0;
+        (dir, folder)
+    }
+
+    #[test]
+    fn what_is_there_is_told_apart() {
+        let (dir, folder) = folder();
+        let root = dir.path().join("downloads");
+        fs::create_dir(root.join("folder")).unwrap();
+        fs::write(root.join("folder/file"), b"12345").unwrap();
+        symlink("folder/file", root.join("link")).unwrap();
+        mknodat(CWD, root.join("pipe"), FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+        let kind = |path| folder.existing(&rel(path)).unwrap().map(|it| (it.kind, it.size));
+        assert_eq!(kind("folder/file"), Some((ExistingKind::File, 5)));
+        assert_eq!(kind("folder"), Some((ExistingKind::Folder, 0)));
+        assert_eq!(kind("link"), Some((ExistingKind::Other, 0)));
+        assert_eq!(kind("pipe"), Some((ExistingKind::Other, 0)));
+        assert_eq!(kind("gone"), None);
+        assert_eq!(kind("gone/too"), None);
+        assert!(matches!(folder.existing(&rel("folder/file/below")), Err(DiskError::InTheWay(_))));
+
+        assert_eq!(folder.hash_existing(&rel("folder/file")).unwrap(), Hash::of(b"12345"));
+        for bad in ["folder", "pipe"] {
+            assert!(matches!(folder.hash_existing(&rel(bad)), Err(DiskError::InTheWay(_))), "{bad}");
+        }
+        assert!(matches!(folder.hash_existing(&rel("link")), Err(DiskError::Jail(_))));
+    }
+
+    #[test]
+    fn folders_are_made_but_not_through_links_or_files() {
+        let (dir, folder) = folder();
+        let root = dir.path().join("downloads");
+        folder.make_folder(&rel("a/b/c")).unwrap();
+        folder.make_folder(&rel("a/b/c")).unwrap();
+        assert!(root.join("a/b/c").is_dir());
+        fs::write(root.join("file"), b"").unwrap();
+        fs::create_dir(dir.path().join("outside")).unwrap();
+        symlink("../outside", root.join("out")).unwrap();
+        symlink("a", root.join("inside")).unwrap();
+        assert!(matches!(folder.make_folder(&rel("file/x")), Err(DiskError::InTheWay(_))));
+        for link in ["out", "out/x", "inside/x"] {
+            assert!(matches!(folder.make_folder(&rel(link)), Err(DiskError::Jail(_))), "{link}");
+        }
+        assert!(!dir.path().join("outside/x").exists());
+    }
+
+    #[test]
+    fn room_keeps_the_reserve() {
+        let (_dir, mut folder) = folder();
+        let free = folder.free_bytes().unwrap();
+        assert!(folder.has_room(free / 2).unwrap() && !folder.has_room(u64::MAX).unwrap());
+        folder.reserve = u64::MAX;
+        assert!(!folder.has_room(0).unwrap());
+    }
+}

@@ -1,0 +1,315 @@
+//! What this device wants: jobs and their transfers, one row a file, with what was claimed of each.
+
+use super::catalog::{kind_code, kind_of};
+use super::{DbError, MemberStore, damaged};
+use crate::wire::geometry::ChunkSize;
+use crate::wire::ids::{ContentId, FileId, Hash, PublicId};
+use crate::wire::log::{FileKind, FileMeta};
+use crate::wire::path::RelPath;
+use rusqlite::{OptionalExtension, Row, params};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+/// Where a transfer stands, as it is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum TransferStanding {
+    /// To be fetched.
+    Open,
+    /// There.
+    Done,
+    /// Given up.
+    Failed,
+}
+
+impl TransferStanding {
+    fn code(self) -> u8 {
+        match self {
+            TransferStanding::Open => 0,
+            TransferStanding::Done => 1,
+            TransferStanding::Failed => 2,
+        }
+    }
+
+    fn of(code: u8) -> Result<TransferStanding, DbError> {
+        [TransferStanding::Open, TransferStanding::Done, TransferStanding::Failed]
+            .into_iter()
+            .find(|standing| standing.code() == code)
+            .ok_or_else(|| damaged(format_args!("a transfer of standing {code}")))
+    }
+}
+
+/// A file to fetch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewTransfer {
+    /// Whose file.
+    pub owner: PublicId,
+    /// Its row in the catalog.
+    pub file: FileMeta,
+    /// Its path below the job's folder.
+    pub dest: RelPath,
+}
+
+/// A transfer, as it is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredTransfer {
+    /// The transfer.
+    pub id: u64,
+    /// Its job.
+    pub job: u64,
+    /// The file.
+    pub file: FileId,
+    /// Whose.
+    pub owner: PublicId,
+    /// Which version of it.
+    pub content: ContentId,
+    /// Its path below the job's folder.
+    pub dest: RelPath,
+    /// File or empty folder.
+    pub kind: FileKind,
+    /// Bytes.
+    pub size: u64,
+    /// The content's hash.
+    pub hash: Hash,
+    /// The size of its chunks.
+    pub chunk: ChunkSize,
+    /// Modification time, in milliseconds since 1970.
+    pub mtime_ms: i64,
+    /// Whether its owner may execute it.
+    pub executable: bool,
+    /// Where it stands.
+    pub standing: TransferStanding,
+    /// Why it failed.
+    pub reason: Option<String>,
+    /// The chunks that were claimed, as bits.
+    pub claimed: Vec<u8>,
+    /// Bytes of the chunks that were claimed.
+    pub done: u64,
+    /// Bytes that ever came in.
+    pub received: u64,
+    /// The list of its chunks' hashes, once it is here.
+    pub list: Option<Vec<u8>>,
+    /// Whether a part file was made for it.
+    pub part: bool,
+}
+
+/// A job, summed up over its transfers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JobSum {
+    /// The job.
+    pub job: u64,
+    /// What was asked for, in words.
+    pub what: String,
+    /// The folder that it goes to.
+    pub dest: PathBuf,
+    /// Milliseconds that it has been moving.
+    pub moving_ms: u64,
+    /// Files in all.
+    pub files: u64,
+    /// Files that are there.
+    pub files_done: u64,
+    /// Files that failed.
+    pub files_failed: u64,
+    /// Bytes in all.
+    pub total: u64,
+    /// Bytes that are there.
+    pub done: u64,
+    /// Bytes that ever came in.
+    pub received: u64,
+    /// Why the first failed one failed.
+    pub reason: Option<String>,
+}
+
+const COLUMNS: &str = "id, job, file, owner, content, dest, kind, size, hash, chunk, mtime, executable, state, reason,
+    claimed, done, received, list, part";
+
+impl MemberStore {
+    /// Makes a job.
+    pub fn put_job(&self, what: &str, dest: &Path, transfers: &[NewTransfer]) -> Result<u64, DbError> {
+        self.db
+            .prepare_cached("INSERT INTO jobs(what, dest, moving_ms) VALUES (?1, ?2, 0)")?
+            .execute(params![what, dest.as_os_str().as_bytes()])?;
+        let job = self.db.last_insert_rowid();
+        let mut statement = self.db.prepare_cached(
+            "INSERT INTO transfers(job, file, owner, content, dest, kind, size, hash, chunk, mtime, executable, state,
+             claimed, done, received, part) VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,0,x'',0,0,0)",
+        )?;
+        for NewTransfer { owner, file, dest } in transfers {
+            statement.execute(params![
+                job,
+                file.id.0,
+                owner.0,
+                file.content.0,
+                dest.as_str(),
+                kind_code(file.kind),
+                file.size as i64,
+                file.hash.0,
+                u8::from(file.chunk),
+                file.mtime_ms,
+                file.executable,
+            ])?;
+        }
+        Ok(job as u64)
+    }
+
+    /// The job that is not over and was made by the same words, for the same folder.
+    pub fn open_job(&self, what: &str, dest: &Path) -> Result<Option<u64>, DbError> {
+        let job: Option<i64> = self
+            .db
+            .prepare_cached(
+                "SELECT job FROM jobs j WHERE what = ?1 AND dest = ?2 AND EXISTS
+                 (SELECT 1 FROM transfers t WHERE t.job = j.job AND t.state = 0) ORDER BY job DESC LIMIT 1",
+            )?
+            .query_row(params![what, dest.as_os_str().as_bytes()], |row| row.get(0))
+            .optional()?;
+        Ok(job.map(|job| job as u64))
+    }
+
+    /// The open transfers after one, in order.
+    pub fn open_transfers(&self, after: u64, limit: usize) -> Result<Vec<StoredTransfer>, DbError> {
+        self.transfers(
+            &format!("SELECT {COLUMNS} FROM transfers WHERE state = 0 AND id > ?1 ORDER BY id LIMIT ?2"),
+            params![after as i64, limit as i64],
+        )
+    }
+
+    /// A transfer.
+    pub fn transfer(&self, id: u64) -> Result<Option<StoredTransfer>, DbError> {
+        let found = self.transfers(&format!("SELECT {COLUMNS} FROM transfers WHERE id = ?1"), params![id as i64])?;
+        Ok(found.into_iter().next())
+    }
+
+    /// The transfers of a job.
+    pub fn transfers_of(&self, job: u64) -> Result<Vec<StoredTransfer>, DbError> {
+        self.transfers(&format!("SELECT {COLUMNS} FROM transfers WHERE job = ?1 ORDER BY id"), params![job as i64])
+    }
+
+    /// The newest transfers, newest job first.
+    pub fn newest_transfers(&self, limit: usize) -> Result<Vec<StoredTransfer>, DbError> {
+        self.transfers(
+            &format!("SELECT {COLUMNS} FROM transfers ORDER BY job DESC, id LIMIT ?1"),
+            params![limit as i64],
+        )
+    }
+
+    /// The open transfers whose file is no longer in the catalog.
+    pub fn transfers_without_file(&self) -> Result<Vec<u64>, DbError> {
+        let mut statement = self.db.prepare_cached(
+            "SELECT t.id FROM transfers t WHERE t.state = 0 AND NOT EXISTS (SELECT 1 FROM files f WHERE f.id = t.file)",
+        )?;
+        let rows = statement.query_map([], |row| Ok(row.get::<_, i64>(0)? as u64))?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    fn transfers(&self, sql: &str, params: impl rusqlite::Params) -> Result<Vec<StoredTransfer>, DbError> {
+        let mut statement = self.db.prepare_cached(sql)?;
+        let rows = statement.query_map(params, |row| Ok(read_transfer(row)))?;
+        rows.map(|row| row?).collect()
+    }
+
+    /// Records that a part file is about to be made for this transfer.
+    pub fn part_made(&self, id: u64) -> Result<(), DbError> {
+        self.db.prepare_cached("UPDATE transfers SET part = 1 WHERE id = ?1")?.execute([id as i64])?;
+        Ok(())
+    }
+
+    /// Keeps the list of a transfer's chunks.
+    pub fn keep_list(&self, id: u64, list: &[u8]) -> Result<(), DbError> {
+        self.db.prepare_cached("UPDATE transfers SET list = ?2 WHERE id = ?1")?.execute(params![id as i64, list])?;
+        Ok(())
+    }
+
+    /// Claims chunks: their bytes are synced, and never asked for again.
+    pub fn claim(&self, id: u64, claimed: &[u8], done: u64, received: u64) -> Result<(), DbError> {
+        self.db
+            .prepare_cached("UPDATE transfers SET claimed = ?2, done = ?3, received = ?4 WHERE id = ?1")?
+            .execute(params![id as i64, claimed, done as i64, received as i64])?;
+        Ok(())
+    }
+
+    /// A transfer is over.
+    pub fn settle(
+        &self,
+        id: u64,
+        standing: TransferStanding,
+        reason: Option<&str>,
+        received: u64,
+    ) -> Result<(), DbError> {
+        self.db
+            .prepare_cached(
+                "UPDATE transfers SET state = ?2, reason = ?3, received = max(received, ?4), claimed = x'', list = NULL,
+                 done = CASE WHEN ?2 = 1 THEN size ELSE done END WHERE id = ?1",
+            )?
+            .execute(params![id as i64, standing.code(), reason, received as i64])?;
+        Ok(())
+    }
+
+    /// A job has been moving for this much longer.
+    pub fn job_moved(&self, job: u64, ms: u64) -> Result<(), DbError> {
+        self.db
+            .prepare_cached("UPDATE jobs SET moving_ms = moving_ms + ?2 WHERE job = ?1")?
+            .execute(params![job as i64, ms as i64])?;
+        Ok(())
+    }
+
+    /// The folder that a job goes to.
+    pub fn job_dest(&self, job: u64) -> Result<Option<PathBuf>, DbError> {
+        let dest: Option<Vec<u8>> = self
+            .db
+            .prepare_cached("SELECT dest FROM jobs WHERE job = ?1")?
+            .query_row([job as i64], |row| row.get(0))
+            .optional()?;
+        Ok(dest.map(|bytes| PathBuf::from(std::ffi::OsString::from_vec(bytes))))
+    }
+
+    /// Jobs, newest first; one if it is named.
+    pub fn jobs(&self, job: Option<u64>, limit: usize) -> Result<Vec<JobSum>, DbError> {
+        let mut statement = self.db.prepare_cached(
+            "SELECT j.job, j.what, j.dest, j.moving_ms, count(t.id), coalesce(sum(t.state = 1), 0),
+               coalesce(sum(t.state = 2), 0), coalesce(sum(t.size), 0), coalesce(sum(t.done), 0),
+               coalesce(sum(t.received), 0), (SELECT reason FROM transfers f WHERE f.job = j.job AND f.state = 2 LIMIT 1)
+             FROM (SELECT * FROM jobs WHERE ?1 IS NULL OR job = ?1 ORDER BY job DESC LIMIT ?2) j
+             LEFT JOIN transfers t ON t.job = j.job GROUP BY j.job ORDER BY j.job DESC",
+        )?;
+        let rows = statement.query_map(params![job.map(|job| job as i64), limit as i64], |row| {
+            let number = |column| row.get::<_, i64>(column).map(|number| number as u64);
+            Ok(JobSum {
+                job: number(0)?,
+                what: row.get(1)?,
+                dest: PathBuf::from(std::ffi::OsString::from_vec(row.get(2)?)),
+                moving_ms: number(3)?,
+                files: number(4)?,
+                files_done: number(5)?,
+                files_failed: number(6)?,
+                total: number(7)?,
+                done: number(8)?,
+                received: number(9)?,
+                reason: row.get(10)?,
+            })
+        })?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+}
+
+fn read_transfer(row: &Row<'_>) -> Result<StoredTransfer, DbError> {
+    Ok(StoredTransfer {
+        id: row.get::<_, i64>(0)? as u64,
+        job: row.get::<_, i64>(1)? as u64,
+        file: FileId(row.get(2)?),
+        owner: PublicId(row.get(3)?),
+        content: ContentId(row.get(4)?),
+        dest: RelPath::parse(&row.get::<_, String>(5)?).map_err(damaged)?,
+        kind: kind_of(row.get(6)?)?,
+        size: row.get::<_, i64>(7)? as u64,
+        hash: Hash(row.get(8)?),
+        chunk: ChunkSize::parse(row.get(9)?).map_err(damaged)?,
+        mtime_ms: row.get(10)?,
+        executable: row.get(11)?,
+        standing: TransferStanding::of(row.get(12)?)?,
+        reason: row.get(13)?,
+        claimed: row.get(14)?,
+        done: row.get::<_, i64>(15)? as u64,
+        received: row.get::<_, i64>(16)? as u64,
+        list: row.get(17)?,
+        part: row.get(18)?,
+    })
+}
