@@ -4,9 +4,11 @@
 //! *settled* while the tip is the membership that the newest head vouches for: only then does the chain say who is a
 //! member. Expulsions count always, in any order, and for ever.
 
-use crate::wire::ids::{DeviceKey, GroupId, Hash, Position, PublicId};
 use crate::wire::frame::Tip;
-use crate::wire::log::{Head, Header, MembershipChange, NotTheMasters, SignedHead, SignedHeader, Standing, VerifiedHeader};
+use crate::wire::ids::{DeviceKey, GroupId, Hash, Position, PublicId};
+use crate::wire::log::{
+    Head, Header, MembershipChange, NotTheMasters, SignedHead, SignedHeader, Standing, VerifiedHeader,
+};
 use std::collections::HashMap;
 
 /// A membership header, checked.
@@ -217,7 +219,8 @@ impl Membership {
     }
 
     fn beside_chain(&self) -> impl Iterator<Item = &Link> {
-        let mut links: Vec<&Link> = self.expelled.values().filter(|link| !self.places.contains_key(&link.hash)).collect();
+        let mut links: Vec<&Link> =
+            self.expelled.values().filter(|link| !self.places.contains_key(&link.hash)).collect();
         links.sort_by_key(|link| link.at);
         links.into_iter()
     }

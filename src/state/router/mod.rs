@@ -32,7 +32,7 @@ use membership::Membership;
 use peer::{Peer, Phase};
 use presence::Presence;
 use queue::MasterQueue;
-use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::net::SocketAddr;
 
 /// What happens to a router.
@@ -176,7 +176,7 @@ pub struct StoredGroup {
 struct Group {
     membership: Membership,
     /// Every device of the group that is connected, with its newest connection.
-    connected: HashMap<DeviceKey, ConnId>,
+    connected: BTreeMap<DeviceKey, ConnId>,
     approved: BTreeSet<ConnId>,
     master: Option<Master>,
     presence: Presence,
@@ -187,7 +187,7 @@ impl Group {
     fn new(membership: Membership) -> Group {
         Group {
             membership,
-            connected: HashMap::new(),
+            connected: BTreeMap::new(),
             approved: BTreeSet::new(),
             master: None,
             presence: Presence::default(),
@@ -288,7 +288,7 @@ impl Router {
     fn frame(&mut self, now: Time, conn: ConnId, frame: Frame) {
         let Some(peer) = self.peers.get(&conn) else { return };
         if !peer.phase.permits(&frame) {
-            if peer.phase != Phase::Leaving && !peer.permitted_before(&frame) {
+            if !matches!(peer.phase, Phase::Leaving(_)) && !peer.permitted_before(&frame) {
                 tracing::debug!(conn = conn.0, phase = ?peer.phase, "a frame that is not for it to send");
                 self.close(now, conn, CloseCode::Protocol);
             }
@@ -313,8 +313,10 @@ impl Router {
             }
             Frame::Routed { peer, number, envelope } => self.route(now, conn, peer, number, envelope),
             Frame::Broadcast { header, body } => self.broadcast(now, conn, header, body),
+            Frame::Ping(number) => self.send(conn, Frame::Pong(number)),
             // No phase permits these: only a server says them.
-            Frame::Welcome(_)
+            Frame::Pong(_)
+            | Frame::Welcome(_)
             | Frame::MasterRegisterAck(_)
             | Frame::HeadersStored(_)
             | Frame::Presence(_)

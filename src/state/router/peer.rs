@@ -3,7 +3,8 @@
 use super::crowd::Network;
 use super::queue::Pace;
 use crate::state::time::Time;
-use crate::wire::frame::{Class, Frame};
+use crate::wire::close::CloseCode;
+use crate::wire::frame::Frame;
 use crate::wire::ids::{DeviceKey, GroupId};
 use crate::wire::log::SignedHead;
 use std::net::SocketAddr;
@@ -25,8 +26,8 @@ pub(super) enum Phase {
     Approved,
     /// A device of a group that is not settled.
     Unsettled,
-    /// Was told why it must go, and may read that.
-    Leaving,
+    /// Was told why it must go, and may read that; then it is closed with this code.
+    Leaving(CloseCode),
 }
 
 impl Phase {
@@ -34,18 +35,7 @@ impl Phase {
     pub(super) fn follows_membership(self) -> bool {
         match self {
             Phase::Stranger | Phase::Registered | Phase::Approved | Phase::Unsettled => true,
-            Phase::Silent | Phase::MasterToBe | Phase::Master | Phase::Leaving => false,
-        }
-    }
-
-    pub(super) fn class(self) -> Option<Class> {
-        match self {
-            Phase::MasterToBe | Phase::Master => Some(Class::Master),
-            Phase::Stranger => Some(Class::Stranger),
-            Phase::Registered => Some(Class::Registered),
-            Phase::Approved => Some(Class::Approved),
-            Phase::Unsettled => Some(Class::Unsettled),
-            Phase::Silent | Phase::Leaving => None,
+            Phase::Silent | Phase::MasterToBe | Phase::Master | Phase::Leaving(_) => false,
         }
     }
 
@@ -58,13 +48,15 @@ impl Phase {
             Frame::Headers(_) => matches!(self, Approved | Unsettled | Master),
             Frame::Head(_) => matches!(self, Registered | Approved | Unsettled | Master),
             Frame::OpenInvites(_) | Frame::Broadcast { .. } => matches!(self, Master),
-            Frame::ExpulsionRead => matches!(self, Registered | Approved | Unsettled | Leaving),
+            Frame::ExpulsionRead => matches!(self, Registered | Approved | Unsettled | Leaving(_)),
             Frame::RequestChunk { .. } | Frame::ChunkRefused { .. } | Frame::CancelChunk { .. } => {
                 matches!(self, Approved | Master)
             }
             Frame::ClientRegister { .. } => matches!(self, Stranger | Registered),
             Frame::Routed { .. } => matches!(self, Approved | Master),
-            Frame::Welcome(_)
+            Frame::Ping(_) => !matches!(self, Silent),
+            Frame::Pong(_)
+            | Frame::Welcome(_)
             | Frame::MasterRegisterAck(_)
             | Frame::HeadersStored(_)
             | Frame::Presence(_)

@@ -7,7 +7,7 @@ use crate::state::time::Time;
 use crate::wire::frame::{Frame, Present};
 use crate::wire::ids::{DeviceKey, GroupId};
 use crate::wire::limits::PRESENCE_PER_FRAME_MAX;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// When a device was seen.
 #[derive(Debug, Clone, Copy)]
@@ -19,7 +19,7 @@ enum Seen {
 /// What one group's members are told.
 #[derive(Debug, Default)]
 pub(super) struct Presence {
-    seen: HashMap<DeviceKey, Seen>,
+    seen: BTreeMap<DeviceKey, Seen>,
     changed: BTreeSet<DeviceKey>,
     told: Option<Time>,
     due: bool,
