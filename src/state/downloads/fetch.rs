@@ -26,6 +26,10 @@ pub struct Wanted {
     pub claimed: Vec<u8>,
     /// Bytes that ever came in for it.
     pub received: u64,
+    /// Bytes of the chunks that were claimed, as they were persisted.
+    pub kept_done: u64,
+    /// Bytes that ever came in, as they were persisted.
+    pub kept_received: u64,
 }
 
 /// Where a fetch stands.
@@ -100,19 +104,18 @@ impl Fetch {
 
     /// Bytes of the chunks that are there.
     pub fn done_bytes(&self) -> u64 {
-        let geometry = &self.wanted.geometry;
-        let count = self.there.count();
-        let last = geometry.chunk_count().saturating_sub(1);
-        let missing_of_last = match geometry.chunk_len(last) {
-            Some(length) if self.there.contains(last) => u64::from(geometry.chunk().bytes() - length),
-            _ => 0,
-        };
-        u64::from(count) * u64::from(geometry.chunk().bytes()) - missing_of_last
+        self.bytes_of(&self.there)
     }
 
-    /// Bytes that are asked for.
-    pub fn asked_bytes(&self) -> u64 {
-        self.asked.keys().filter_map(|index| self.wanted.geometry.unit_len(*index)).map(u64::from).sum()
+    /// Bytes of a set of chunks.
+    pub fn bytes_of(&self, chunks: &Bits) -> u64 {
+        let geometry = &self.wanted.geometry;
+        let last = geometry.chunk_count().saturating_sub(1);
+        let missing_of_last = match geometry.chunk_len(last) {
+            Some(length) if chunks.contains(last) => u64::from(geometry.chunk().bytes() - length),
+            _ => 0,
+        };
+        u64::from(chunks.count()) * u64::from(geometry.chunk().bytes()) - missing_of_last
     }
 
     /// The next unit to ask for, with its length. The list comes before the chunks.

@@ -303,6 +303,16 @@ impl MemberStore {
         self.one_local(&format!("SELECT {COLUMNS} FROM local_files WHERE content = ?1"), params![content.0])
     }
 
+    /// The share that the file of this content belongs to.
+    pub fn share_of_content(&self, content: &ContentId) -> Result<Option<PathBuf>, DbError> {
+        let path: Option<Vec<u8>> = self
+            .db
+            .prepare_cached("SELECT share FROM local_files WHERE content = ?1")?
+            .query_row([content.0], |row| row.get(0))
+            .optional()?;
+        Ok(path.map(path_of))
+    }
+
     fn one_local(&self, sql: &str, params: impl rusqlite::Params) -> Result<Option<LocalFile>, DbError> {
         let file = self.db.prepare_cached(sql)?.query_row(params, |row| Ok(read_local(row))).optional()?;
         file.transpose()

@@ -1,0 +1,297 @@
+//! What a person asks of this node.
+
+use super::core::{Cx, MemberCore, failed};
+use super::io::{Input, Output};
+use super::pen::Pen;
+use super::rows::{JOBS_LISTED, TRANSFERS_LISTED};
+use crate::node::local::{Command, ErrorCode, FILES_PAGE_MAX, LocalError, Reply};
+use crate::state::authority::{Gate, NotDone};
+use crate::state::random::draw;
+use crate::store::member::DbError;
+use crate::wire::ids::{InviteId, PublicId, hex};
+use crate::wire::invite::{Invite, InviteSecret};
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// The longest life of an invite.
+const INVITE_LIFE_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
+
+impl MemberCore {
+    pub(super) fn local(&mut self, cx: &mut Cx<'_>, token: u64, command: Command) -> Result<(), DbError> {
+        let signs = matches!(command, Command::Approve { .. } | Command::Disapprove { .. });
+        let command = match &mut self.pen {
+            Pen::Master(master) if signs => match master.hold(Input::Local(token, command)) {
+                Some(Input::Local(_, command)) => command,
+                Some(_) => return Ok(()),
+                None => {
+                    if let Gate::Closed(stale) = master.gate {
+                        let error = LocalError::new(
+                            ErrorCode::NotNow,
+                            stale.to_string(),
+                            "stop this node and start the newest copy",
+                        );
+                        self.outputs.push(Output::Reply(token, Err(error)));
+                    }
+                    return Ok(());
+                }
+            },
+            Pen::Master(_) | Pen::Replica(_) => command,
+        };
+        let reply = self.answer(cx, command);
+        if let Err(error) = &reply {
+            tracing::debug!(%error, "a command was refused");
+        }
+        self.outputs.push(Output::Reply(token, reply));
+        Ok(())
+    }
+
+    fn answer(&mut self, cx: &mut Cx<'_>, command: Command) -> Result<Reply, LocalError> {
+        match command {
+            Command::Status => Ok(Reply::Status(Box::new(self.status(cx)))),
+            Command::Clients => Ok(Reply::Clients(self.client_rows())),
+            Command::Files { query, offset, limit } => self.files(cx, query.as_deref(), offset, limit),
+            Command::Shares => self.share_rows(cx),
+            Command::ShareFiles { path } => {
+                let files = self.store.local_of(&path).map_err(failed)?;
+                Ok(Reply::Files(files.iter().map(|file| self.local_row(file)).collect()))
+            }
+            Command::Transfers { job } => self.transfers(cx, job),
+            Command::Jobs { job } => self.jobs(cx, job),
+            Command::Invites => {
+                self.must_be_master()?;
+                Ok(Reply::Invites(self.invite_rows(cx).map_err(failed)?))
+            }
+            Command::Invite { expires_s } => self.invite(cx, expires_s),
+            Command::RevokeInvite { id } => self.revoke(cx, &id),
+            Command::Approve { ids } => self.approve(cx, &ids),
+            Command::Disapprove { ids } => self.disapprove(cx, &ids),
+            Command::Add { paths } => self.add(cx, &paths),
+            Command::Get { files, dest } => self.get(cx, &files, dest),
+            Command::Ticket => Err(LocalError::new(
+                ErrorCode::WrongRole,
+                "this node runs no server",
+                "ask the server's node: 'bailiwick ticket' with the server's --state or --profile",
+            )),
+            Command::Stop => Ok(Reply::Done),
+        }
+    }
+
+    fn must_be_master(&self) -> Result<(), LocalError> {
+        if self.is_master() {
+            return Ok(());
+        }
+        Err(LocalError::new(ErrorCode::WrongRole, "only the master can do that", "run it at the group's master"))
+    }
+
+    fn files(
+        &mut self,
+        cx: &Cx<'_>,
+        query: Option<&str>,
+        offset: u64,
+        limit: Option<u64>,
+    ) -> Result<Reply, LocalError> {
+        let limit = limit.unwrap_or(FILES_PAGE_MAX).min(FILES_PAGE_MAX);
+        let page = match query.and_then(|query| query.split_once(':')) {
+            Some((name, path)) => {
+                let owner = self.find_device(name)?.id;
+                let mut rows = self.store.files_of(&owner).map_err(failed)?;
+                let path = path.to_lowercase();
+                rows.retain(|row| row.file.path.as_str().to_lowercase().contains(&path));
+                rows.into_iter().skip(offset as usize).take(limit as usize).collect()
+            }
+            None => {
+                let owners = query.map(|query| self.owners_matching(query)).unwrap_or_default();
+                self.store.files_page(query, &owners, offset, limit).map_err(failed)?
+            }
+        };
+        Ok(Reply::Files(page.iter().map(|row| self.file_row(cx, row)).collect()))
+    }
+
+    fn share_rows(&mut self, cx: &Cx<'_>) -> Result<Reply, LocalError> {
+        let shares = self.store.shares().map_err(failed)?;
+        Ok(Reply::Shares(shares.into_iter().map(|share| self.share_row(cx, share)).collect()))
+    }
+
+    fn transfers(&mut self, cx: &Cx<'_>, job: Option<u64>) -> Result<Reply, LocalError> {
+        let stored = match job {
+            Some(job) => self.store.transfers_of(job),
+            None => self.store.newest_transfers(TRANSFERS_LISTED),
+        }
+        .map_err(failed)?;
+        let mut dests: HashMap<u64, Option<PathBuf>> = HashMap::new();
+        let mut rows = Vec::with_capacity(stored.len());
+        for row in &stored {
+            if let std::collections::hash_map::Entry::Vacant(vacant) = dests.entry(row.job) {
+                vacant.insert(self.store.job_dest(row.job).map_err(failed)?);
+            }
+            rows.push(self.transfer_row(cx, row, dests.get(&row.job).cloned().flatten()));
+        }
+        if job.is_none() {
+            rows.extend(self.upload_rows(cx).map_err(failed)?);
+        }
+        Ok(Reply::Transfers(rows))
+    }
+
+    fn jobs(&mut self, cx: &Cx<'_>, job: Option<u64>) -> Result<Reply, LocalError> {
+        let jobs = self.store.jobs(job, JOBS_LISTED).map_err(failed)?;
+        if let (Some(job), true) = (job, jobs.is_empty()) {
+            return Err(LocalError::new(
+                ErrorCode::NotFound,
+                format!("there is no job {job}"),
+                "'bailiwick transfers' shows the jobs",
+            ));
+        }
+        Ok(Reply::Jobs(jobs.into_iter().map(|job| self.job_row(cx, job)).collect()))
+    }
+
+    fn invite(&mut self, cx: &mut Cx<'_>, expires_s: u64) -> Result<Reply, LocalError> {
+        self.must_be_master()?;
+        if expires_s == 0 || expires_s > INVITE_LIFE_MAX.as_secs() {
+            return Err(LocalError::new(
+                ErrorCode::Usage,
+                "an invite lives between a second and a year",
+                "give --expires, for example 24h",
+            ));
+        }
+        let secret = InviteSecret(draw(cx.random));
+        let (id, expires) = (secret.id(), cx.wall_ms + expires_s * 1_000);
+        let invite =
+            Invite { server: self.group.server.clone(), master: self.key, seal: self.identity.seal_key(), secret };
+        let wall_ms = cx.wall_ms;
+        let opened = self.with_authority(cx, |authority, _| authority.open_invite(wall_ms, id, expires)).flatten();
+        if opened.is_none() {
+            return Err(LocalError::new(
+                ErrorCode::NotNow,
+                "too many invites are open",
+                "revoke some with 'bailiwick invite --revoke ID'",
+            ));
+        }
+        let text = invite.to_string();
+        self.store.keep_invite(&id, &text, expires).map_err(failed)?;
+        let row = crate::node::local::InviteRow {
+            id: id.to_string(),
+            invite: text,
+            expires: crate::node::local::rfc3339(expires as i64),
+        };
+        Ok(Reply::Invites(vec![row]))
+    }
+
+    fn revoke(&mut self, cx: &mut Cx<'_>, text: &str) -> Result<Reply, LocalError> {
+        self.must_be_master()?;
+        let digits = text.replace('-', "").to_ascii_lowercase();
+        let invites = self.store.invites().map_err(failed)?;
+        let found: Vec<InviteId> = invites
+            .iter()
+            .map(|(id, _, _)| *id)
+            .filter(|id| !digits.is_empty() && hex(&id.0).starts_with(&digits))
+            .collect();
+        match found.as_slice() {
+            [id] => {
+                self.with_authority(cx, |authority, _| authority.revoke_invite(id));
+                Ok(Reply::Done)
+            }
+            [] => Err(LocalError::new(
+                ErrorCode::NotFound,
+                format!("there is no open invite '{text}'"),
+                "'bailiwick invites' shows them",
+            )),
+            _ => Err(LocalError::new(
+                ErrorCode::Ambiguous,
+                format!("'{text}' means several invites"),
+                "give more digits",
+            )),
+        }
+    }
+
+    /// All the devices are found before anything is decided.
+    fn devices(&self, ids: &[String]) -> Result<Vec<PublicId>, LocalError> {
+        self.must_be_master()?;
+        ids.iter().map(|id| self.find_device(id).map(|device| device.id)).collect()
+    }
+
+    fn rows_of(&self, ids: &[PublicId]) -> Reply {
+        let rows = ids.iter().filter_map(|id| self.roster().device(id)).map(|device| self.client_row(device));
+        Reply::Clients(rows.collect())
+    }
+
+    fn approve(&mut self, cx: &mut Cx<'_>, ids: &[String]) -> Result<Reply, LocalError> {
+        let ids = self.devices(ids)?;
+        for id in &ids {
+            self.with_authority(cx, |authority, moment| authority.approve(moment, id)).transpose().map_err(not_done)?;
+        }
+        Ok(self.rows_of(&ids))
+    }
+
+    fn disapprove(&mut self, cx: &mut Cx<'_>, ids: &[String]) -> Result<Reply, LocalError> {
+        let ids = self.devices(ids)?;
+        for id in &ids {
+            self.with_authority(cx, |authority, moment| authority.disapprove(moment, id))
+                .transpose()
+                .map_err(not_done)?;
+        }
+        Ok(self.rows_of(&ids))
+    }
+
+    fn add(&mut self, cx: &mut Cx<'_>, paths: &[PathBuf]) -> Result<Reply, LocalError> {
+        if !self.is_master() && self.standing().is_some_and(|standing| standing.is_final()) {
+            return Err(LocalError::new(
+                ErrorCode::Refused,
+                "this device was expelled from the group",
+                "use a new state directory and a new invite",
+            ));
+        }
+        for path in paths {
+            if self.add_share(path).map_err(failed)?.is_none() {
+                return Err(unnameable(path));
+            }
+        }
+        let rows = self.store.shares().map_err(failed)?;
+        let rows = rows.into_iter().filter(|share| paths.contains(&share.path));
+        Ok(Reply::Shares(rows.map(|share| self.share_row(cx, share)).collect()))
+    }
+
+    fn get(&mut self, cx: &mut Cx<'_>, files: &[String], dest: Option<PathBuf>) -> Result<Reply, LocalError> {
+        if self.standing().is_some_and(|standing| standing.is_final()) {
+            return Err(LocalError::new(
+                ErrorCode::Refused,
+                "this device was expelled from the group",
+                "use a new state directory and a new invite",
+            ));
+        }
+        let dest = dest.unwrap_or_else(|| self.downloads_dir.clone());
+        let what = files.join(" ");
+        let job = match self.store.open_job(&what, &dest).map_err(failed)? {
+            Some(job) => job,
+            None => {
+                let transfers = self.find_files(cx, files)?;
+                self.store.put_job(&what, &dest, &transfers).map_err(failed)?
+            }
+        };
+        self.downloads.more(cx.now);
+        self.event("job", vec![("job", job.to_string()), ("what", what)]);
+        self.jobs(cx, Some(job))
+    }
+}
+
+fn not_done(why: NotDone) -> LocalError {
+    match why {
+        NotDone::Unknown => {
+            LocalError::new(ErrorCode::NotFound, why.to_string(), "'bailiwick clients' shows who there is")
+        }
+        NotDone::Final => LocalError::new(
+            ErrorCode::Refused,
+            why.to_string(),
+            "the device needs a new state directory and a new invite",
+        ),
+        NotDone::Master => LocalError::new(ErrorCode::Refused, why.to_string(), "name another device"),
+    }
+}
+
+fn unnameable(path: &Path) -> LocalError {
+    LocalError::new(
+        ErrorCode::Usage,
+        format!("the name of {:?} can't be shown safely or is not Unicode", path),
+        "rename it: no control characters, no backslash, at most 255 bytes",
+    )
+}

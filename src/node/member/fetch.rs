@@ -1,0 +1,219 @@
+//! Downloads: what the machine wants, carried out against the store and the data plane.
+
+use super::core::{Cx, MemberCore};
+use super::io::{Leftover, Output, Place};
+use crate::state::downloads::fetch::Wanted;
+use crate::state::downloads::{Asked, Came, Effect, Outcome, TransferId};
+use crate::store::member::{DbError, Failure, StoredTransfer};
+use crate::wire::frame::{ChunkRange, ChunkRefusal, Frame, ranges_of};
+use crate::wire::geometry::Geometry;
+use crate::wire::limits::RANGES_PER_FRAME_MAX;
+use crate::wire::log::FileKind;
+use std::sync::Arc;
+
+/// A size that the catalog should not have.
+const TOO_LARGE: Failure<'static> =
+    Failure { reason: "the file is larger than any that can be shared", refused: false };
+
+impl MemberCore {
+    pub(super) fn drain_downloads(&mut self, cx: &mut Cx<'_>) -> Result<bool, DbError> {
+        let mut moved = false;
+        while let Some(effect) = self.downloads.poll_effect() {
+            moved = true;
+            self.carry_out_download(cx, effect)?;
+        }
+        Ok(moved)
+    }
+
+    fn carry_out_download(&mut self, cx: &mut Cx<'_>, effect: Effect) -> Result<(), DbError> {
+        match effect {
+            Effect::Load(room) => self.load_transfers(cx, room),
+            Effect::Open(transfer) => self.open_place(transfer),
+            Effect::Ask { request, owner, units } => {
+                let ranges = ranges_of(units.iter().map(|unit| (unit.content, unit.index, unit.length)));
+                self.outputs.push(Output::Expect(request, units));
+                if let Some(conn) = self.link.current() {
+                    for page in ranges.chunks(RANGES_PER_FRAME_MAX) {
+                        self.send(conn, Frame::RequestChunk { request, owner, ranges: page.to_vec() });
+                    }
+                }
+                Ok(())
+            }
+            Effect::Cancel { request, units } => {
+                let ranges = ranges_of(units.iter().map(|unit| (unit.content, unit.index, unit.length)));
+                self.outputs.push(Output::Forget(request, units));
+                if let Some(conn) = self.link.current() {
+                    for page in ranges.chunks(RANGES_PER_FRAME_MAX) {
+                        self.send(conn, Frame::CancelChunk { request, ranges: page.to_vec() });
+                    }
+                }
+                Ok(())
+            }
+            Effect::Sync(transfer, chunks) => {
+                self.outputs.push(Output::Sync(transfer, chunks));
+                Ok(())
+            }
+            Effect::Claim { transfer, claimed, done, received } => self.store.claim(transfer, &claimed, done, received),
+            Effect::Finish(transfers) => {
+                self.outputs.push(Output::Finish(transfers));
+                Ok(())
+            }
+            Effect::Settle(transfer, outcome, received) => self.settle_transfer(transfer, outcome, received),
+            Effect::Close(transfer, needed) => {
+                let leftover = if needed { Leftover::Keep } else { Leftover::Remove };
+                self.outputs.push(Output::Drop(transfer, leftover));
+                Ok(())
+            }
+            Effect::LookAgain(transfer) => self.look_again(cx, transfer),
+        }
+    }
+
+    fn load_transfers(&mut self, cx: &mut Cx<'_>, room: usize) -> Result<(), DbError> {
+        let rows = self.store.open_transfers(self.loaded, room)?;
+        let exhausted = rows.len() < room;
+        self.loaded = rows.last().map_or(self.loaded, |row| row.id);
+        let mut wanted = Vec::new();
+        for row in rows {
+            match wanted_of(&row) {
+                Some(one) => wanted.push(one),
+                None => self.store.settle(row.id, Some(TOO_LARGE), row.received)?,
+            }
+            self.activity.took(row.id, row.job, row.file);
+        }
+        self.downloads.add(cx.now, wanted, exhausted);
+        Ok(())
+    }
+
+    fn open_place(&mut self, transfer: TransferId) -> Result<(), DbError> {
+        let Some(row) = self.store.transfer(transfer)? else { return Ok(()) };
+        let Some(folder) = self.store.job_dest(row.job)? else { return Ok(()) };
+        let Some(wanted) = wanted_of(&row) else { return Ok(()) };
+        // That there may be a part file of ours is on disk before there is one.
+        self.store.part_made(transfer)?;
+        let place = Place {
+            transfer,
+            folder,
+            dest: row.dest,
+            is_folder: row.kind == FileKind::Folder,
+            geometry: wanted.geometry,
+            root: row.hash,
+            list: row.list.map(Arc::new),
+            mtime_ms: row.mtime_ms,
+            executable: row.executable,
+            had_part: row.part,
+            has_claims: wanted.claimed.iter().any(|byte| *byte != 0),
+        };
+        self.outputs.push(Output::Open(Box::new(place)));
+        Ok(())
+    }
+
+    pub(super) fn unit_came(&mut self, cx: &mut Cx<'_>, asked: Asked, came: Came) -> Result<(), DbError> {
+        self.link.heard();
+        if came == Came::Verified
+            && let Some(job) = self.activity.received(cx.now, asked.transfer, u64::from(asked.length))
+        {
+            self.store.job_moved(job.0, job.1)?;
+        }
+        self.downloads.came(cx.now, asked, came);
+        Ok(())
+    }
+
+    pub(super) fn list_came(
+        &mut self,
+        cx: &mut Cx<'_>,
+        transfer: TransferId,
+        list: Option<Vec<u8>>,
+    ) -> Result<(), DbError> {
+        if let Some(list) = &list {
+            self.store.keep_list(transfer, list)?;
+        }
+        self.downloads.list_came(cx.now, transfer, list.is_some());
+        Ok(())
+    }
+
+    pub(super) fn chunks_refused(
+        &mut self,
+        cx: &mut Cx<'_>,
+        request: u64,
+        ranges: &[ChunkRange],
+        reason: ChunkRefusal,
+    ) {
+        if ranges.len() > RANGES_PER_FRAME_MAX {
+            return;
+        }
+        let units: Vec<_> =
+            ranges.iter().flat_map(ChunkRange::chunks).map(|(content, index, _)| (content, index)).collect();
+        let forgotten = self.downloads.refused(cx.now, request, &units, reason);
+        if !forgotten.is_empty() {
+            self.outputs.push(Output::Forget(request, forgotten));
+        }
+    }
+
+    fn settle_transfer(&mut self, transfer: TransferId, outcome: Outcome, received: u64) -> Result<(), DbError> {
+        let reason = (outcome != Outcome::Done).then(|| outcome.to_string());
+        let refused = matches!(outcome, Outcome::Refused(_) | Outcome::Removed);
+        let failure = reason.as_deref().map(|reason| Failure { reason, refused });
+        self.store.settle(transfer, failure, received)?;
+        if let Some((job, ms)) = self.activity.ended(transfer) {
+            self.store.job_moved(job, ms)?;
+        }
+        let state = if outcome == Outcome::Done { "done" } else { "failed" };
+        let mut detail = vec![("id", transfer.to_string()), ("state", state.to_owned())];
+        detail.extend(reason.map(|reason| ("reason", reason)));
+        self.event("transfer", detail);
+        Ok(())
+    }
+
+    /// The owner says that this version is gone: there may be a newer one in the catalog, or one under way.
+    fn look_again(&mut self, cx: &mut Cx<'_>, transfer: TransferId) -> Result<(), DbError> {
+        let Some(row) = self.store.transfer(transfer)? else { return Ok(()) };
+        let outcome = match self.store.file(&row.file)? {
+            None => Some(Outcome::Removed),
+            Some(now) if now.file.content == row.content => Some(Outcome::Refused(ChunkRefusal::Changed)),
+            Some(now) => {
+                self.store.renew_transfer(transfer, &now.file)?;
+                self.loaded = self.loaded.min(transfer.saturating_sub(1));
+                None
+            }
+        };
+        self.downloads.looked_again(cx.now, transfer, outcome);
+        Ok(())
+    }
+
+    /// Files left the catalog, or changed: transfers of them stop, or go over to the new version.
+    pub(super) fn look_for_lost_transfers(&mut self, cx: &mut Cx<'_>) -> Result<(), DbError> {
+        for transfer in self.store.transfers_without_file()? {
+            let received = self.downloads.fetch(transfer).map_or(0, |fetch| fetch.wanted.received);
+            self.downloads.drop_transfer(cx.now, transfer, false);
+            self.settle_transfer(transfer, Outcome::Removed, received)?;
+        }
+        for transfer in self.store.transfers_of_old_versions()? {
+            if self.downloads.fetch(transfer).is_some() {
+                self.downloads.drop_transfer(cx.now, transfer, false);
+            }
+            if let Some(row) = self.store.transfer(transfer)?
+                && let Some(now) = self.store.file(&row.file)?
+            {
+                self.store.renew_transfer(transfer, &now.file)?;
+                self.loaded = self.loaded.min(transfer.saturating_sub(1));
+                self.downloads.more(cx.now);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn wanted_of(row: &StoredTransfer) -> Option<Wanted> {
+    let size = if row.kind == FileKind::Folder { 0 } else { row.size };
+    Some(Wanted {
+        transfer: row.id,
+        owner: row.owner,
+        content: row.content,
+        geometry: Geometry::new(size, row.chunk).ok()?,
+        has_list: row.list.is_some(),
+        claimed: row.claimed.clone(),
+        received: row.received,
+        kept_done: row.done,
+        kept_received: row.received,
+    })
+}

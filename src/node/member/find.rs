@@ -1,0 +1,142 @@
+//! What people mean: devices by name or prefix, files by `NAME:PATH` or prefix.
+
+use super::core::{Cx, MemberCore, failed};
+use crate::node::local::{ErrorCode, LocalError};
+use crate::state::roster::Device;
+use crate::store::member::{CatalogRow, Found, NewTransfer};
+use crate::wire::ids::{PublicId, hex};
+use crate::wire::log::Standing;
+use crate::wire::path::RelPath;
+use std::collections::HashSet;
+
+/// Digits of an id's prefix, at least.
+const PREFIX_DIGITS_MIN: usize = 4;
+
+impl MemberCore {
+    /// The device that a name, an id or an unambiguous prefix means.
+    pub(super) fn find_device(&self, text: &str) -> Result<&Device, LocalError> {
+        let folded = text.to_lowercase();
+        let named = |device: &&Device| device.name.folded() == folded;
+        let living = |device: &&Device| !device.standing.is_final();
+        if let Some(device) = self.roster().devices().filter(living).find(named) {
+            return Ok(device);
+        }
+        let digits = text.replace('-', "").to_ascii_lowercase();
+        let is_prefix = digits.len() >= PREFIX_DIGITS_MIN && digits.chars().all(|c| c.is_ascii_hexdigit());
+        let begins = |device: &&Device| is_prefix && hex(&device.id.0).starts_with(&digits);
+        let mut found = self.roster().devices().filter(begins);
+        match (found.next(), found.next()) {
+            (Some(device), None) => Ok(device),
+            (Some(_), Some(_)) => Err(LocalError::new(
+                ErrorCode::Ambiguous,
+                format!("'{text}' means several devices"),
+                "give more digits of the id; 'bailiwick clients' shows them",
+            )),
+            (None, _) => self.roster().devices().find(named).ok_or_else(|| {
+                LocalError::new(
+                    ErrorCode::NotFound,
+                    format!("there is no device '{text}' in the group"),
+                    "'bailiwick clients' shows the names and ids",
+                )
+            }),
+        }
+    }
+
+    /// The files that a person asked for, with where each belongs below the destination.
+    pub(super) fn find_files(&self, _cx: &Cx<'_>, texts: &[String]) -> Result<Vec<NewTransfer>, LocalError> {
+        let mut found = Vec::new();
+        for text in texts {
+            let rows = match text.split_once(':') {
+                Some((name, path)) => self.find_by_path(text, name, path)?,
+                None => vec![self.find_by_prefix(text)?],
+            };
+            found.extend(rows);
+        }
+        let mut places = HashSet::new();
+        for transfer in &found {
+            if self.me == Some(transfer.owner) {
+                return Err(LocalError::new(
+                    ErrorCode::Usage,
+                    format!("{} is shared by this device itself", transfer.file.path),
+                    "it is here already; 'bailiwick shares' shows where",
+                ));
+            }
+            if !places.insert(transfer.dest.clone()) {
+                return Err(LocalError::new(
+                    ErrorCode::Usage,
+                    format!("two of the files would have to lie at {}", transfer.dest),
+                    "get them one by one, into different folders (-o)",
+                ));
+            }
+        }
+        Ok(found)
+    }
+
+    fn find_by_path(&self, text: &str, name: &str, path: &str) -> Result<Vec<NewTransfer>, LocalError> {
+        let owner = self.find_device(name)?;
+        let (owner, standing) = (owner.id, self.roster().standing(&owner.key));
+        if standing != Some(Standing::Approved) {
+            return Err(LocalError::new(
+                ErrorCode::Refused,
+                format!("'{name}' is not a member of the group"),
+                "'bailiwick clients' shows who is",
+            ));
+        }
+        let none = || {
+            LocalError::new(
+                ErrorCode::NotFound,
+                format!("there is no file '{text}' in the catalog"),
+                format!("'bailiwick files' shows what there is; 'bailiwick files {name}:' what that device shares"),
+            )
+        };
+        let rows = if path.is_empty() {
+            self.store.files_of(&owner).map_err(failed)?
+        } else {
+            let path = RelPath::parse(path.trim_end_matches('/')).map_err(|_| none())?;
+            match self.store.file_at(&owner, &path).map_err(failed)? {
+                Some(row) => vec![row],
+                None => self.store.files_below(&owner, &path).map_err(failed)?,
+            }
+        };
+        if rows.is_empty() {
+            return Err(none());
+        }
+        let above = path.trim_end_matches('/').rsplit_once('/').map_or(0, |(above, _)| above.len() + 1);
+        rows.into_iter().map(|row| transfer_below(row, above)).collect()
+    }
+
+    fn find_by_prefix(&self, text: &str) -> Result<NewTransfer, LocalError> {
+        let digits = text.replace('-', "");
+        let is_prefix = digits.len() >= PREFIX_DIGITS_MIN && digits.chars().all(|c| c.is_ascii_hexdigit());
+        let found = if is_prefix { self.store.file_by_prefix(&digits).map_err(failed)? } else { Found::None };
+        match found {
+            Found::One(row) => {
+                let above = row.file.path.as_str().len() - row.file.path.name().len();
+                transfer_below(row, above)
+            }
+            Found::Many => Err(LocalError::new(
+                ErrorCode::Ambiguous,
+                format!("'{text}' means several files"),
+                "give more digits of the id, or NAME:PATH",
+            )),
+            Found::None => Err(LocalError::new(
+                ErrorCode::NotFound,
+                format!("there is no file '{text}' in the catalog"),
+                "give NAME:PATH, or the first digits of an id that 'bailiwick files' shows",
+            )),
+        }
+    }
+
+    /// Devices whose name, with a colon and a path, could hold this text.
+    pub(super) fn owners_matching(&self, query: &str) -> Vec<PublicId> {
+        let folded = query.to_lowercase();
+        let matching = |device: &&Device| format!("{}:", device.name.folded()).contains(&folded);
+        self.roster().devices().filter(matching).map(|device| device.id).collect()
+    }
+}
+
+fn transfer_below(row: CatalogRow, above: usize) -> Result<NewTransfer, LocalError> {
+    let dest = row.file.path.as_str().get(above..).and_then(|text| RelPath::parse(text).ok());
+    let dest = dest.unwrap_or_else(|| row.file.path.clone());
+    Ok(NewTransfer { owner: row.owner, file: row.file, dest })
+}

@@ -1,0 +1,173 @@
+//! What goes into a member's core and what comes out: the whole contract between the core, which decides and persists,
+//! and the shell, which dials, sends, reads and writes. A simulated world can stand in for the shell.
+
+use crate::node::local::{Command, LocalError, Reply};
+use crate::state::conn::ConnId;
+use crate::state::downloads::{Asked, Came, Opened, Outcome, TransferId};
+use crate::store::member::Staged;
+use crate::store::walk::Stamp;
+use crate::wire::close::CloseCode;
+use crate::wire::frame::{ChunkRefusal, Frame};
+use crate::wire::geometry::Geometry;
+use crate::wire::ids::{ContentId, GroupId, Hash};
+use crate::wire::invite::ServerAddress;
+use crate::wire::path::RelPath;
+use crate::wire::seal::Epoch;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// Something that happened.
+pub enum Input {
+    /// A dial succeeded; its control stream is open.
+    Dialed(ConnId),
+    /// A dial failed, and why.
+    DialFailed(u64, String),
+    /// A frame came.
+    Frame(ConnId, Box<Frame>),
+    /// A connection ended.
+    Lost(ConnId, Lost),
+    /// Chunk bytes came in.
+    Heard(u64),
+    /// A unit came, and what became of it.
+    Came(Asked, Came),
+    /// A content's list is complete: its bytes, if they are what the catalog says.
+    List(TransferId, Option<Vec<u8>>),
+    /// The outcome of [`Output::Open`].
+    Opened(TransferId, Opened),
+    /// The outcome of [`Output::Sync`].
+    Synced(TransferId, Vec<u32>, bool),
+    /// The outcome of [`Output::Finish`], for one transfer.
+    Finished(TransferId, Outcome),
+    /// A unit was sent, or could not be.
+    Served(Upload, Served),
+    /// A scan hashed some files.
+    Staged(PathBuf, Vec<Staged>),
+    /// A scan ended: what it skipped (the first few, in words) and how much.
+    ScanEnded(PathBuf, Vec<String>, u64),
+    /// The local API asks; the number comes back with the answer.
+    Local(u64, Command),
+    /// The local API asked for something that can't be done, as was seen before the core was asked.
+    Refused(u64, LocalError),
+}
+
+/// How a connection ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lost {
+    /// The other side closed it, with a code.
+    Closed(CloseCode),
+    /// Any other way.
+    Broken,
+}
+
+/// What became of an upload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Served {
+    /// Sent whole.
+    Sent,
+    /// The other side stopped it, or the connection ended.
+    Unwanted,
+    /// It can't be sent; the other side is to be told why.
+    No(ChunkRefusal),
+}
+
+/// One unit to send.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Upload {
+    /// On which connection.
+    pub conn: ConnId,
+    /// The asker's number for the request.
+    pub request: u64,
+    /// Which content.
+    pub content: ContentId,
+    /// Which unit of it.
+    pub index: u32,
+    /// Its plain length.
+    pub length: u32,
+}
+
+/// Where a unit to send comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UploadSource {
+    /// The file.
+    pub path: PathBuf,
+    /// What it looked like when it was hashed.
+    pub stamp: Stamp,
+    /// Its units.
+    pub geometry: Geometry,
+    /// Its hash.
+    pub root: Hash,
+    /// The list of its chunks' hashes; empty for one chunk.
+    pub list: Arc<Vec<u8>>,
+}
+
+/// What is to be known of a transfer's place on disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// The transfer.
+    pub transfer: TransferId,
+    /// The folder that its job goes to.
+    pub folder: PathBuf,
+    /// Its path below.
+    pub dest: RelPath,
+    /// Whether it is an empty folder.
+    pub is_folder: bool,
+    /// Its units.
+    pub geometry: Geometry,
+    /// Its content's hash.
+    pub root: Hash,
+    /// The list, if it is here.
+    pub list: Option<Arc<Vec<u8>>>,
+    /// Modification time, in milliseconds since 1970.
+    pub mtime_ms: i64,
+    /// Whether it may be executed.
+    pub executable: bool,
+    /// Whether a part file was made for it before.
+    pub had_part: bool,
+    /// Whether anything of it was claimed.
+    pub has_claims: bool,
+}
+
+/// Something to do. Everything here comes after what it depends on was put on disk.
+pub enum Output {
+    /// Dial the server; say [`Input::Dialed`] or [`Input::DialFailed`].
+    Dial(u64, ServerAddress),
+    /// Send a frame.
+    Send(ConnId, Box<Frame>),
+    /// Close a connection.
+    Close(ConnId, CloseCode),
+    /// Chunk streams come on this connection from now on, for this group; as many at a time as this.
+    Streams(ConnId, GroupId, u32),
+    /// These secrets open and seal chunks; the last is the newest.
+    Epochs(Vec<Epoch>),
+    /// Look at a transfer's place, open its part file.
+    Open(Box<Place>),
+    /// Be ready for these units, which were asked for with this number.
+    Expect(u64, Vec<Asked>),
+    /// These units will not come.
+    Forget(u64, Vec<Asked>),
+    /// Sync a transfer's part file, to claim these chunks.
+    Sync(TransferId, Vec<u32>),
+    /// End these transfers: sync, rename, sync the folders.
+    Finish(Vec<TransferId>),
+    /// Close what is open for a transfer. Its part file stays, or goes.
+    Drop(TransferId, Leftover),
+    /// Send a unit.
+    Upload(Upload, Box<UploadSource>),
+    /// Walk and hash a share; these paths are known with these stamps.
+    Scan(PathBuf, RelPath, Vec<(RelPath, Stamp)>),
+    /// Answer the local API.
+    Reply(u64, Result<Reply, LocalError>),
+    /// Tell whoever watches.
+    Event(&'static str, Vec<(&'static str, String)>),
+    /// This node can't go on, and says why.
+    Fatal(LocalError),
+}
+
+/// What becomes of a part file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Leftover {
+    /// It is needed again.
+    Keep,
+    /// It is of no use any more.
+    Remove,
+}

@@ -1,0 +1,25 @@
+//! A member of a group: a client, or the master, which is a member that also holds the pen.
+//!
+//! [`MemberCore`] decides and persists, on a thread of its own; the shell around it dials, sends, reads and writes.
+
+mod ask;
+mod catch_up;
+mod commands;
+mod core;
+mod dial;
+mod dispatch;
+mod fetch;
+mod find;
+mod follow;
+mod frames;
+pub mod io;
+mod pen;
+mod plane;
+mod rows;
+mod serve;
+mod session;
+mod share;
+mod shell;
+
+pub use self::core::{Cx, Group, MemberConfig, MemberCore, Name, Start};
+pub use shell::{Member, MemberOptions, start};

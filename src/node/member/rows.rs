@@ -1,0 +1,419 @@
+//! The rows of the local API, and what moves at the moment.
+
+use super::core::{Cx, MemberCore};
+use super::pen::Pen;
+use crate::node::local::{
+    ClientRow, Direction, ErrorCode, FileRow, FileStatus, InviteRow, JobRow, Link, NodeRole, PathRow, ShareRow,
+    StandingRow, Status, TransferRow, TransferState, rfc3339,
+};
+use crate::state::authority::Gate;
+use crate::state::downloads::fetch::{Fetch, Phase};
+use crate::state::downloads::rate::Rate;
+use crate::state::downloads::{Outcome, TransferId};
+use crate::state::roster::Device;
+use crate::state::time::Time;
+use crate::store::member::{
+    CatalogRow, DbError, JobSum, LocalFile, LocalStatus, ShareSum, StoredTransfer, TransferStanding,
+};
+use crate::wire::frame::Class;
+use crate::wire::ids::{ContentId, FileId, PublicId, hex};
+use crate::wire::log::{FileMeta, Standing};
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// A job that received nothing for this long was not moving in between.
+const MOVING_GAP: Duration = Duration::from_secs(2);
+/// The time that a job has been moving is persisted in steps of this many milliseconds.
+const MOVING_STEP_MS: u64 = 1_000;
+/// An upload is shown for this long after its last chunk.
+const UPLOAD_SHOWN: Duration = Duration::from_secs(5);
+/// Transfers of all jobs that are listed at once.
+pub(super) const TRANSFERS_LISTED: usize = 10_000;
+/// Jobs that are listed at once.
+pub(super) const JOBS_LISTED: usize = 100;
+
+/// What moves at the moment.
+#[derive(Default)]
+pub(super) struct Activity {
+    jobs: HashMap<u64, JobActivity>,
+    of: HashMap<TransferId, (u64, FileId)>,
+    uploads: BTreeMap<ContentId, UploadActivity>,
+}
+
+#[derive(Default)]
+struct JobActivity {
+    rate: Rate,
+    last: Time,
+    unkept_ms: u64,
+}
+
+struct UploadActivity {
+    bytes: u64,
+    last: Time,
+    rate: Rate,
+}
+
+impl Activity {
+    /// A transfer was taken into memory.
+    pub(super) fn took(&mut self, transfer: TransferId, job: u64, file: FileId) {
+        self.of.insert(transfer, (job, file));
+    }
+
+    /// Bytes came. Gives the job and the milliseconds of moving that are to be persisted, if any are due.
+    pub(super) fn received(&mut self, now: Time, transfer: TransferId, bytes: u64) -> Option<(u64, u64)> {
+        let (job, _) = *self.of.get(&transfer)?;
+        let activity = self.jobs.entry(job).or_default();
+        let gap = now.since(activity.last);
+        if gap < MOVING_GAP {
+            activity.unkept_ms += gap.as_millis() as u64;
+        }
+        activity.last = now;
+        activity.rate.add(now, bytes);
+        (activity.unkept_ms >= MOVING_STEP_MS).then(|| (job, std::mem::take(&mut activity.unkept_ms)))
+    }
+
+    /// A transfer is over. Gives what is left to be persisted of its job's time.
+    pub(super) fn ended(&mut self, transfer: TransferId) -> Option<(u64, u64)> {
+        let (job, _) = self.of.remove(&transfer)?;
+        let activity = self.jobs.get_mut(&job)?;
+        Some((job, std::mem::take(&mut activity.unkept_ms)))
+    }
+
+    /// Bytes went out.
+    pub(super) fn sent(&mut self, now: Time, content: ContentId, bytes: u64) {
+        self.uploads.retain(|_, upload| now.since(upload.last) < UPLOAD_SHOWN);
+        let upload = self.uploads.entry(content).or_insert_with(|| UploadActivity {
+            bytes: 0,
+            last: now,
+            rate: Rate::default(),
+        });
+        upload.bytes += bytes;
+        upload.last = now;
+        upload.rate.add(now, bytes);
+    }
+
+    fn job_rate(&self, now: Time, job: u64) -> u64 {
+        self.jobs.get(&job).map_or(0, |activity| activity.rate.per_second(now))
+    }
+
+    fn unkept_ms(&self, job: u64) -> u64 {
+        self.jobs.get(&job).map_or(0, |activity| activity.unkept_ms)
+    }
+
+    fn is_downloading(&self, file: &FileId) -> bool {
+        self.of.values().any(|(_, of)| of == file)
+    }
+
+    fn is_uploading(&self, now: Time, content: &ContentId) -> bool {
+        self.uploads.get(content).is_some_and(|upload| now.since(upload.last) < UPLOAD_SHOWN)
+    }
+}
+
+pub(super) fn standing_row(standing: Standing) -> StandingRow {
+    match standing {
+        Standing::Registered => StandingRow::Registered,
+        Standing::Approved => StandingRow::Approved,
+        Standing::Disapproved => StandingRow::Disapproved,
+        Standing::Left => StandingRow::Left,
+    }
+}
+
+impl MemberCore {
+    pub(super) fn status(&self, cx: &Cx<'_>) -> Status {
+        let registered = self.registration.as_ref().and_then(|header| header.clone().verify(&self.group.master).ok());
+        let standing = self.standing().map_or(StandingRow::Stranger, standing_row);
+        let own = self.me.and_then(|me| self.roster().device(&me));
+        let tip = self.tip();
+        let server =
+            if self.link.current().is_some() && self.session.class.is_some() { Link::Connected } else { Link::Away };
+        let master = if self.session.master_online || self.is_master() { Link::Connected } else { Link::Away };
+        Status {
+            role: if self.is_master() { NodeRole::Master } else { NodeRole::Client },
+            id: self.me.map(|id| id.to_string()),
+            name: Some(own.map_or(self.name.to_string(), |device| device.name.to_string())),
+            standing: Some(standing),
+            code: registered.filter(|_| !self.is_master()).map(|header| header.short_code()),
+            group: Some(self.group.id().to_string()),
+            server,
+            master,
+            waiting: self.waiting(cx),
+            revision: (tip.at.revision > 0).then(|| tip.at.to_string()),
+            state_dir: PathBuf::new(),
+            downloads: Some(self.downloads_dir.clone()),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            api: String::new(),
+            pid: std::process::id(),
+            load: None,
+        }
+    }
+
+    /// What this node waits for, in words.
+    pub(super) fn waiting(&self, _cx: &Cx<'_>) -> Option<String> {
+        match &self.pen {
+            Pen::Master(master) => match master.gate {
+                Gate::Closed(stale) => return Some(stale.to_string()),
+                Gate::Waiting(_) => return Some("making sure that this is the newest copy of the master".to_owned()),
+                Gate::Open => {}
+            },
+            Pen::Replica(replica) => {
+                if let Some(stopped) = replica.stopped() {
+                    return Some(stopped.to_string());
+                }
+            }
+        }
+        if let Some(ended) = self.link.ended() {
+            return Some(ended.to_string());
+        }
+        if self.link.current().is_none() {
+            let why = self.session.dial_error.as_ref().map(|why| format!(" ({why})")).unwrap_or_default();
+            return Some(format!("waiting for the server at {}{why}", addresses(&self.group.server.addresses)));
+        }
+        if let Some(because) = &self.held_because {
+            return Some(because.clone());
+        }
+        match (self.session.class, self.standing()) {
+            (Some(Class::Unsettled), _) => {
+                Some("the server waits for the master, or for a member who knows the newest membership".to_owned())
+            }
+            (_, Some(Standing::Registered)) => Some("waiting for approval".to_owned()),
+            (Some(Class::Approved), Some(Standing::Approved)) if !self.session.master_online => {
+                Some("waiting for the master".to_owned())
+            }
+            (Some(_), _) => None,
+            (None, _) => Some("waiting for the server's answer".to_owned()),
+        }
+    }
+
+    pub(super) fn client_rows(&self) -> Vec<ClientRow> {
+        self.roster().devices().map(|device| self.client_row(device)).collect()
+    }
+
+    pub(super) fn client_row(&self, device: &Device) -> ClientRow {
+        let is_self = device.key == self.key;
+        let presence = self.session.presence.get(&device.id).copied();
+        let standing = self.roster().standing(&device.key).unwrap_or(device.standing);
+        let online = !standing.is_final() && (is_self || presence.is_some_and(|presence| presence.online));
+        let away = presence.filter(|presence| !presence.online && !is_self);
+        ClientRow {
+            id: device.id.to_string(),
+            name: device.name.to_string(),
+            role: if device.key == self.group.master { NodeRole::Master } else { NodeRole::Client },
+            standing: standing_row(standing),
+            online,
+            path: (online && !is_self).then_some(PathRow::Relay),
+            reason: match (online, is_self) {
+                (true, false) => Some("relayed by the server".to_owned()),
+                (false, _) if standing.is_final() => None,
+                (false, _) if self.link.current().is_none() => Some("the server is away".to_owned()),
+                (false, _) => Some("not connected".to_owned()),
+                (true, true) => None,
+            },
+            code: Some(device.code.clone()).filter(|_| device.key != self.group.master),
+            is_self,
+            last_seen: away.map(|presence| rfc3339(presence.seen_ms as i64)),
+            rtt_ms: None,
+        }
+    }
+
+    pub(super) fn owner_name(&self, owner: &PublicId) -> String {
+        self.roster().device(owner).map_or_else(|| owner.to_string(), |device| device.name.to_string())
+    }
+
+    pub(super) fn is_available(&self, owner: &PublicId) -> bool {
+        self.me == Some(*owner) || self.session.presence.get(owner).is_some_and(|presence| presence.online)
+    }
+
+    pub(super) fn file_row(&self, cx: &Cx<'_>, row: &CatalogRow) -> FileRow {
+        let status = if self.activity.is_downloading(&row.file.id) {
+            FileStatus::Downloading
+        } else if self.activity.is_uploading(cx.now, &row.file.content) {
+            FileStatus::Uploading
+        } else {
+            FileStatus::Idle
+        };
+        self.row_of(&row.owner, &row.file, status)
+    }
+
+    fn row_of(&self, owner: &PublicId, file: &FileMeta, status: FileStatus) -> FileRow {
+        FileRow {
+            id: file.id.to_string(),
+            owner: owner.to_string(),
+            owner_name: self.owner_name(owner),
+            path: file.path.to_string(),
+            kind: file.kind.into(),
+            size: file.size,
+            hash: hex(&file.hash.0),
+            status,
+            available: self.is_available(owner),
+            mtime: rfc3339(file.mtime_ms),
+        }
+    }
+
+    pub(super) fn local_row(&self, file: &LocalFile) -> FileRow {
+        let status = match file.status {
+            LocalStatus::Syncing => FileStatus::Syncing,
+            LocalStatus::Idle => FileStatus::Idle,
+            LocalStatus::Unlisted | LocalStatus::Refused => FileStatus::Removed,
+        };
+        self.row_of(&self.me.unwrap_or(PublicId([0; 16])), &file.meta, status)
+    }
+
+    pub(super) fn share_row(&self, cx: &Cx<'_>, share: ShareSum) -> ShareRow {
+        let waits = share.syncing > 0;
+        let mut skipped = share.skipped;
+        if share.refused > 0 {
+            skipped.push(format!("{} files were refused by the master", share.refused));
+        }
+        ShareRow {
+            path: share.path,
+            name: share.name,
+            files: share.files,
+            bytes: share.bytes,
+            syncing: share.syncing,
+            missing: 0,
+            scanning: share.scanning,
+            skipped,
+            skipped_count: share.skipped_count + share.refused,
+            last_scan: share.last_scan.map(rfc3339),
+            reason: if waits { self.waiting(cx) } else { None },
+        }
+    }
+
+    pub(super) fn invite_rows(&self, cx: &Cx<'_>) -> Result<Vec<InviteRow>, DbError> {
+        let invites = self.store.invites()?.into_iter().filter(|(_, _, expires)| *expires > cx.wall_ms);
+        Ok(invites
+            .map(|(id, invite, expires)| InviteRow { id: id.to_string(), invite, expires: rfc3339(expires as i64) })
+            .collect())
+    }
+
+    pub(super) fn transfer_row(&self, cx: &Cx<'_>, row: &StoredTransfer, dest: Option<PathBuf>) -> TransferRow {
+        let fetch = self.downloads.fetch(row.id);
+        let (state, reason) = self.state_of(row.standing, row.reason.clone(), fetch);
+        let done = fetch.map_or(row.done, Fetch::done_bytes);
+        let moving = state == TransferState::Running;
+        let rate = if moving { self.activity.job_rate(cx.now, row.job) } else { 0 };
+        TransferRow {
+            id: row.id.to_string(),
+            job: Some(row.job),
+            file: row.file.to_string(),
+            direction: Direction::Down,
+            peer: Some(row.owner.to_string()),
+            state,
+            reason,
+            done_bytes: done,
+            total_bytes: row.size,
+            received_bytes: fetch.map_or(row.received, |fetch| fetch.wanted.received),
+            rate,
+            eta_s: eta(row.size.saturating_sub(done), rate),
+            path: moving.then_some(PathRow::Relay),
+            dest: dest.map(|dest| dest.join(row.dest.as_str())),
+        }
+    }
+
+    fn state_of(
+        &self,
+        standing: TransferStanding,
+        reason: Option<String>,
+        fetch: Option<&Fetch>,
+    ) -> (TransferState, Option<String>) {
+        match (standing, fetch) {
+            (TransferStanding::Done, _) => (TransferState::Done, None),
+            (TransferStanding::Failed, _) => (TransferState::Failed, reason),
+            (TransferStanding::Open, None) => (TransferState::Waiting, Some("waiting for its turn".to_owned())),
+            (TransferStanding::Open, Some(fetch)) => match self.waits_because(fetch) {
+                Some(why) => (TransferState::Waiting, Some(why)),
+                None => (TransferState::Running, None),
+            },
+        }
+    }
+
+    fn waits_because(&self, fetch: &Fetch) -> Option<String> {
+        if fetch.phase == Phase::Ending || !fetch.asked.is_empty() {
+            return None;
+        }
+        let outcome = self.downloads.waits_for(fetch)?;
+        let owner = self.owner_name(&fetch.wanted.owner);
+        Some(match outcome {
+            Outcome::OwnerAway => format!("waiting for {owner}, which is away"),
+            Outcome::ServerAway => format!("waiting for the server at {}", addresses(&self.group.server.addresses)),
+            other => other.to_string(),
+        })
+    }
+
+    pub(super) fn upload_rows(&self, cx: &Cx<'_>) -> Result<Vec<TransferRow>, DbError> {
+        let mut rows = Vec::new();
+        for (content, upload) in &self.activity.uploads {
+            let is_shown = cx.now.since(upload.last) < UPLOAD_SHOWN;
+            let Some(file) = self.store.local_content(content)?.filter(|_| is_shown) else { continue };
+            rows.push(TransferRow {
+                id: format!("up-{}", hex(&content.0[..4])),
+                job: None,
+                file: file.meta.id.to_string(),
+                direction: Direction::Up,
+                peer: None,
+                state: TransferState::Running,
+                reason: None,
+                done_bytes: upload.bytes,
+                total_bytes: file.meta.size,
+                received_bytes: 0,
+                rate: upload.rate.per_second(cx.now),
+                eta_s: None,
+                path: Some(PathRow::Relay),
+                dest: None,
+            });
+        }
+        Ok(rows)
+    }
+
+    pub(super) fn job_row(&self, cx: &Cx<'_>, job: JobSum) -> JobRow {
+        let (mut done, mut received) = (job.done, job.received);
+        let (mut running, mut waits) = (false, None);
+        for fetch in self.downloads.fetches() {
+            if self.activity.of.get(&fetch.wanted.transfer).map(|(of, _)| *of) != Some(job.job) {
+                continue;
+            }
+            done += fetch.done_bytes().saturating_sub(fetch.wanted.kept_done);
+            received += fetch.wanted.received.saturating_sub(fetch.wanted.kept_received);
+            match self.waits_because(fetch) {
+                None => running = true,
+                Some(why) => waits = waits.or(Some(why)),
+            }
+        }
+        let open = job.files - job.files_done - job.files_failed;
+        let (state, reason) = match (open, job.files_failed) {
+            (0, 0) => (TransferState::Done, None),
+            (0, _) => (TransferState::Failed, job.reason),
+            _ if running => (TransferState::Running, None),
+            _ => (TransferState::Waiting, waits.or(Some("waiting for its turn".to_owned()))),
+        };
+        let rate = if running { self.activity.job_rate(cx.now, job.job) } else { 0 };
+        let kind = if job.refused { ErrorCode::Refused } else { ErrorCode::Failed };
+        JobRow {
+            code: (state == TransferState::Failed).then_some(kind),
+            job: job.job,
+            what: job.what,
+            state,
+            reason,
+            files: job.files,
+            files_done: job.files_done,
+            files_failed: job.files_failed,
+            done_bytes: done.min(job.total),
+            total_bytes: job.total,
+            received_bytes: received,
+            rate,
+            eta_s: eta(job.total.saturating_sub(done), rate),
+            path: running.then_some(PathRow::Relay),
+            dest: job.dest,
+            elapsed_ms: job.moving_ms + self.activity.unkept_ms(job.job),
+        }
+    }
+}
+
+fn eta(left: u64, rate: u64) -> Option<u64> {
+    (rate > 0).then(|| left.div_ceil(rate))
+}
+
+fn addresses(addresses: &[crate::wire::invite::Address]) -> String {
+    addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,399 @@
+//! One connection to the server: hello, welcome, what this device is there, and who is present.
+
+use super::core::{Cx, MemberCore, epochs_for_chunks};
+use super::io::{Lost, Output};
+use super::pen::Pen;
+use crate::node::local::{ErrorCode, LocalError};
+use crate::state::authority::Gate;
+use crate::state::conn::ConnId;
+use crate::state::link::{Effect, Ended};
+use crate::store::member::DbError;
+use crate::wire::close::CloseCode;
+use crate::wire::envelope::{Letter, Payload};
+use crate::wire::frame::{
+    Class, Frame, HeldRegistration, Hello, MasterRefusal, MasterRegistered, PROTOCOL_VERSION, Present, Role, Tip,
+    Welcome,
+};
+use crate::wire::ids::{DeviceKey, Position, PublicId, SealKey};
+use crate::wire::limits::HEADERS_PER_FRAME_MAX;
+use crate::wire::log::{MembershipChange, SignedHead, SignedHeader, Standing};
+use std::collections::HashMap;
+use std::time::Duration;
+
+/// Chunk streams that the server may open towards this device.
+const STREAMS_MAX: u32 = 1_024;
+/// Routed frames whose fate is remembered.
+const ROUTED_REMEMBERED: usize = 256;
+
+/// What a routed frame was for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    Request,
+    CatchUp,
+    Freshness,
+    Other,
+}
+
+/// Whether a device is there, as the server says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Presence {
+    pub(super) online: bool,
+    /// When it was last seen, in milliseconds since 1970.
+    pub(super) seen_ms: u64,
+}
+
+/// The state of one connection to the server.
+#[derive(Default)]
+pub(super) struct Session {
+    pub(super) class: Option<Class>,
+    pub(super) presence: HashMap<PublicId, Presence>,
+    pub(super) master_online: bool,
+    pub(super) dial_error: Option<String>,
+    number: u64,
+    routed: HashMap<u64, Purpose>,
+}
+
+impl Session {
+    fn remember(&mut self, purpose: Purpose) -> u64 {
+        self.number += 1;
+        self.routed.insert(self.number, purpose);
+        let oldest = self.number.saturating_sub(ROUTED_REMEMBERED as u64);
+        self.routed.retain(|number, _| *number > oldest);
+        self.number
+    }
+
+    pub(super) fn take_routed(&mut self, number: u64) -> Option<Purpose> {
+        self.routed.remove(&number)
+    }
+}
+
+impl MemberCore {
+    /// What a core that was just opened does first.
+    pub(super) fn begin(&mut self, cx: &mut Cx<'_>) -> Result<(), DbError> {
+        self.outputs.push(Output::Epochs(epochs_for_chunks(&self.pen, &self.store)?));
+        self.scan_all()?;
+        self.settle(cx)
+    }
+
+    pub(super) fn drain_link(&mut self, _cx: &mut Cx<'_>) -> bool {
+        let mut moved = false;
+        while let Some(effect) = self.link.poll_effect() {
+            moved = true;
+            match effect {
+                Effect::Dial(attempt) => self.outputs.push(Output::Dial(attempt, self.group.server.clone())),
+                Effect::Ping(conn, number) => self.send(conn, Frame::Ping(number)),
+                Effect::Close(conn) => self.outputs.push(Output::Close(conn, CloseCode::Done)),
+                Effect::Up(conn) => self.say_hello(conn),
+                Effect::Down(_) => self.session_over(_cx),
+            }
+        }
+        moved
+    }
+
+    pub(super) fn send(&mut self, conn: ConnId, frame: Frame) {
+        self.outputs.push(Output::Send(conn, Box::new(frame)));
+    }
+
+    fn say_hello(&mut self, conn: ConnId) {
+        self.session = Session::default();
+        let hello = Hello {
+            version: PROTOCOL_VERSION,
+            software: concat!("bailiwick ", env!("CARGO_PKG_VERSION")).to_owned(),
+            role: if self.is_master() { Role::Master } else { Role::Client },
+            group: self.group.id(),
+            head: self.own_head(),
+        };
+        self.send(conn, Frame::Hello(hello));
+    }
+
+    /// The newest head that this device can show.
+    pub(super) fn own_head(&self) -> Option<SignedHead> {
+        match &self.pen {
+            Pen::Master(master) => Some(master.authority.head([0; 16])),
+            Pen::Replica(replica) => replica.head().cloned(),
+        }
+    }
+
+    fn session_over(&mut self, cx: &mut Cx<'_>) {
+        self.session = Session::default();
+        if let Pen::Master(master) = &mut self.pen {
+            master.registered = false;
+        }
+        self.downloads.linked(cx.now, false);
+        self.uploads.forget_held();
+        self.master_present(cx, false);
+        self.event("disconnected", Vec::new());
+    }
+
+    pub(super) fn conn_lost(&mut self, cx: &mut Cx<'_>, conn: ConnId, lost: Lost) {
+        let replaced = lost == Lost::Closed(CloseCode::Replaced);
+        if self.link.current() == Some(conn)
+            && let Lost::Closed(code) = lost
+        {
+            self.session.dial_error = Some(code.to_string());
+        }
+        self.link.lost(cx.now, cx.random, conn, replaced);
+    }
+
+    pub(super) fn welcomed(&mut self, cx: &mut Cx<'_>, conn: ConnId, welcome: Welcome) -> Result<(), DbError> {
+        let again = self.session.class.is_some();
+        self.session.class = Some(welcome.class);
+        tracing::info!(class = ?welcome.class, server = welcome.software, "the server answered");
+        if again {
+            self.downloads.linked(cx.now, false);
+        }
+        if let Some(head) = &welcome.head {
+            self.head_shown(cx, head);
+        }
+        match welcome.class {
+            Class::Stranger => self.register(conn),
+            Class::Registered => {
+                self.link.admitted();
+                if self.registration.is_none() {
+                    self.register(conn);
+                }
+            }
+            Class::Approved => self.let_in(cx, conn),
+            Class::Unsettled => self.show_headers(conn, welcome.tip)?,
+            Class::Expelled => self.link.admitted(),
+            Class::UnknownGroup => {
+                self.held_because =
+                    Some("the server does not know the group; waiting for the master to come to it".to_owned());
+            }
+            Class::Master => {
+                let admission = self.group.admission;
+                self.send(conn, Frame::MasterRegister { admission });
+            }
+        }
+        Ok(())
+    }
+
+    fn let_in(&mut self, cx: &mut Cx<'_>, conn: ConnId) {
+        self.link.admitted();
+        self.held_because = None;
+        self.session.dial_error = None;
+        self.outputs.push(Output::Streams(conn, self.group.id(), STREAMS_MAX));
+        self.downloads.linked(cx.now, true);
+        self.event("connected", Vec::new());
+    }
+
+    fn register(&mut self, conn: ConnId) {
+        let Some(secret) = self.group.invite else {
+            self.held_because =
+                Some("the server does not know this device; waiting for the master to come to it".to_owned());
+            return;
+        };
+        self.held_because = Some("waiting for the master".to_owned());
+        let payload = Payload::ClientRegister { secret, seal: self.identity.seal_key(), name: self.name.clone() };
+        let letter = Letter { from: self.key, to: self.group.master, number: 0, head: None, payload };
+        let envelope = letter.seal(&self.identity, &self.group.id(), &self.group.seal);
+        let number = self.session.remember(Purpose::Other);
+        self.send(conn, Frame::ClientRegister { from: self.key, invite: secret.id(), number, envelope });
+    }
+
+    pub(super) fn registration_held(&mut self, why: HeldRegistration) {
+        self.held_because = Some(why.to_string());
+        if why == HeldRegistration::InviteNotOpen && self.registration.is_none() {
+            self.fatal(
+                ErrorCode::Refused,
+                why.to_string(),
+                "ask the master's person for a new invite ('bailiwick invite')",
+            );
+        }
+    }
+
+    pub(super) fn fatal(&mut self, code: ErrorCode, error: String, hint: &str) {
+        self.outputs.push(Output::Fatal(LocalError::new(code, error, hint)));
+    }
+
+    /// Shows the server the membership headers after `tip`, and the newest head.
+    fn show_headers(&mut self, conn: ConnId, tip: Option<Tip>) -> Result<(), DbError> {
+        let after = match tip {
+            Some(tip) if self.store.has_membership(tip.at)? => tip.at,
+            Some(_) | None => Position::default(),
+        };
+        let mut headers = self.store.membership_after(after)?;
+        let known: Vec<SignedHeader> =
+            self.store.expulsions()?.into_iter().filter(|one| !headers.contains(one)).collect();
+        headers.extend(known);
+        for page in headers.chunks(HEADERS_PER_FRAME_MAX) {
+            self.send(conn, Frame::Headers(page.to_vec()));
+        }
+        if let Some(head) = self.own_head() {
+            self.send(conn, Frame::Head(head));
+        }
+        Ok(())
+    }
+
+    /// W1: the server took this master, or not.
+    pub(super) fn master_registered(
+        &mut self,
+        cx: &mut Cx<'_>,
+        conn: ConnId,
+        outcome: Result<MasterRegistered, MasterRefusal>,
+    ) -> Result<(), DbError> {
+        let config = self.config.gate;
+        let registered = match outcome {
+            Ok(registered) => registered,
+            Err(refusal) => {
+                self.held_because = Some(refusal.to_string());
+                self.fatal(
+                    ErrorCode::Refused,
+                    refusal.to_string(),
+                    "start the master with --server and the server's present ticket",
+                );
+                return Ok(());
+            }
+        };
+        if let Pen::Master(master) = &mut self.pen {
+            let knew = registered.tip.is_some() || registered.head.is_some();
+            if let Some(head) = &registered.head
+                && let Ok(head) = head.verify(&self.key)
+            {
+                let own = *master.authority.tip();
+                master.gate.head_shown(&head, &own);
+            }
+            master.gate.server_answered(knew, Duration::from_millis(registered.up_ms), &config);
+            master.registered = true;
+            master.head_due = false;
+        }
+        self.show_headers(conn, registered.tip)?;
+        self.tell_invites(cx.wall_ms);
+        self.let_in(cx, conn);
+        self.session.master_online = true;
+        Ok(())
+    }
+
+    pub(super) fn present(&mut self, cx: &mut Cx<'_>, list: Vec<Present>) {
+        for Present { id, online, since_ms } in list {
+            let seen_ms = cx.wall_ms.saturating_sub(since_ms);
+            let before = self.session.presence.insert(id, Presence { online, seen_ms });
+            let is_master = self.roster().device(&id).is_some_and(|device| device.key == self.group.master);
+            if before.map(|before| before.online) != Some(online) && before.is_some() {
+                self.event(if online { "online" } else { "away" }, vec![("id", id.to_string())]);
+            }
+            self.downloads.presence(cx.now, id, online);
+            if is_master && self.session.master_online != online {
+                self.master_present(cx, online);
+            }
+        }
+        // A member that has no roster yet can't tell who of them is the master; it asks all the same.
+        if self.roster().devices().next().is_none() && !self.session.master_online {
+            self.master_present(cx, true);
+        }
+    }
+
+    /// The way to the master is open, or not.
+    pub(super) fn master_present(&mut self, cx: &mut Cx<'_>, present: bool) {
+        if self.is_master() {
+            return;
+        }
+        let approved = self.session.class == Some(Class::Approved);
+        let changed = self.session.master_online != present;
+        self.session.master_online = present;
+        if let Pen::Replica(replica) = &mut self.pen {
+            replica.master_reachable(cx.now, present && approved);
+        }
+        self.uploads.master_reachable(cx.now, cx.random, present && approved);
+        self.requests.ready(cx.now, false, self.pen.tip().at);
+        self.refresh_requests(cx);
+        if changed {
+            self.event(if present { "master_back" } else { "master_away" }, Vec::new());
+        }
+    }
+
+    pub(super) fn head_shown(&mut self, cx: &mut Cx<'_>, head: &SignedHead) {
+        match &mut self.pen {
+            Pen::Replica(replica) => {
+                replica.head_shown(cx.now, head);
+            }
+            Pen::Master(master) => {
+                if let Ok(head) = head.verify(&self.key) {
+                    let own = *master.authority.tip();
+                    let was = master.gate;
+                    master.gate.head_shown(&head, &own);
+                    if let (Gate::Closed(stale), false) = (master.gate, was == master.gate) {
+                        tracing::error!("{stale}");
+                    }
+                }
+            }
+        }
+        self.refresh_requests(cx);
+    }
+
+    /// Headers that the server shows: where this device stands, and who was expelled.
+    pub(super) fn headers_shown(&mut self, cx: &mut Cx<'_>, headers: Vec<SignedHeader>) -> Result<(), DbError> {
+        for header in headers {
+            let Ok(header) = header.verify(&self.group.master) else { continue };
+            let Some(change) = header.header().membership.clone() else { continue };
+            if change.device == self.key && change.standing == Standing::Registered {
+                self.registered(header.signed().clone())?;
+            }
+            if change.standing.is_final() {
+                match &mut self.pen {
+                    Pen::Replica(replica) => replica.headers_shown(vec![header.signed().clone()]),
+                    Pen::Master(_) => {
+                        self.with_authority(cx, |authority, moment| authority.expulsion_shown(moment, &header));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// W4: a header of the master names this device.
+    pub(super) fn registered(&mut self, header: SignedHeader) -> Result<(), DbError> {
+        let Ok(verified) = header.clone().verify(&self.group.master) else { return Ok(()) };
+        let Some(MembershipChange { id, device, seal, .. }) = verified.header().membership.clone() else {
+            return Ok(());
+        };
+        let names_me = device == self.key && seal == self.identity.seal_key();
+        if !names_me || self.registration.is_some() {
+            return Ok(());
+        }
+        self.held_because = None;
+        self.me = Some(id);
+        self.store.set("me", &id)?;
+        self.store.set("registration", &header)?;
+        self.registration = Some(header);
+        self.event("registered", vec![("id", id.to_string()), ("code", verified.short_code())]);
+        Ok(())
+    }
+
+    /// A device is out, for ever: nothing of it is served or fetched any more. If it is this one, everything stops.
+    pub(super) fn cut_ties(&mut self, cx: &mut Cx<'_>, change: &MembershipChange) -> Result<(), DbError> {
+        self.downloads.presence(cx.now, change.id, false);
+        if change.device != self.key {
+            return Ok(());
+        }
+        self.downloads.linked(cx.now, false);
+        self.requests.ready(cx.now, false, self.pen.tip().at);
+        self.uploads.master_away();
+        self.link.end(Ended::Expelled);
+        if let Some(conn) = self.link.current() {
+            self.send(conn, Frame::ExpulsionRead);
+        }
+        self.event("disapproved", vec![("id", change.id.to_string()), ("self", "true".to_owned())]);
+        Ok(())
+    }
+
+    /// Signs, seals and sends a letter, if there is a connection to send it on.
+    pub(super) fn send_letter(&mut self, to: DeviceKey, seal: SealKey, number: u64, payload: Payload) {
+        let Some(conn) = self.link.current() else { return };
+        let purpose = match &payload {
+            Payload::Request { .. } => Purpose::Request,
+            Payload::CatchUp(_) => Purpose::CatchUp,
+            Payload::FreshnessAsked(_) => Purpose::Freshness,
+            _ => Purpose::Other,
+        };
+        let letter = Letter { from: self.key, to, number, head: self.own_head(), payload };
+        let envelope = letter.seal(&self.identity, &self.group.id(), &seal);
+        let number = self.session.remember(purpose);
+        self.send(conn, Frame::Routed { peer: to, number, envelope });
+    }
+
+    /// Sends a letter to the master.
+    pub(super) fn tell_master(&mut self, number: u64, payload: Payload) {
+        self.send_letter(self.group.master, self.group.seal, number, payload);
+    }
+}
