@@ -259,6 +259,11 @@ impl Cache {
         }
     }
 
+    /// An empty cache that gives none of this one's ids again.
+    pub fn emptied(&self) -> Cache {
+        Cache { next: self.next, ..Cache::new(self.config.clone()) }
+    }
+
     /// Takes in what happened. Drain [`Cache::poll_effect`] after it.
     pub fn handle(&mut self, now: Time, input: Input) {
         match input {

@@ -268,6 +268,16 @@ impl Router {
         self.effects.pop_front()
     }
 
+    /// What a ticket says from now on.
+    pub fn set_admission(&mut self, admission: AdmissionSecret) {
+        self.admission = admission;
+    }
+
+    /// Groups that it holds.
+    pub fn groups(&self) -> usize {
+        self.groups.len()
+    }
+
     /// When to come again with [`Input::Tick`].
     pub fn poll_timeout(&self) -> Option<Time> {
         self.timers.first().map(|(at, _)| *at)
