@@ -137,6 +137,7 @@ fn is_final(reason: ChunkRefusal) -> bool {
         | ChunkRefusal::OwnerAway
         | ChunkRefusal::OwnerStalled
         | ChunkRefusal::OverQuota
+        | ChunkRefusal::Expired
         | ChunkRefusal::OwnerNotFresh
         | ChunkRefusal::Unreadable
         | ChunkRefusal::Paused
