@@ -1,5 +1,7 @@
 //! bailiwick: a private file-sharing group under one person's authority.
 
+pub mod api;
+pub mod cli;
 pub mod net;
 pub mod node;
 pub mod state;

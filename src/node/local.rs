@@ -88,8 +88,8 @@ pub enum Command {
 /// Rows of one page of files, at most.
 pub const FILES_PAGE_MAX: u64 = 50_000;
 
-/// An answer of the node.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// An answer of the node. As JSON it is its rows alone: which rows they are follows from the command.
+#[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum Reply {
     /// To [`Command::Status`].
@@ -110,6 +110,26 @@ pub enum Reply {
     Invites(Vec<InviteRow>),
     /// To [`Command::RevokeInvite`], [`Command::Stop`].
     Done,
+}
+
+impl Reply {
+    /// Reads the answer to a command.
+    pub fn from_json(command: &Command, json: &[u8]) -> serde_json::Result<Reply> {
+        use serde_json::from_slice;
+        match command {
+            Command::Status => from_slice(json).map(Reply::Status),
+            Command::Ticket => from_slice(json).map(Reply::Ticket),
+            Command::Clients | Command::Approve { .. } | Command::Disapprove { .. } => {
+                from_slice(json).map(Reply::Clients)
+            }
+            Command::Files { .. } | Command::ShareFiles { .. } => from_slice(json).map(Reply::Files),
+            Command::Shares | Command::Add { .. } => from_slice(json).map(Reply::Shares),
+            Command::Transfers { .. } => from_slice(json).map(Reply::Transfers),
+            Command::Jobs { .. } | Command::Get { .. } => from_slice(json).map(Reply::Jobs),
+            Command::Invites | Command::Invite { .. } => from_slice(json).map(Reply::Invites),
+            Command::RevokeInvite { .. } | Command::Stop => from_slice(json).map(|()| Reply::Done),
+        }
+    }
 }
 
 /// What went wrong, in words, with what to do next.
@@ -435,6 +455,9 @@ pub struct JobRow {
     pub state: TransferState,
     /// Why it waits, or why its first failed transfer failed.
     pub reason: Option<String>,
+    /// The kind of that failure, so that the CLI's exit code can tell a refusal from the rest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<ErrorCode>,
     /// Files in all.
     pub files: u64,
     /// Files that are there and verified.

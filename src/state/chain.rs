@@ -41,7 +41,9 @@ impl LogTip {
         if header.at < self.at {
             return Judgement::Old;
         }
-        if header.at.generation != self.at.generation || header.at.revision != self.at.revision + 1 {
+        let begins = *self == LogTip::START && header.at.revision == 1;
+        let follows = header.at.generation == self.at.generation && header.at.revision == self.at.revision + 1;
+        if !begins && !follows {
             return Judgement::Gap;
         }
         let linked = header.previous == self.header && header.previous_membership == self.membership;

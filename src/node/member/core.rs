@@ -105,21 +105,31 @@ impl Group {
 }
 
 /// How a member is started.
+#[derive(Clone)]
 pub enum Start {
     /// As a client; the invite is needed the first time.
     Client {
         /// The invite, if one was given.
         invite: Option<Box<Invite>>,
         /// The name that it would like.
-        name: DeviceName,
+        name: Name,
     },
     /// As the master, with the server that it uses.
     Master {
         /// The server, and what it asks of a group that is new to it.
         ticket: Box<Ticket>,
         /// Its name.
-        name: DeviceName,
+        name: Name,
     },
+}
+
+/// What a device is to be called.
+#[derive(Clone)]
+pub struct Name {
+    /// What a person chose.
+    pub chosen: Option<DeviceName>,
+    /// The name at the first start, if nobody chose one.
+    pub fallback: DeviceName,
 }
 
 /// The core of a member.
@@ -215,11 +225,12 @@ impl MemberCore {
             Input::Staged(share, files) => self.staged(cx, &share, &files)?,
             Input::ScanEnded(share, skipped, count) => self.scan_ended(cx, &share, &skipped, count)?,
             Input::Local(token, command) => self.local(cx, token, command)?,
+            Input::Refused(token, error) => self.outputs.push(Output::Reply(token, Err(error))),
         }
-        self.settle(cx)
+        self.drain(cx)
     }
 
-    /// Lets time pass, then carries out what the machines want until they want nothing more.
+    /// Lets time pass, once a batch.
     pub(super) fn settle(&mut self, cx: &mut Cx<'_>) -> Result<(), DbError> {
         self.link.awaiting(cx.now, self.downloads.awaited_since());
         self.link.tick(cx.now);
@@ -227,6 +238,11 @@ impl MemberCore {
         self.uploads.tick(cx.now, cx.random);
         self.downloads.tick(cx.now);
         self.tick_pen(cx)?;
+        self.drain(cx)
+    }
+
+    /// Carries out what the machines want until they want nothing more.
+    fn drain(&mut self, cx: &mut Cx<'_>) -> Result<(), DbError> {
         loop {
             let mut moved = self.drain_link(cx);
             moved |= self.drain_pen(cx)?;
@@ -337,6 +353,8 @@ fn check_role(store: &MemberStore, is_master: bool) -> Result<(), LocalError> {
 
 fn group_and_name(store: &MemberStore, identity: &Identity, start: Start) -> Result<(Group, DeviceName), LocalError> {
     let kept: Option<Group> = store.get("group").map_err(failed)?;
+    let kept_name: Option<DeviceName> = store.get("name").map_err(failed)?;
+    let named = |name: Name| name.chosen.or(kept_name).unwrap_or(name.fallback);
     match start {
         Start::Master { ticket, name } => {
             let group = Group {
@@ -346,7 +364,7 @@ fn group_and_name(store: &MemberStore, identity: &Identity, start: Start) -> Res
                 invite: None,
                 admission: Some(ticket.admission),
             };
-            Ok((group, name))
+            Ok((group, named(name)))
         }
         Start::Client { invite, name } => match (kept, invite) {
             (None, None) => Err(LocalError::new(
@@ -361,12 +379,12 @@ fn group_and_name(store: &MemberStore, identity: &Identity, start: Start) -> Res
             )),
             // An invite of one's own group is a change of server.
             (Some(kept), Some(invite)) => {
-                Ok((Group { server: invite.server.clone(), invite: Some(invite.secret), ..kept }, name))
+                Ok((Group { server: invite.server.clone(), invite: Some(invite.secret), ..kept }, named(name)))
             }
-            (Some(kept), None) => Ok((kept, name)),
+            (Some(kept), None) => Ok((kept, named(name))),
             (None, Some(invite)) => {
                 let Invite { server, master, seal, secret } = *invite;
-                Ok((Group { master, seal, server, invite: Some(secret), admission: None }, name))
+                Ok((Group { master, seal, server, invite: Some(secret), admission: None }, named(name)))
             }
         },
     }

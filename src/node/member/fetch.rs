@@ -4,12 +4,16 @@ use super::core::{Cx, MemberCore};
 use super::io::{Leftover, Output, Place};
 use crate::state::downloads::fetch::Wanted;
 use crate::state::downloads::{Asked, Came, Effect, Outcome, TransferId};
-use crate::store::member::{DbError, StoredTransfer, TransferStanding};
+use crate::store::member::{DbError, Failure, StoredTransfer};
 use crate::wire::frame::{ChunkRange, ChunkRefusal, Frame, ranges_of};
 use crate::wire::geometry::Geometry;
 use crate::wire::limits::RANGES_PER_FRAME_MAX;
 use crate::wire::log::FileKind;
 use std::sync::Arc;
+
+/// A size that the catalog should not have.
+const TOO_LARGE: Failure<'static> =
+    Failure { reason: "the file is larger than any that can be shared", refused: false };
 
 impl MemberCore {
     pub(super) fn drain_downloads(&mut self, cx: &mut Cx<'_>) -> Result<bool, DbError> {
@@ -54,7 +58,7 @@ impl MemberCore {
                 self.outputs.push(Output::Finish(transfers));
                 Ok(())
             }
-            Effect::Settle(transfer, outcome, received) => self.settle_transfer(cx, transfer, outcome, received),
+            Effect::Settle(transfer, outcome, received) => self.settle_transfer(transfer, outcome, received),
             Effect::Close(transfer, needed) => {
                 let leftover = if needed { Leftover::Keep } else { Leftover::Remove };
                 self.outputs.push(Output::Drop(transfer, leftover));
@@ -72,9 +76,7 @@ impl MemberCore {
         for row in rows {
             match wanted_of(&row) {
                 Some(one) => wanted.push(one),
-                None => {
-                    self.store.settle(row.id, TransferStanding::Failed, Some("the file is too large"), row.received)?
-                }
+                None => self.store.settle(row.id, Some(TOO_LARGE), row.received)?,
             }
             self.activity.took(row.id, row.job, row.file);
         }
@@ -147,22 +149,14 @@ impl MemberCore {
         }
     }
 
-    fn settle_transfer(
-        &mut self,
-        cx: &mut Cx<'_>,
-        transfer: TransferId,
-        outcome: Outcome,
-        received: u64,
-    ) -> Result<(), DbError> {
-        let (standing, reason) = match outcome {
-            Outcome::Done => (TransferStanding::Done, None),
-            other => (TransferStanding::Failed, Some(other.to_string())),
-        };
-        self.store.settle(transfer, standing, reason.as_deref(), received)?;
+    fn settle_transfer(&mut self, transfer: TransferId, outcome: Outcome, received: u64) -> Result<(), DbError> {
+        let reason = (outcome != Outcome::Done).then(|| outcome.to_string());
+        let refused = matches!(outcome, Outcome::Refused(_) | Outcome::Removed);
+        let failure = reason.as_deref().map(|reason| Failure { reason, refused });
+        self.store.settle(transfer, failure, received)?;
         if let Some((job, ms)) = self.activity.ended(transfer) {
             self.store.job_moved(job, ms)?;
         }
-        let _ = cx;
         let state = if outcome == Outcome::Done { "done" } else { "failed" };
         let mut detail = vec![("id", transfer.to_string()), ("state", state.to_owned())];
         detail.extend(reason.map(|reason| ("reason", reason)));
@@ -191,7 +185,7 @@ impl MemberCore {
         for transfer in self.store.transfers_without_file()? {
             let received = self.downloads.fetch(transfer).map_or(0, |fetch| fetch.wanted.received);
             self.downloads.drop_transfer(cx.now, transfer, false);
-            self.settle_transfer(cx, transfer, Outcome::Removed, received)?;
+            self.settle_transfer(transfer, Outcome::Removed, received)?;
         }
         for transfer in self.store.transfers_of_old_versions()? {
             if self.downloads.fetch(transfer).is_some() {

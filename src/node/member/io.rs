@@ -6,7 +6,6 @@ use crate::state::conn::ConnId;
 use crate::state::downloads::{Asked, Came, Opened, Outcome, TransferId};
 use crate::store::member::Staged;
 use crate::store::walk::Stamp;
-use crate::wire::chunk::ChunkHeader;
 use crate::wire::close::CloseCode;
 use crate::wire::frame::{ChunkRefusal, Frame};
 use crate::wire::geometry::Geometry;
@@ -47,6 +46,8 @@ pub enum Input {
     ScanEnded(PathBuf, Vec<String>, u64),
     /// The local API asks; the number comes back with the answer.
     Local(u64, Command),
+    /// The local API asked for something that can't be done, as was seen before the core was asked.
+    Refused(u64, LocalError),
 }
 
 /// How a connection ended.
@@ -169,15 +170,4 @@ pub enum Leftover {
     Keep,
     /// It is of no use any more.
     Remove,
-}
-
-/// What a chunk header of this upload says, but for epoch, cipher and nonce.
-pub fn plain_header(upload: &Upload, header: ChunkHeader) -> ChunkHeader {
-    ChunkHeader {
-        request: upload.request,
-        content: upload.content,
-        index: upload.index,
-        length: upload.length,
-        ..header
-    }
 }

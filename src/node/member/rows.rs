@@ -3,8 +3,8 @@
 use super::core::{Cx, MemberCore};
 use super::pen::Pen;
 use crate::node::local::{
-    ClientRow, Direction, FileRow, FileStatus, InviteRow, JobRow, Link, NodeRole, PathRow, ShareRow, StandingRow,
-    Status, TransferRow, TransferState, rfc3339,
+    ClientRow, Direction, ErrorCode, FileRow, FileStatus, InviteRow, JobRow, Link, NodeRole, PathRow, ShareRow,
+    StandingRow, Status, TransferRow, TransferState, rfc3339,
 };
 use crate::state::authority::Gate;
 use crate::state::downloads::fetch::{Fetch, Phase};
@@ -388,7 +388,9 @@ impl MemberCore {
             _ => (TransferState::Waiting, waits.or(Some("waiting for its turn".to_owned()))),
         };
         let rate = if running { self.activity.job_rate(cx.now, job.job) } else { 0 };
+        let kind = if job.refused { ErrorCode::Refused } else { ErrorCode::Failed };
         JobRow {
+            code: (state == TransferState::Failed).then_some(kind),
             job: job.job,
             what: job.what,
             state,

@@ -204,3 +204,6 @@ impl Authority {
         self.effects.push_back(Effect::Letter { to, seal, number, payload: Box::new(payload) });
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,17 +3,23 @@
 //! The asker bounds what it has outstanding (its credit), so that whatever it asked for can arrive without anybody
 //! waiting for it; nothing unverified is ever claimed, and nothing is claimed before it is synced.
 
+mod ask;
 pub mod bits;
 pub mod fetch;
+mod outcome;
+mod progress;
 pub mod rate;
+
+pub use outcome::{Came, Opened, Outcome};
 
 use super::time::Time;
 use crate::wire::frame::ChunkRefusal;
-use crate::wire::geometry::{CHUNK_BYTES_MAX, Unit};
+use crate::wire::geometry::CHUNK_BYTES_MAX;
 use crate::wire::ids::{ContentId, PublicId};
 use bits::Bits;
 use fetch::{Fetch, Phase, Wanted};
 use rate::Rate;
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
 
@@ -69,107 +75,6 @@ impl Default for DownloadsConfig {
 }
 
 const _: () = assert!(CHUNK_BYTES_MAX as u64 <= 4 << 20, "the least credit holds the largest chunk");
-
-/// Why a transfer does not move, or how it ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
-pub enum Outcome {
-    /// It is there, verified.
-    #[error("done")]
-    Done,
-    /// The server is away.
-    #[error("waiting for the server")]
-    ServerAway,
-    /// The owner is not connected.
-    #[error("waiting for the owner, who is away")]
-    OwnerAway,
-    /// The owner or the server said no, for now or for good.
-    #[error("{0}")]
-    Refused(ChunkRefusal),
-    /// No room.
-    #[error("the disk is full: free some space in the downloads folder; the download then goes on by itself")]
-    DiskFull,
-    /// Something else is at the destination.
-    #[error("there is something else at the destination already; move it away or choose another folder with -o")]
-    AlreadyThere,
-    /// The destination can't be written.
-    #[error(
-        "the destination can't be written: check the permissions of the downloads folder, or choose another one with -o"
-    )]
-    CannotWrite,
-    /// A link in the destination leads elsewhere.
-    #[error("a part of the destination's path is a link, which is not followed; choose another folder with -o")]
-    Jail,
-    /// A name that this system can't hold.
-    #[error("the destination's name is too long for this system")]
-    NameTooLong,
-    /// What came is not what the catalog says, again and again.
-    #[error("what comes is not what the catalog says; the owner should run 'bailiwick scan' or restart its node")]
-    Damaged,
-    /// The file left the catalog, or its owner the group.
-    #[error("the file is not in the catalog any more")]
-    Removed,
-}
-
-impl Outcome {
-    /// Whether the transfer is over, rather than waiting.
-    pub fn is_end(self) -> bool {
-        match self {
-            Outcome::Done
-            | Outcome::AlreadyThere
-            | Outcome::CannotWrite
-            | Outcome::Jail
-            | Outcome::NameTooLong
-            | Outcome::Damaged
-            | Outcome::Removed => true,
-            Outcome::Refused(reason) => is_final(reason),
-            Outcome::ServerAway | Outcome::OwnerAway | Outcome::DiskFull => false,
-        }
-    }
-}
-
-/// Whether a refusal ends a transfer. All others may pass.
-fn is_final(reason: ChunkRefusal) -> bool {
-    match reason {
-        ChunkRefusal::OwnerExpelled | ChunkRefusal::Malformed => true,
-        ChunkRefusal::OwnerUnknown
-        | ChunkRefusal::Changed
-        | ChunkRefusal::Unknown
-        | ChunkRefusal::OwnerAway
-        | ChunkRefusal::OwnerStalled
-        | ChunkRefusal::OverQuota
-        | ChunkRefusal::Expired
-        | ChunkRefusal::OwnerNotFresh
-        | ChunkRefusal::Unreadable
-        | ChunkRefusal::Paused
-        | ChunkRefusal::NotReady => false,
-    }
-}
-
-/// What became of the opening of a fetch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Opened {
-    /// The part file is open, and holds what was claimed.
-    Ready,
-    /// The part file is open, but what was claimed is not in it: it was deleted or cut short.
-    Anew,
-    /// It waits or ends.
-    Not(Outcome),
-}
-
-/// What became of a unit that came.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Came {
-    /// Verified, and written where it belongs.
-    Verified,
-    /// Not what the catalog says.
-    Damaged,
-    /// Its bytes stopped before their end; it is to be asked for again.
-    Broken,
-    /// It could not be opened yet: the epoch's secret is not here.
-    NoSecret,
-    /// It could not be written.
-    NotWritten(Outcome),
-}
 
 /// One unit of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -324,8 +229,8 @@ impl Downloads {
         self.more_in_store = !exhausted;
         for wanted in wanted {
             let transfer = wanted.transfer;
-            if !self.fetches.contains_key(&transfer) {
-                self.fetches.insert(transfer, Fetch::new(wanted));
+            if let Entry::Vacant(place) = self.fetches.entry(transfer) {
+                place.insert(Fetch::new(wanted));
                 self.effects.push_back(Effect::Open(transfer));
             }
         }
@@ -430,7 +335,7 @@ impl Downloads {
         for transfer in hit {
             match reason {
                 ChunkRefusal::Changed | ChunkRefusal::Unknown => self.effects.push_back(Effect::LookAgain(transfer)),
-                reason if is_final(reason) => self.settle(now, transfer, Outcome::Refused(reason)),
+                reason if Outcome::Refused(reason).is_end() => self.settle(now, transfer, Outcome::Refused(reason)),
                 reason => self.hold(now, transfer, Outcome::Refused(reason)),
             }
         }
@@ -535,104 +440,6 @@ impl Downloads {
         self.go_on(now);
     }
 
-    fn verified(&mut self, now: Time, asked: Asked) {
-        let Some(fetch) = self.fetches.get_mut(&asked.transfer) else { return };
-        match Unit::from_index(asked.index) {
-            Unit::Chunk(chunk) => fetch.arrived(now, chunk),
-            Unit::ListPart(part) => {
-                fetch.list_there.insert(part);
-            }
-        }
-        self.pauses.remove(&asked.transfer);
-        self.claim_if_due(now, asked.transfer);
-        self.end_if_complete(now, asked.transfer);
-    }
-
-    fn claim_if_due(&mut self, now: Time, transfer: TransferId) {
-        let config = self.config;
-        let Some(fetch) = self.fetches.get_mut(&transfer) else { return };
-        let late = fetch.unclaimed_since.is_some_and(|since| now.since(since) >= config.claim_wait);
-        let due = fetch.unclaimed_bytes() >= config.claim_bytes || late;
-        if due && !fetch.syncing && fetch.phase == Phase::Moving && !fetch.is_complete() {
-            fetch.syncing = true;
-            fetch.unclaimed_since = None;
-            let chunks = std::mem::take(&mut fetch.unclaimed);
-            self.effects.push_back(Effect::Sync(transfer, chunks));
-        }
-    }
-
-    fn end_if_complete(&mut self, now: Time, transfer: TransferId) {
-        let Some(fetch) = self.fetches.get_mut(&transfer) else { return };
-        if fetch.phase != Phase::Moving || !fetch.is_complete() || fetch.syncing {
-            return;
-        }
-        fetch.phase = Phase::Ending;
-        if fetch.is_small() {
-            self.finishing.push(transfer);
-            self.finish_since.get_or_insert(now);
-            if self.finishing.len() >= self.config.finish_batch {
-                self.flush_finishing();
-            }
-        } else {
-            self.effects.push_back(Effect::Finish(vec![transfer]));
-        }
-    }
-
-    fn flush_finishing(&mut self) {
-        self.finish_since = None;
-        let batch = std::mem::take(&mut self.finishing);
-        if !batch.is_empty() {
-            self.effects.push_back(Effect::Finish(batch));
-        }
-    }
-
-    fn damaged(&mut self, now: Time, transfer: TransferId) {
-        let (_, damage) = self.pauses.entry(transfer).or_default();
-        *damage += 1;
-        if *damage > self.config.damage_max {
-            self.settle(now, transfer, Outcome::Damaged);
-        } else {
-            self.hold(now, transfer, Outcome::Refused(ChunkRefusal::NotReady));
-        }
-    }
-
-    /// Nothing is asked for this transfer for a while, longer each time.
-    fn hold(&mut self, now: Time, transfer: TransferId, why: Outcome) {
-        let Some(fetch) = self.fetches.get_mut(&transfer) else { return };
-        if fetch.held.is_some_and(|(until, _)| until > now) {
-            return;
-        }
-        let (pauses, _) = self.pauses.entry(transfer).or_default();
-        let pause = self.config.retry_min.saturating_mul(1 << (*pauses).min(8)).min(self.config.retry_max);
-        *pauses += 1;
-        fetch.held = Some((now.after(pause), why));
-    }
-
-    fn settle(&mut self, now: Time, transfer: TransferId, outcome: Outcome) {
-        let Some(fetch) = self.fetches.get_mut(&transfer) else { return };
-        if outcome.is_end() {
-            self.effects.push_back(Effect::Settle(transfer, outcome, fetch.wanted.received));
-            self.drop_transfer(now, transfer, false);
-            return;
-        }
-        if outcome == Outcome::DiskFull {
-            fetch.phase = Phase::Opening;
-            fetch.held = Some((now.after(self.config.disk_wait), outcome));
-            return;
-        }
-        self.hold(now, transfer, outcome);
-    }
-
-    fn forget(&mut self, transfer: TransferId, part_needed: bool) {
-        let asked: Vec<u32> =
-            self.fetches.get(&transfer).map(|fetch| fetch.asked.keys().copied().collect()).unwrap_or_default();
-        asked.into_iter().for_each(|index| self.give_back(transfer, index));
-        self.fetches.remove(&transfer);
-        self.pauses.remove(&transfer);
-        self.finishing.retain(|id| *id != transfer);
-        self.effects.push_back(Effect::Close(transfer, part_needed));
-    }
-
     fn give_back(&mut self, transfer: TransferId, index: u32) {
         let Some(fetch) = self.fetches.get_mut(&transfer) else { return };
         if !fetch.give_back(index) {
@@ -661,65 +468,6 @@ impl Downloads {
             self.effects.push_back(Effect::Load(room));
         }
     }
-
-    /// Bytes that may be outstanding: what half a second brings at the present rate, between the named limits.
-    fn credit(&self, now: Time) -> u64 {
-        self.rate.per_second(now).clamp(self.config.credit_min, self.config.credit_max)
-    }
-
-    fn ask(&mut self, now: Time) {
-        if !self.linked {
-            return;
-        }
-        let ready: BTreeSet<PublicId> =
-            self.fetches.values().filter(|fetch| self.may_ask(fetch)).map(|fetch| fetch.wanted.owner).collect();
-        let credit = self.credit(now);
-        let share = if ready.len() > 1 { credit / 2 } else { credit };
-        for owner in ready {
-            self.ask_owner(now, owner, credit, share);
-        }
-    }
-
-    fn may_ask(&self, fetch: &Fetch) -> bool {
-        fetch.phase == Phase::Moving
-            && fetch.held.is_none()
-            && !fetch.is_complete()
-            && self.online.get(&fetch.wanted.owner) != Some(&false)
-    }
-
-    fn ask_owner(&mut self, now: Time, owner: PublicId, credit: u64, share: u64) {
-        let ids: Vec<TransferId> = self
-            .fetches
-            .iter()
-            .filter(|(_, fetch)| fetch.wanted.owner == owner && self.may_ask(fetch))
-            .map(|(id, _)| *id)
-            .collect();
-        let mut units = Vec::new();
-        'all: for transfer in ids {
-            loop {
-                let of = self.asked_of.get(&owner).copied().unwrap_or(0);
-                if self.asked_bytes >= credit || of >= share || self.asked_units >= self.config.units_max {
-                    break 'all;
-                }
-                let Some(fetch) = self.fetches.get_mut(&transfer) else { break };
-                let Some((index, length)) = fetch.next_missing() else { break };
-                fetch.asked.insert(index, self.request + 1);
-                let content = fetch.wanted.content;
-                self.by_unit.entry((content, index)).or_default().insert(transfer);
-                self.asked_bytes += u64::from(length);
-                self.asked_units += 1;
-                *self.asked_of.entry(owner).or_default() += u64::from(length);
-                units.push(Asked { transfer, content, index, length });
-            }
-        }
-        if !units.is_empty() {
-            if self.asked_units == units.len() {
-                self.heard = now;
-            }
-            self.request += 1;
-            self.effects.push_back(Effect::Ask { request: self.request, owner, units });
-        }
-    }
 }
 
 /// What held a fetch may have passed.
@@ -728,3 +476,6 @@ fn release(fetch: &mut Fetch) {
         fetch.held = None;
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -117,6 +117,17 @@ pub struct JobSum {
     pub received: u64,
     /// Why the first failed one failed.
     pub reason: Option<String>,
+    /// Whether that was somebody's decision.
+    pub refused: bool,
+}
+
+/// Why a transfer failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Failure<'a> {
+    /// In words.
+    pub reason: &'a str,
+    /// Whether it was somebody's decision.
+    pub refused: bool,
 }
 
 const COLUMNS: &str = "id, job, file, owner, content, dest, kind, size, hash, chunk, mtime, executable, state, reason,
@@ -254,20 +265,21 @@ impl MemberStore {
         Ok(())
     }
 
-    /// A transfer is over.
-    pub fn settle(
-        &self,
-        id: u64,
-        standing: TransferStanding,
-        reason: Option<&str>,
-        received: u64,
-    ) -> Result<(), DbError> {
+    /// A transfer is over: done, or failed for a reason.
+    pub fn settle(&self, id: u64, failure: Option<Failure<'_>>, received: u64) -> Result<(), DbError> {
+        let standing = if failure.is_some() { TransferStanding::Failed } else { TransferStanding::Done };
         self.db
             .prepare_cached(
-                "UPDATE transfers SET state = ?2, reason = ?3, received = max(received, ?4), claimed = x'', list = NULL,
-                 done = CASE WHEN ?2 = 1 THEN size ELSE done END WHERE id = ?1",
+                "UPDATE transfers SET state = ?2, reason = ?3, refused = ?4, received = max(received, ?5), claimed = x'',
+                 list = NULL, done = CASE WHEN ?2 = 1 THEN size ELSE done END WHERE id = ?1",
             )?
-            .execute(params![id as i64, standing.code(), reason, received as i64])?;
+            .execute(params![
+                id as i64,
+                standing.code(),
+                failure.map(|failure| failure.reason),
+                failure.is_some_and(|failure| failure.refused),
+                received as i64
+            ])?;
         Ok(())
     }
 
@@ -294,7 +306,8 @@ impl MemberStore {
         let mut statement = self.db.prepare_cached(
             "SELECT j.job, j.what, j.dest, j.moving_ms, count(t.id), coalesce(sum(t.state = 1), 0),
                coalesce(sum(t.state = 2), 0), coalesce(sum(t.size), 0), coalesce(sum(t.done), 0),
-               coalesce(sum(t.received), 0), (SELECT reason FROM transfers f WHERE f.job = j.job AND f.state = 2 LIMIT 1)
+               coalesce(sum(t.received), 0), (SELECT reason FROM transfers f WHERE f.job = j.job AND f.state = 2 LIMIT 1),
+               coalesce((SELECT refused FROM transfers f WHERE f.job = j.job AND f.state = 2 LIMIT 1), 0)
              FROM (SELECT * FROM jobs WHERE ?1 IS NULL OR job = ?1 ORDER BY job DESC LIMIT ?2) j
              LEFT JOIN transfers t ON t.job = j.job GROUP BY j.job ORDER BY j.job DESC",
         )?;
@@ -312,6 +325,7 @@ impl MemberStore {
                 done: number(8)?,
                 received: number(9)?,
                 reason: row.get(10)?,
+                refused: row.get(11)?,
             })
         })?;
         Ok(rows.collect::<Result<_, _>>()?)

@@ -10,7 +10,7 @@ mod log;
 mod snapshot;
 
 pub use catalog::{CatalogRow, Found};
-pub use jobs::{JobSum, NewTransfer, StoredTransfer, TransferStanding};
+pub use jobs::{Failure, JobSum, NewTransfer, StoredTransfer, TransferStanding};
 pub use local::{LocalFile, LocalStatus, ShareSum, Staged};
 pub use log::StoredTip;
 
@@ -193,7 +193,7 @@ CREATE TABLE jobs(job INTEGER PRIMARY KEY AUTOINCREMENT, what TEXT NOT NULL, des
 CREATE TABLE transfers(
   id INTEGER PRIMARY KEY AUTOINCREMENT, job INTEGER NOT NULL, file BLOB NOT NULL, owner BLOB NOT NULL, content BLOB NOT NULL,
   dest TEXT NOT NULL, kind INTEGER NOT NULL, size INTEGER NOT NULL, hash BLOB NOT NULL, chunk INTEGER NOT NULL, mtime INTEGER NOT NULL,
-  executable INTEGER NOT NULL, state INTEGER NOT NULL, reason TEXT, claimed BLOB NOT NULL, done INTEGER NOT NULL,
+  executable INTEGER NOT NULL, state INTEGER NOT NULL, reason TEXT, refused INTEGER NOT NULL DEFAULT 0, claimed BLOB NOT NULL, done INTEGER NOT NULL,
   received INTEGER NOT NULL, list BLOB, part INTEGER NOT NULL);
 CREATE INDEX transfers_by_job ON transfers(job);
 CREATE INDEX transfers_by_state ON transfers(state);

@@ -1,0 +1,99 @@
+//! `api.json`: where a running node's local API is, and the token that opens it.
+//!
+//! It is there while the node serves. After a kill it stays behind, so a reader checks that its process lives.
+
+use crate::node::local::{ErrorCode, LocalError};
+use crate::store::statedir::{StateDir, StateError};
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+
+/// The file's name in the state directory.
+pub const API_FILE: &str = "api.json";
+
+/// What `api.json` holds. No `Debug`: it holds the token.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ApiPlace {
+    /// `http://127.0.0.1:PORT`.
+    pub url: String,
+    /// 64 hexadecimal digits, new at each start.
+    pub token: String,
+    /// The node's process.
+    pub pid: u32,
+}
+
+impl ApiPlace {
+    /// Writes the file, readable by this user alone.
+    pub fn write(&self, dir: &StateDir) -> Result<(), StateError> {
+        dir.write_secret(API_FILE, &serde_json::to_vec(self).unwrap_or_default())
+    }
+
+    /// Reads the file of a node that runs.
+    pub fn read(state_dir: &Path) -> Result<ApiPlace, LocalError> {
+        let bytes = std::fs::read(path(state_dir)).map_err(|_| not_running(state_dir))?;
+        let place: ApiPlace = serde_json::from_slice(&bytes).map_err(|_| not_running(state_dir))?;
+        if is_alive(place.pid) { Ok(place) } else { Err(not_running(state_dir)) }
+    }
+
+    /// Removes the file of this process, which holds the directory.
+    pub fn remove(dir: &StateDir) {
+        let _ = std::fs::remove_file(dir.path(API_FILE));
+    }
+}
+
+/// The error for a state directory that no node serves.
+pub fn not_running(state_dir: &Path) -> LocalError {
+    LocalError::new(
+        ErrorCode::NotRunning,
+        format!("no node runs for {}", state_dir.display()),
+        "start one with `bailiwick master` or `bailiwick client INVITE`, or name its directory with --state",
+    )
+}
+
+/// Whether a process runs. One that has ended and that nobody has waited for does not.
+pub fn is_alive(pid: u32) -> bool {
+    if cfg!(target_os = "linux") {
+        return std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !has_ended(&stat));
+    }
+    answers_signals(pid)
+}
+
+/// The state is the field after the command's name, which stands in brackets and may hold anything (proc(5)).
+fn has_ended(stat: &str) -> bool {
+    stat.rsplit_once(')').is_some_and(|(_, rest)| rest.trim_start().starts_with(['Z', 'X']))
+}
+
+fn answers_signals(pid: u32) -> bool {
+    let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
+    pid.is_some_and(|pid| rustix::process::test_kill_process(pid).is_ok())
+}
+
+fn path(state_dir: &Path) -> PathBuf {
+    state_dir.join(API_FILE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dead_process_leaves_no_running_node() {
+        let temporary = tempfile::tempdir().unwrap();
+        let dir = StateDir::open(temporary.path()).unwrap();
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let place = ApiPlace { url: "http://127.0.0.1:1".into(), token: "00".into(), pid: child.id() };
+        place.write(&dir).unwrap();
+        child.wait().unwrap();
+        assert_eq!(ApiPlace::read(temporary.path()).err().unwrap().code, ErrorCode::NotRunning);
+        let place = ApiPlace { pid: std::process::id(), ..place };
+        place.write(&dir).unwrap();
+        assert!(ApiPlace::read(temporary.path()).ok().unwrap() == place);
+        ApiPlace::remove(&dir);
+        assert_eq!(ApiPlace::read(temporary.path()).err().unwrap().code, ErrorCode::NotRunning);
+    }
+
+    #[test]
+    fn zombies_have_ended() {
+        assert!(has_ended("12 (a) b) Z 1 2"));
+        assert!(!has_ended("12 (Z) S 1 2"));
+    }
+}

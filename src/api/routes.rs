@@ -1,0 +1,95 @@
+//! The routes of the local API, as the one table that both ends use: how a command travels as HTTP.
+
+use crate::node::local::Command;
+use axum::http::Method;
+use serde_json::{Value, json};
+
+/// `GET`: one status.
+pub(super) const STATUS: &str = "/v1/status";
+/// `GET`: all devices.
+pub(super) const CLIENTS: &str = "/v1/clients";
+/// `GET`: the catalog; `query`, `offset`, `limit`.
+pub(super) const FILES: &str = "/v1/files";
+/// `GET`: the shares. `POST {"paths": […]}`: shares paths.
+pub(super) const SHARES: &str = "/v1/shares";
+/// `GET`: the rows that a share has made; `path`.
+pub(super) const SHARE_FILES: &str = "/v1/shares/files";
+/// `GET`: transfers; `job`.
+pub(super) const TRANSFERS: &str = "/v1/transfers";
+/// `GET`: jobs; `job`.
+pub(super) const JOBS: &str = "/v1/jobs";
+/// `GET`: open invites. `POST {"expires_s": N}`: a new one.
+pub(super) const INVITES: &str = "/v1/invites";
+/// `POST {"id": ID}`: revokes an invite.
+pub(super) const REVOKE: &str = "/v1/invites/revoke";
+/// `GET`: the server's ticket.
+pub(super) const TICKET: &str = "/v1/ticket";
+/// `POST {"ids": […]}`: approves devices.
+pub(super) const APPROVE: &str = "/v1/approve";
+/// `POST {"ids": […]}`: disapproves devices.
+pub(super) const DISAPPROVE: &str = "/v1/disapprove";
+/// `POST {"files": […], "dest": PATH}`: downloads.
+pub(super) const GET: &str = "/v1/get";
+/// `POST`: ends the node.
+pub(super) const STOP: &str = "/v1/stop";
+/// `GET`: events, one JSON value a line, until the node ends.
+pub(super) const WATCH: &str = "/v1/watch";
+
+/// A command as HTTP.
+pub(super) struct Call {
+    /// `GET` or `POST`.
+    pub(super) method: Method,
+    /// Path and query.
+    pub(super) target: String,
+    /// The body of a `POST`.
+    pub(super) body: Option<Value>,
+}
+
+/// How to send a command. An error is a path that JSON can't hold.
+pub(super) fn call(command: &Command) -> Result<Call, String> {
+    Ok(match command {
+        Command::Status => read(STATUS, &[]),
+        Command::Clients => read(CLIENTS, &[]),
+        Command::Files { query, offset, limit } => {
+            read(FILES, &[("query", query.clone()), ("offset", number(Some(*offset))), ("limit", number(*limit))])
+        }
+        Command::Shares => read(SHARES, &[]),
+        Command::Transfers { job } => read(TRANSFERS, &[("job", number(*job))]),
+        Command::Jobs { job } => read(JOBS, &[("job", number(*job))]),
+        Command::Invites => read(INVITES, &[]),
+        Command::Invite { expires_s } => write(INVITES, json!({ "expires_s": expires_s })),
+        Command::RevokeInvite { id } => write(REVOKE, json!({ "id": id })),
+        Command::Ticket => read(TICKET, &[]),
+        Command::Approve { ids } => write(APPROVE, json!({ "ids": ids })),
+        Command::Disapprove { ids } => write(DISAPPROVE, json!({ "ids": ids })),
+        Command::Add { paths } => {
+            let paths = paths.iter().map(|path| utf8(path)).collect::<Result<Vec<_>, _>>()?;
+            write(SHARES, json!({ "paths": paths }))
+        }
+        Command::ShareFiles { path } => read(SHARE_FILES, &[("path", Some(utf8(path)?.to_owned()))]),
+        Command::Get { files, dest } => {
+            let dest = dest.as_deref().map(utf8).transpose()?;
+            write(GET, json!({ "files": files, "dest": dest }))
+        }
+        Command::Stop => write(STOP, json!({})),
+    })
+}
+
+fn read(path: &str, query: &[(&str, Option<String>)]) -> Call {
+    let given = query.iter().filter_map(|(name, value)| value.as_ref().map(|value| (name, value)));
+    let query = form_urlencoded::Serializer::new(String::new()).extend_pairs(given).finish();
+    let target = if query.is_empty() { path.to_owned() } else { format!("{path}?{query}") };
+    Call { method: Method::GET, target, body: None }
+}
+
+fn write(path: &str, body: Value) -> Call {
+    Call { method: Method::POST, target: path.to_owned(), body: Some(body) }
+}
+
+fn number(value: Option<u64>) -> Option<String> {
+    value.map(|value| value.to_string())
+}
+
+fn utf8(path: &std::path::Path) -> Result<&str, String> {
+    path.to_str().ok_or_else(|| format!("the name of {} is not UTF-8", path.display()))
+}

@@ -1,0 +1,303 @@
+//! The node's side of the local API.
+
+use super::guard::{Guard, admit};
+use super::place::ApiPlace;
+use super::routes;
+use crate::node::local::{Command, ErrorCode, Event, LocalError, NodeHandle, Reply, Watch};
+use crate::store::statedir::StateDir;
+use axum::body::{Body, Bytes};
+use axum::extract::{DefaultBodyLimit, FromRequest, FromRequestParts, Query, Request, State};
+use axum::http::{StatusCode, header, request::Parts};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use futures_util::stream;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use std::convert::Infallible;
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+/// Bytes of a request's body, at most: the arguments of one command line, which systems hold to about 2 MiB.
+pub const API_BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// How long answers that are under way may take once the node ends.
+const LAST_ANSWERS: Duration = Duration::from_millis(300);
+
+/// The local API of this process, while it serves.
+pub struct Api {
+    /// `http://127.0.0.1:PORT`.
+    pub url: String,
+    dir: Arc<StateDir>,
+    shutdown: watch::Receiver<bool>,
+    serving: JoinHandle<()>,
+}
+
+/// Serves the node's API on a loopback port that the system chooses, and says where in the state directory. It ends
+/// when `shutdown` becomes true or its sender is gone.
+pub async fn serve(dir: Arc<StateDir>, node: NodeHandle, shutdown: watch::Receiver<bool>) -> Result<Api, LocalError> {
+    let (listener, port) = listen().await.map_err(|error| {
+        let hint = "see that this machine has the address 127.0.0.1 and a free TCP port";
+        LocalError::new(ErrorCode::Failed, format!("the local API has no port: {error}"), hint)
+    })?;
+    let place = ApiPlace { url: format!("http://127.0.0.1:{port}"), token: token()?, pid: std::process::id() };
+    let guard = Guard::new(place.token.clone(), port);
+    let router = router(Shared { node, shutdown: shutdown.clone() }, guard);
+    place.write(&dir).map_err(|error| LocalError::new(ErrorCode::Failed, error.to_string(), ""))?;
+    let serving = tokio::spawn(run(listener, router, shutdown.clone()));
+    Ok(Api { url: place.url, dir, shutdown, serving })
+}
+
+impl Api {
+    /// Waits for the end, which `shutdown` brings about, and removes `api.json`.
+    pub async fn ended(mut self) {
+        let _ = self.shutdown.wait_for(|ends| *ends).await;
+        if tokio::time::timeout(LAST_ANSWERS, &mut self.serving).await.is_err() {
+            self.serving.abort();
+        }
+        ApiPlace::remove(&self.dir);
+    }
+}
+
+async fn listen() -> std::io::Result<(TcpListener, u16)> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+    let port = listener.local_addr()?.port();
+    Ok((listener, port))
+}
+
+async fn run(listener: TcpListener, router: Router, mut shutdown: watch::Receiver<bool>) {
+    let ended = async move {
+        let _ = shutdown.wait_for(|ends| *ends).await;
+    };
+    if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(ended).await {
+        tracing::warn!(%error, "the local API ended");
+    }
+}
+
+/// 32 random bytes in hexadecimal.
+fn token() -> Result<String, LocalError> {
+    let mut bytes = [0; 32];
+    aws_lc_rs::rand::fill(&mut bytes)
+        .map_err(|_| LocalError::new(ErrorCode::Failed, "the system gives no random bytes", "try again"))?;
+    Ok(data_encoding::HEXLOWER.encode(&bytes))
+}
+
+#[derive(Clone)]
+struct Shared {
+    node: NodeHandle,
+    /// Ends the open streams: graceful shutdown alone would wait for them for ever.
+    shutdown: watch::Receiver<bool>,
+}
+
+fn router(shared: Shared, guard: Guard) -> Router {
+    Router::new()
+        .route(routes::STATUS, get(async |State(shared): State<Shared>| shared.ask(Command::Status).await))
+        .route(routes::CLIENTS, get(async |State(shared): State<Shared>| shared.ask(Command::Clients).await))
+        .route(routes::FILES, get(files))
+        .route(routes::SHARES, get(async |State(shared): State<Shared>| shared.ask(Command::Shares).await).post(add))
+        .route(routes::SHARE_FILES, get(share_files))
+        .route(routes::TRANSFERS, get(transfers))
+        .route(routes::JOBS, get(jobs))
+        .route(
+            routes::INVITES,
+            get(async |State(shared): State<Shared>| shared.ask(Command::Invites).await).post(invite),
+        )
+        .route(routes::REVOKE, post(revoke))
+        .route(routes::TICKET, get(async |State(shared): State<Shared>| shared.ask(Command::Ticket).await))
+        .route(routes::APPROVE, post(approve))
+        .route(routes::DISAPPROVE, post(disapprove))
+        .route(routes::GET, post(download))
+        .route(routes::STOP, post(async |State(shared): State<Shared>| shared.ask(Command::Stop).await))
+        .route(routes::WATCH, get(watch_events))
+        .fallback(async || Refusal::from(no_such("route")))
+        .method_not_allowed_fallback(async || Refusal {
+            status: StatusCode::METHOD_NOT_ALLOWED,
+            error: no_such("method on this route"),
+        })
+        .layer(DefaultBodyLimit::max(API_BODY_BYTES_MAX))
+        .layer(axum::middleware::from_fn_with_state(Arc::new(guard), admit))
+        .with_state(shared)
+}
+
+impl Shared {
+    async fn ask(&self, command: Command) -> Result<Json<Reply>, Refusal> {
+        Ok(Json(self.node.ask(command).await?))
+    }
+}
+
+type Answer = Result<Json<Reply>, Refusal>;
+
+#[derive(Deserialize)]
+struct FilesParams {
+    query: Option<String>,
+    #[serde(default)]
+    offset: u64,
+    limit: Option<u64>,
+}
+
+async fn files(State(shared): State<Shared>, Params(params): Params<FilesParams>) -> Answer {
+    let FilesParams { query, offset, limit } = params;
+    shared.ask(Command::Files { query, offset, limit }).await
+}
+
+#[derive(Deserialize)]
+struct JobParams {
+    job: Option<u64>,
+}
+
+async fn transfers(State(shared): State<Shared>, Params(params): Params<JobParams>) -> Answer {
+    shared.ask(Command::Transfers { job: params.job }).await
+}
+
+async fn jobs(State(shared): State<Shared>, Params(params): Params<JobParams>) -> Answer {
+    shared.ask(Command::Jobs { job: params.job }).await
+}
+
+#[derive(Deserialize)]
+struct PathParams {
+    path: PathBuf,
+}
+
+async fn share_files(State(shared): State<Shared>, Params(params): Params<PathParams>) -> Answer {
+    shared.ask(Command::ShareFiles { path: params.path }).await
+}
+
+#[derive(Deserialize)]
+struct PathsBody {
+    paths: Vec<PathBuf>,
+}
+
+async fn add(State(shared): State<Shared>, Content(body): Content<PathsBody>) -> Answer {
+    shared.ask(Command::Add { paths: body.paths }).await
+}
+
+#[derive(Deserialize)]
+struct InviteBody {
+    expires_s: u64,
+}
+
+async fn invite(State(shared): State<Shared>, Content(body): Content<InviteBody>) -> Answer {
+    shared.ask(Command::Invite { expires_s: body.expires_s }).await
+}
+
+#[derive(Deserialize)]
+struct IdBody {
+    id: String,
+}
+
+async fn revoke(State(shared): State<Shared>, Content(body): Content<IdBody>) -> Answer {
+    shared.ask(Command::RevokeInvite { id: body.id }).await
+}
+
+#[derive(Deserialize)]
+struct IdsBody {
+    ids: Vec<String>,
+}
+
+async fn approve(State(shared): State<Shared>, Content(body): Content<IdsBody>) -> Answer {
+    shared.ask(Command::Approve { ids: body.ids }).await
+}
+
+async fn disapprove(State(shared): State<Shared>, Content(body): Content<IdsBody>) -> Answer {
+    shared.ask(Command::Disapprove { ids: body.ids }).await
+}
+
+#[derive(Deserialize)]
+struct GetBody {
+    files: Vec<String>,
+    dest: Option<PathBuf>,
+}
+
+async fn download(State(shared): State<Shared>, Content(body): Content<GetBody>) -> Answer {
+    shared.ask(Command::Get { files: body.files, dest: body.dest }).await
+}
+
+async fn watch_events(State(shared): State<Shared>) -> Response {
+    let start = (shared.node.watch(), shared.shutdown.clone());
+    let lines = stream::unfold(start, |(mut watch, mut shutdown)| async move {
+        let event = next_event(&mut watch, &mut shutdown).await?;
+        Some((Ok::<_, Infallible>(line(&event)), (watch, shutdown)))
+    });
+    ([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(lines)).into_response()
+}
+
+/// What has already happened comes before the end.
+async fn next_event(watch: &mut Watch, shutdown: &mut watch::Receiver<bool>) -> Option<Event> {
+    tokio::select! {
+        biased;
+        event = watch.next() => event,
+        _ = shutdown.wait_for(|ends| *ends) => None,
+    }
+}
+
+fn line(event: &Event) -> Bytes {
+    let mut json = serde_json::to_vec(event).unwrap_or_default();
+    json.push(b'\n');
+    Bytes::from(json)
+}
+
+/// An error as a response.
+pub(super) struct Refusal {
+    pub(super) status: StatusCode,
+    pub(super) error: LocalError,
+}
+
+impl From<LocalError> for Refusal {
+    fn from(error: LocalError) -> Refusal {
+        let status = match error.code {
+            ErrorCode::Failed => StatusCode::INTERNAL_SERVER_ERROR,
+            ErrorCode::Usage => StatusCode::BAD_REQUEST,
+            ErrorCode::NotFound => StatusCode::NOT_FOUND,
+            ErrorCode::Ambiguous => StatusCode::CONFLICT,
+            ErrorCode::NotRunning | ErrorCode::NotNow => StatusCode::SERVICE_UNAVAILABLE,
+            ErrorCode::Refused => StatusCode::FORBIDDEN,
+            ErrorCode::WrongRole => StatusCode::UNPROCESSABLE_ENTITY,
+        };
+        Refusal { status, error }
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        (self.status, Json(self.error)).into_response()
+    }
+}
+
+fn no_such(what: &str) -> LocalError {
+    LocalError::new(
+        ErrorCode::NotFound,
+        format!("there is no such {what}"),
+        "see that both programs are of one version",
+    )
+}
+
+fn malformed(error: impl std::fmt::Display) -> LocalError {
+    LocalError::new(ErrorCode::Usage, error.to_string(), "see that both programs are of one version")
+}
+
+/// The query, with errors as JSON.
+struct Params<T>(T);
+
+impl<T: DeserializeOwned + Send> FromRequestParts<Shared> for Params<T> {
+    type Rejection = Refusal;
+    async fn from_request_parts(parts: &mut Parts, shared: &Shared) -> Result<Self, Refusal> {
+        let query = Query::<T>::from_request_parts(parts, shared).await;
+        query.map(|Query(params)| Params(params)).map_err(|error| malformed(error.body_text()).into())
+    }
+}
+
+/// The body, with errors as JSON.
+struct Content<T>(T);
+
+impl<T: DeserializeOwned> FromRequest<Shared> for Content<T> {
+    type Rejection = Refusal;
+    async fn from_request(request: Request, shared: &Shared) -> Result<Self, Refusal> {
+        let body = Json::<T>::from_request(request, shared).await;
+        body.map(|Json(body)| Content(body))
+            .map_err(|error| Refusal { status: error.status(), error: malformed(error.body_text()) })
+    }
+}

@@ -1,0 +1,288 @@
+//! The local API against a node that only answers.
+
+use super::client::Client;
+use super::place::ApiPlace;
+use super::server::{Api, serve};
+use crate::node::local::*;
+use crate::store::statedir::StateDir;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::{broadcast, watch};
+
+struct Fixture {
+    dir: TempDir,
+    state: Arc<StateDir>,
+    api: Api,
+    shutdown: watch::Sender<bool>,
+    events: broadcast::Sender<Event>,
+}
+
+/// A served API whose node answers each command by `answer`.
+async fn fixture(answer: fn(Command) -> Result<Reply, LocalError>) -> Fixture {
+    let dir = tempfile::tempdir().unwrap();
+    let (handle, mut ends) = NodeHandle::new();
+    let events = ends.events.clone();
+    tokio::spawn(async move {
+        while let Some(request) = ends.requests.recv().await {
+            let _ = request.reply.send(answer(request.command));
+        }
+    });
+    let (shutdown, stopped) = watch::channel(false);
+    let state = Arc::new(StateDir::open(dir.path()).unwrap());
+    let api = serve(state.clone(), handle, stopped).await.unwrap();
+    Fixture { dir, state, api, shutdown, events }
+}
+
+/// One request as it stands on the wire; the answer's status and all of its text.
+async fn raw(place: &ApiPlace, target: &str, headers: &[(&str, &str)]) -> (u16, String) {
+    let mut stream = TcpStream::connect(place.url.strip_prefix("http://").unwrap()).await.unwrap();
+    let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+    let request = format!("GET {target} HTTP/1.1\r\n{headers}Connection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    (answer.split(' ').nth(1).unwrap().parse().unwrap(), answer)
+}
+
+fn place(fixture: &Fixture) -> ApiPlace {
+    ApiPlace::read(fixture.dir.path()).ok().unwrap()
+}
+
+#[tokio::test]
+async fn only_the_token_at_the_bound_address_opens() {
+    let fixture = fixture(|_| Ok(Reply::Clients(vec![]))).await;
+    let place = place(&fixture);
+    let host = place.url.strip_prefix("http://").unwrap().to_owned();
+    let port = host.rsplit_once(':').unwrap().1;
+    let localhost = format!("localhost:{port}");
+    let evil = format!("evil.example:{port}");
+    let token = format!("Bearer {}", place.token);
+    let own_origin = place.url.clone();
+    let wrong = format!("Bearer {}", "0".repeat(64));
+    let cases: &[(u16, &[(&str, &str)])] = &[
+        (200, &[("Host", &host), ("Authorization", &token)]),
+        (200, &[("Host", &localhost), ("Authorization", &token)]),
+        (200, &[("Host", &host), ("Authorization", &token), ("Origin", &own_origin)]),
+        (401, &[("Host", &host)]),
+        (401, &[("Host", &host), ("Authorization", &wrong)]),
+        (401, &[("Host", &host), ("Authorization", &place.token)]),
+        (401, &[("Host", &host), ("Authorization", &wrong), ("Authorization", &token)]),
+        (403, &[("Host", &evil), ("Authorization", &token)]),
+        (403, &[("Host", "127.0.0.1"), ("Authorization", &token)]),
+        (403, &[("Host", &host), ("Authorization", &token), ("Origin", "http://evil.example")]),
+        (403, &[("Host", &host), ("Authorization", &token), ("Origin", "null")]),
+        (403, &[("Host", &host), ("Host", &evil), ("Authorization", &token)]),
+    ];
+    for (status, headers) in cases {
+        let (got, answer) = raw(&place, "/v1/clients", headers).await;
+        // hyper itself may refuse what is malformed, as 400.
+        assert!(got == *status || (*status == 403 && got == 400), "{headers:?}: {answer}");
+        assert!(!answer.to_ascii_lowercase().contains("access-control"), "{answer}");
+    }
+    let (status, answer) = raw(&place, "/", &[("Host", &host)]).await;
+    assert_eq!(status, 401, "unknown routes are guarded as well: {answer}");
+}
+
+#[tokio::test]
+async fn errors_travel_with_their_kind() {
+    let fixture = fixture(|command| match command {
+        Command::Invites => Err(LocalError::new(ErrorCode::WrongRole, "only the master has invites", "ask there")),
+        _ => Err(LocalError::new(ErrorCode::NotNow, "not now", "wait")),
+    })
+    .await;
+    let client = Client::open(fixture.dir.path()).unwrap();
+    let error = client.ask(&Command::Invites).await.unwrap_err();
+    assert_eq!((error.code, error.hint.as_str()), (ErrorCode::WrongRole, "ask there"));
+    assert_eq!(client.ask(&Command::Stop).await.unwrap_err().code, ErrorCode::NotNow);
+    let place = place(&fixture);
+    let headers = [("Host", &place.url[7..]), ("Authorization", &format!("Bearer {}", place.token)[..])];
+    let (status, answer) = raw(&place, "/v1/jobs?job=x", &headers).await;
+    assert!(status == 400 && answer.contains("\"code\":\"usage\""), "{answer}");
+    let (status, answer) = raw(&place, "/v1/nothing", &headers).await;
+    assert!(status == 404 && answer.contains("\"code\":\"not_found\""), "{answer}");
+    let (status, answer) = raw(&place, "/v1/stop", &headers).await;
+    assert!(status == 405 && answer.contains("\"error\":"), "{answer}");
+}
+
+#[tokio::test]
+async fn shutdown_ends_open_streams_at_once_and_takes_the_file_along() {
+    let fixture = fixture(|_| Ok(Reply::Done)).await;
+    let client = Client::open(fixture.dir.path()).unwrap();
+    let mut events = client.watch().await.unwrap();
+    let event = Event { event: "approved".into(), time: now_rfc3339(), detail: serde_json::Map::new() };
+    fixture.events.send(event.clone()).unwrap();
+    assert_eq!(events.next().await.unwrap(), Some(event.clone()));
+    fixture.events.send(Event { event: "stopping".into(), ..event }).unwrap();
+    let start = Instant::now();
+    fixture.shutdown.send(true).unwrap();
+    assert_eq!(events.next().await.unwrap().unwrap().event, "stopping");
+    assert_eq!(events.next().await.unwrap(), None);
+    fixture.api.ended().await;
+    assert!(start.elapsed() < Duration::from_millis(250), "{:?}", start.elapsed());
+    assert!(Client::open(fixture.dir.path()).is_err_and(|error| error.code == ErrorCode::NotRunning));
+    assert_eq!(client.ask(&Command::Status).await.unwrap_err().code, ErrorCode::NotRunning);
+}
+
+#[tokio::test]
+async fn a_foreign_program_on_the_port_is_no_running_node() {
+    let fixture = fixture(|_| Ok(Reply::Done)).await;
+    let place = ApiPlace { token: "f".repeat(64), ..place(&fixture) };
+    place.write(&fixture.state).unwrap();
+    let client = Client::open(fixture.dir.path()).unwrap();
+    assert_eq!(client.ask(&Command::Stop).await.unwrap_err().code, ErrorCode::NotRunning);
+}
+
+/// The sample says which command it answers.
+fn samples() -> Vec<(Command, Reply)> {
+    let ids = vec!["a\u{202e}/b c&d".to_owned()];
+    let path = Path::new("/tmp/a b&c/ü").to_owned();
+    let (clients, files) = (Reply::Clients(vec![client_row()]), Reply::Files(vec![file_row()]));
+    let shares = Reply::Shares(vec![share_row()]);
+    let invites = Reply::Invites(vec![InviteRow { id: "i".into(), invite: "bwi1x".into(), expires: "t".into() }]);
+    vec![
+        (Command::Status, Reply::Status(Box::new(status_row()))),
+        (Command::Clients, clients.clone()),
+        (Command::Files { query: Some("ü &x=1".into()), offset: 7, limit: Some(3) }, files.clone()),
+        (Command::Files { query: None, offset: 0, limit: None }, Reply::Files(vec![])),
+        (Command::Shares, shares.clone()),
+        (Command::Transfers { job: Some(4) }, Reply::Transfers(vec![transfer_row()])),
+        (Command::Transfers { job: None }, Reply::Transfers(vec![])),
+        (Command::Jobs { job: Some(4) }, Reply::Jobs(vec![job_row()])),
+        (Command::Invites, invites.clone()),
+        (Command::Invite { expires_s: 60 }, invites),
+        (Command::RevokeInvite { id: "i".into() }, Reply::Done),
+        (Command::Ticket, Reply::Ticket(TicketRow { ticket: "bwt1x".into(), listen: "[::]:4433".into() })),
+        (Command::Approve { ids: ids.clone() }, clients.clone()),
+        (Command::Disapprove { ids: ids.clone() }, clients),
+        (Command::Add { paths: vec![path.clone()] }, shares),
+        (Command::ShareFiles { path: path.clone() }, files),
+        (Command::Get { files: ids.clone(), dest: Some(path) }, Reply::Jobs(vec![job_row()])),
+        (Command::Get { files: ids, dest: None }, Reply::Jobs(vec![job_row()])),
+        (Command::Stop, Reply::Done),
+    ]
+}
+
+#[tokio::test]
+async fn every_command_arrives_as_it_was_sent_and_its_answer_comes_back() {
+    let fixture = fixture(|command| {
+        let sample = samples().into_iter().find(|(sample, _)| *sample == command);
+        sample.map(|(_, reply)| reply).ok_or_else(|| LocalError::new(ErrorCode::Failed, format!("{command:?}"), ""))
+    })
+    .await;
+    let client = Client::open(fixture.dir.path()).unwrap();
+    for (command, reply) in samples() {
+        assert_eq!(client.ask(&command).await.unwrap(), reply, "{command:?}");
+    }
+}
+
+fn status_row() -> Status {
+    Status {
+        role: NodeRole::Client,
+        id: Some("id".into()),
+        name: Some("laptop".into()),
+        standing: Some(StandingRow::Registered),
+        code: Some("7KQ2-M4XD".into()),
+        group: None,
+        server: Link::Connected,
+        master: Link::Away,
+        waiting: Some("the master".into()),
+        revision: Some("1.7".into()),
+        state_dir: "/s".into(),
+        downloads: None,
+        version: "0.1.0".into(),
+        api: "http://127.0.0.1:1".into(),
+        pid: 1,
+        load: None,
+    }
+}
+
+fn client_row() -> ClientRow {
+    ClientRow {
+        id: "id".into(),
+        name: "n".into(),
+        role: NodeRole::Master,
+        standing: StandingRow::Approved,
+        online: true,
+        path: Some(PathRow::Relay),
+        reason: None,
+        code: None,
+        is_self: true,
+        last_seen: None,
+        rtt_ms: Some(3),
+    }
+}
+
+fn file_row() -> FileRow {
+    FileRow {
+        id: "f".into(),
+        owner: "id".into(),
+        owner_name: "n".into(),
+        path: "a/b".into(),
+        kind: KindRow::File,
+        size: u64::MAX,
+        hash: "00".into(),
+        status: FileStatus::Syncing,
+        available: false,
+        mtime: "t".into(),
+    }
+}
+
+fn share_row() -> ShareRow {
+    ShareRow {
+        path: "/p".into(),
+        name: "p".into(),
+        files: 1,
+        bytes: 2,
+        syncing: 0,
+        missing: 0,
+        scanning: false,
+        skipped: vec!["link: a".into()],
+        skipped_count: 1,
+        last_scan: None,
+        reason: Some("waiting for the master".into()),
+    }
+}
+
+fn transfer_row() -> TransferRow {
+    TransferRow {
+        id: "t".into(),
+        job: Some(4),
+        file: "f".into(),
+        direction: Direction::Down,
+        peer: None,
+        state: TransferState::Done,
+        reason: None,
+        done_bytes: 1,
+        total_bytes: 1,
+        received_bytes: 1,
+        rate: 0,
+        eta_s: None,
+        path: Some(PathRow::Direct),
+        dest: Some("/d".into()),
+    }
+}
+
+fn job_row() -> JobRow {
+    JobRow {
+        job: 4,
+        what: "n:a".into(),
+        state: TransferState::Failed,
+        reason: Some("refused".into()),
+        code: Some(ErrorCode::Refused),
+        files: 1,
+        files_done: 0,
+        files_failed: 1,
+        done_bytes: 0,
+        total_bytes: 1,
+        received_bytes: 0,
+        rate: 0,
+        eta_s: None,
+        path: None,
+        dest: "/d".into(),
+        elapsed_ms: 9,
+    }
+}

@@ -1,0 +1,317 @@
+//! The command line: what can be said, and the help that explains it.
+
+use super::units;
+use crate::wire::invite::Address;
+use crate::wire::name::DeviceName;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// A private file-sharing group of your devices, under one master's authority
+///
+/// One device is the master: it decides who belongs to the group. The others are clients: they share files with the
+/// group and fetch what they want, straight from its owner where the networks allow it, else through a server that
+/// can neither read what passes nor let anybody in.
+#[derive(Debug, Parser)]
+#[command(name = "bailiwick", version, propagate_version = true, max_term_width = 100)]
+#[command(after_help = "\
+First steps:
+  desktop$ bailiwick master ~/Pictures       runs a server too; prints an invite
+  laptop$  bailiwick client -d bwi1…         shows a short code, waits for approval
+  desktop$ bailiwick approve                 walks through those who wait
+  laptop$  bailiwick files                   what everybody shares
+  laptop$  bailiwick get desktop:Pictures    fetches it, verified
+
+Exit codes: 0 done, 1 failed, 2 usage, 3 no running node, 4 refused, 5 can't be done now,
+6 done in part, 130 interrupted.")]
+pub(super) struct Cli {
+    /// What holds for all commands.
+    #[command(flatten)]
+    pub(super) global: Global,
+    /// The command.
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+/// What holds for all commands.
+#[derive(Debug, Args)]
+pub(super) struct Global {
+    /// The state directory: keys, catalog and settings of one node
+    ///
+    /// Without it: BAILIWICK_STATE, else the platform's data directory and the profile.
+    #[arg(long, global = true, value_name = "DIR", help_heading = "Global options")]
+    pub(super) state: Option<PathBuf>,
+    /// Which of your nodes, where this user runs several [default: default]
+    #[arg(long, global = true, value_name = "NAME", help_heading = "Global options")]
+    pub(super) profile: Option<String>,
+    /// Print JSON: one value, or one a line; errors as one line on stderr
+    #[arg(long, global = true, help_heading = "Global options")]
+    pub(super) json: bool,
+    /// Log more, on stderr: -v what changes, -vv each decision, -vvv each chunk
+    #[arg(short, long, global = true, action = clap::ArgAction::Count, help_heading = "Global options")]
+    pub(super) verbose: u8,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Run a server, which introduces devices and relays between them; prints its ticket
+    ///
+    /// A server needs a public address and one UDP port. It hosts any number of groups, sees neither names nor
+    /// contents of files, and can let nobody into a group. Its ticket lets a master bring its group to it.
+    #[command(
+        after_help = "Example:\n  vps$     bailiwick server --advertise vps.example.org:4433 -d\n  desktop$ bailiwick master --server @ticket.txt"
+    )]
+    Server(ServerArgs),
+    /// Show the ticket of the server that runs here
+    Ticket,
+    /// Run the master of a group, and a server with it unless --server is given; prints an invite
+    ///
+    /// The first start makes the group. Paths that are given are shared with it. Later starts need no arguments.
+    #[command(
+        after_help = "Examples:\n  bailiwick master ~/Pictures\n  bailiwick master --server @ticket.txt -d ~/Pictures ~/Music"
+    )]
+    Master(MasterArgs),
+    /// Run a client; the first time with the invite that the master printed
+    ///
+    /// It shows a short code, the same that the master shows: compare the two before you approve.
+    #[command(
+        after_help = "Examples:\n  bailiwick client -d bwi1…        the first time\n  bailiwick client -d @invite.txt  the same, and no secret in the shell's history\n  bailiwick client -d              from then on"
+    )]
+    Client(ClientArgs),
+    /// The whole story on this machine: a server, a master and two clients share, approve, fetch and verify
+    ///
+    /// Everything happens in a temporary folder, on 127.0.0.1, and is gone afterwards.
+    Demo(DemoArgs),
+    /// Show this node: its role, its standing, and what it waits for
+    Status,
+    /// List the group's devices: who is online, and how they are reached
+    Clients,
+    /// List the files of the group, those whose NAME:PATH holds the query
+    #[command(
+        after_help = "Examples:\n  bailiwick files\n  bailiwick files desktop:Pictures\n  bailiwick files .jpg --json"
+    )]
+    Files {
+        /// What the device's name, a colon and the path shall hold, ignoring case
+        query: Option<String>,
+    },
+    /// List what this device shares
+    Shares,
+    /// List transfers to and from this device
+    Transfers,
+    /// List the open invites (master)
+    Invites,
+    /// Make an invite for one more device (master), or revoke one
+    #[command(after_help = "Examples:\n  bailiwick invite --expires 2h\n  bailiwick invite --revoke 3f9a")]
+    Invite(InviteArgs),
+    /// Approve devices that registered (master); without names, walk through those who wait
+    ///
+    /// An approved device sees the names of all files and can fetch them. Compare the short code with the one that
+    /// the device shows.
+    Approve {
+        /// Devices: names, ids or beginnings of ids
+        #[arg(value_name = "ID")]
+        ids: Vec<String>,
+    },
+    /// Expel devices from the group, for ever (master)
+    ///
+    /// A device that was disapproved never comes back, whatever restarts or is restored. It would have to begin anew
+    /// as another device. What it has already fetched stays with it.
+    Disapprove {
+        /// Devices: names, ids or beginnings of ids
+        #[arg(value_name = "ID", required = true)]
+        ids: Vec<String>,
+        /// Don't ask
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Share files and folders with the group, where they lie
+    ///
+    /// Nothing is copied or moved, and nothing of yours is ever deleted. Waits until all is in the catalog.
+    #[command(after_help = "Example:\n  bailiwick add ~/Pictures ~/notes.txt")]
+    Add(AddArgs),
+    /// Fetch files and folders of the group
+    ///
+    /// The node does the work and goes on by itself: after an interruption, a restart, or when an owner comes back.
+    /// Ctrl-C here only stops watching. What arrives is verified.
+    #[command(
+        after_help = "Examples:\n  bailiwick get desktop:Pictures\n  bailiwick get desktop:Pictures/2024 laptop:notes.txt -o ~/copies\n  bailiwick get 5d1e0c --detach"
+    )]
+    Get(GetArgs),
+    /// Wait until the node is in a state
+    Wait(WaitArgs),
+    /// Print what happens in the node, as it happens
+    Watch,
+    /// End the node, with nothing lost
+    Stop,
+}
+
+/// `server`.
+#[derive(Debug, Args)]
+pub(super) struct ServerArgs {
+    /// Where to listen and how others get there.
+    #[command(flatten)]
+    pub(super) place: PlaceArgs,
+    /// Run in the background; its log is `log` in the state directory
+    #[arg(short = 'd', long = "daemon")]
+    pub(super) daemon: bool,
+}
+
+/// Where a server listens and how others get there.
+#[derive(Debug, Args)]
+pub(super) struct PlaceArgs {
+    /// Where the server listens: ADDRESS:PORT, or a PORT of all addresses; 0 lets the system choose
+    ///
+    /// The port of the first start is kept, or invites would die [default: 4433, or the next that is free]
+    #[arg(long, value_name = "ADDR", value_parser = listen_address)]
+    pub(super) listen: Option<SocketAddr>,
+    /// How others reach the server, for tickets and invites; may be given several times
+    #[arg(long, value_name = "HOST:PORT", value_parser = advertised_address)]
+    pub(super) advertise: Vec<Address>,
+}
+
+/// `master`.
+#[derive(Debug, Args)]
+pub(super) struct MasterArgs {
+    /// Files and folders to share
+    #[arg(value_name = "PATH")]
+    pub(super) paths: Vec<PathBuf>,
+    /// The ticket of a server that runs elsewhere; @FILE reads it from a file, - from stdin
+    #[arg(long, value_name = "TICKET", conflicts_with_all = ["listen", "advertise"])]
+    pub(super) server: Option<String>,
+    /// This device's name in the group [default: the machine's]
+    #[arg(long, value_parser = device_name)]
+    pub(super) name: Option<DeviceName>,
+    /// For the server that it runs itself.
+    #[command(flatten)]
+    pub(super) place: PlaceArgs,
+    /// Run in the background; its log is `log` in the state directory
+    #[arg(short = 'd', long = "daemon")]
+    pub(super) daemon: bool,
+}
+
+/// `client`.
+#[derive(Debug, Args)]
+pub(super) struct ClientArgs {
+    /// The invite, the first time only; @FILE reads it from a file, - from stdin
+    pub(super) invite: Option<String>,
+    /// This device's name in the group [default: the machine's]
+    #[arg(long, value_parser = device_name)]
+    pub(super) name: Option<DeviceName>,
+    /// Where fetched files go [default: the user's download folder]
+    #[arg(long, value_name = "DIR")]
+    pub(super) downloads: Option<PathBuf>,
+    /// Run in the background; its log is `log` in the state directory
+    #[arg(short = 'd', long = "daemon")]
+    pub(super) daemon: bool,
+}
+
+/// `demo`.
+#[derive(Debug, Args)]
+pub(super) struct DemoArgs {
+    /// What to share [default: a made-up tree with many small files and one of 256 MiB]
+    pub(super) path: Option<PathBuf>,
+}
+
+/// `invite`.
+#[derive(Debug, Args)]
+pub(super) struct InviteArgs {
+    /// How long it can be used: 30m, 24h, 7d …
+    #[arg(long, value_name = "TIME", default_value = "24h", value_parser = units::parse_duration)]
+    pub(super) expires: Duration,
+    /// Revoke this open invite instead
+    #[arg(long, value_name = "ID", conflicts_with = "expires")]
+    pub(super) revoke: Option<String>,
+}
+
+/// `add`.
+#[derive(Debug, Args)]
+pub(super) struct AddArgs {
+    /// Files and folders
+    #[arg(value_name = "PATH", required = true)]
+    pub(super) paths: Vec<PathBuf>,
+    /// Exit with 5 instead of waiting for the master
+    #[arg(long)]
+    pub(super) no_wait: bool,
+}
+
+/// `get`.
+#[derive(Debug, Args)]
+pub(super) struct GetArgs {
+    /// What to fetch: NAME:PATH (a folder means its tree), an id, or the beginning of one
+    #[arg(value_name = "FILE", required = true)]
+    pub(super) files: Vec<String>,
+    /// The folder to put it in [default: the node's downloads folder]
+    #[arg(short, long, value_name = "DIR")]
+    pub(super) output: Option<PathBuf>,
+    /// Begin, and don't watch
+    #[arg(long)]
+    pub(super) detach: bool,
+    /// Exit with 5 when it has to wait for somebody
+    #[arg(long, conflicts_with = "detach")]
+    pub(super) no_wait: bool,
+}
+
+/// `wait`.
+#[derive(Debug, Args)]
+pub(super) struct WaitArgs {
+    /// What to wait for
+    #[arg(value_name = "STATE")]
+    pub(super) until: WaitState,
+    /// Exit with 5 after this time: 30s, 5m, 2h …
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = units::parse_duration)]
+    pub(super) timeout: Duration,
+}
+
+/// What `wait` waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum WaitState {
+    /// The server is reached
+    Connected,
+    /// The master has approved this device
+    Approved,
+    /// The master is present
+    Master,
+    /// Nothing is under way: no job runs or waits, nothing is being scanned or syncing
+    Idle,
+}
+
+fn listen_address(text: &str) -> Result<SocketAddr, String> {
+    let port = text.strip_prefix(':').unwrap_or(text).parse::<u16>();
+    match (text.parse(), port) {
+        (Ok(address), _) => Ok(address),
+        (Err(_), Ok(port)) => Ok(SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), port)),
+        (Err(_), Err(_)) => Err("expected ADDRESS:PORT, such as 0.0.0.0:4433 or [::]:4433, or a PORT".to_owned()),
+    }
+}
+
+fn advertised_address(text: &str) -> Result<Address, String> {
+    Address::parse(text).ok_or_else(|| "expected HOST:PORT, such as vps.example.org:4433".to_owned())
+}
+
+fn device_name(text: &str) -> Result<DeviceName, String> {
+    DeviceName::parse(text).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn listening_addresses_may_be_ports_alone() {
+        assert_eq!(listen_address("127.0.0.1:0"), Ok("127.0.0.1:0".parse().unwrap()));
+        for text in ["4433", ":4433", "[::]:4433"] {
+            assert_eq!(listen_address(text), Ok("[::]:4433".parse().unwrap()), "{text}");
+        }
+        for text in ["", "host:4433", "1.2.3.4", "99999"] {
+            assert!(listen_address(text).is_err(), "{text}");
+        }
+    }
+}

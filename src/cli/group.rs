@@ -1,0 +1,146 @@
+//! `status` and `clients`: the node, and the group around it.
+
+use super::end::{End, Outcome};
+use super::output::{Output, Rows};
+use super::units;
+use crate::api::client::Client;
+use crate::node::local::*;
+use std::time::Duration;
+
+/// An answer of another kind than the command's: the two programs don't fit.
+pub(super) fn unexpected() -> End {
+    LocalError::new(ErrorCode::Failed, "the node answered something else", "see that both programs are of one version")
+        .into()
+}
+
+/// Asks for the status.
+pub(super) async fn ask_status(node: &Client) -> Outcome<Status> {
+    match node.ask(&Command::Status).await? {
+        Reply::Status(status) => Ok(*status),
+        _ => Err(unexpected()),
+    }
+}
+
+/// Asks for all devices.
+pub(super) async fn ask_clients(node: &Client) -> Outcome<Vec<ClientRow>> {
+    match node.ask(&Command::Clients).await? {
+        Reply::Clients(rows) => Ok(rows),
+        _ => Err(unexpected()),
+    }
+}
+
+/// `status`.
+pub(super) async fn status(node: &Client, output: Output) -> Outcome {
+    let status = ask_status(node).await?;
+    if output.json {
+        output.value(&status)
+    } else {
+        status_lines(&status).iter().try_for_each(|line| output.line(line))
+    }
+}
+
+fn status_lines(status: &Status) -> Vec<String> {
+    let named = status.name.as_ref().map(|name| format!(" {name}")).unwrap_or_default();
+    let standing = status.standing.map(|standing| format!(", {}", standing_text(standing))).unwrap_or_default();
+    let mut lines = vec![format!("{}{named}{standing}", role_text(status.role))];
+    let mut field = |title: &str, value: Option<String>| {
+        lines.extend(value.map(|value| format!("  {title:<10} {value}")));
+    };
+    field("waiting", status.waiting.as_ref().map(|what| format!("for {}", what.trim_start_matches("for "))));
+    field("code", status.code.clone());
+    field("id", status.id.clone());
+    field("group", status.group.clone());
+    if status.role != NodeRole::Server {
+        field("server", Some(link_text(status.server).to_owned()));
+        field("master", Some(link_text(status.master).to_owned()));
+    }
+    field("revision", status.revision.clone());
+    field("load", status.load.as_ref().map(load_text));
+    field("downloads", status.downloads.as_ref().map(|path| path.display().to_string()));
+    field("state", Some(status.state_dir.display().to_string()));
+    field("process", Some(format!("{} (bailiwick {}), {}", status.pid, status.version, status.api)));
+    lines
+}
+
+fn load_text(load: &ServerLoad) -> String {
+    format!("{}, {}", units::count(load.groups, "group"), units::count(load.connections, "connection"))
+}
+
+/// `clients`.
+pub(super) async fn clients(node: &Client, output: Output) -> Outcome {
+    let rows = ask_clients(node).await?;
+    output.rows(&rows, "this device knows of no others yet", client_table)
+}
+
+/// Devices as a table.
+pub(super) fn client_table(rows: &[ClientRow]) -> Rows {
+    let row = |client: &ClientRow| {
+        let mine = if client.is_self { " (this device)" } else { "" };
+        vec![
+            format!("{}{mine}", client.name),
+            short(&client.id),
+            role_text(client.role).to_owned(),
+            standing_text(client.standing).to_owned(),
+            presence(client),
+            client.path.map(path_text).unwrap_or_default().to_owned(),
+            client.rtt_ms.map(|ms| format!("{ms} ms")).unwrap_or_default(),
+            client.code.clone().unwrap_or_default(),
+            client.reason.clone().unwrap_or_default(),
+        ]
+    };
+    Rows::new(&["NAME", "ID", "ROLE", "STANDING", "PRESENCE", "PATH", ">RTT", "CODE", "REASON"])
+        .with(rows.iter().map(row))
+}
+
+fn presence(client: &ClientRow) -> String {
+    match (&client.last_seen, client.online) {
+        (_, true) => "online".to_owned(),
+        (Some(time), false) => format!("away since {time}"),
+        (None, false) => "away".to_owned(),
+    }
+}
+
+/// The beginning of an id, enough for people.
+pub(super) fn short(id: &str) -> String {
+    id.chars().take(8).collect()
+}
+
+/// A role in a word.
+pub(super) fn role_text(role: NodeRole) -> &'static str {
+    match role {
+        NodeRole::Master => "master",
+        NodeRole::Client => "client",
+        NodeRole::Server => "server",
+    }
+}
+
+/// A standing in words.
+pub(super) fn standing_text(standing: StandingRow) -> &'static str {
+    match standing {
+        StandingRow::Stranger => "not registered yet",
+        StandingRow::Registered => "waiting for approval",
+        StandingRow::Approved => "approved",
+        StandingRow::Disapproved => "disapproved",
+        StandingRow::Left => "left",
+    }
+}
+
+/// How bytes travel, in a word.
+pub(super) fn path_text(path: PathRow) -> &'static str {
+    match path {
+        PathRow::Direct => "direct",
+        PathRow::Relay => "relay",
+    }
+}
+
+fn link_text(link: Link) -> &'static str {
+    match link {
+        Link::Connected => "connected",
+        Link::Away => "away",
+    }
+}
+
+/// Seconds left, in words.
+pub(super) fn eta_text(eta_s: Option<u64>) -> String {
+    eta_s.map(|seconds| format!("{} left", units::time(Duration::from_secs(seconds)))).unwrap_or_default()
+}

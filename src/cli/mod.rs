@@ -1,0 +1,125 @@
+//! The command line: parse, ask the running node, print. Nothing is decided here.
+
+mod approve;
+mod args;
+mod catalog;
+mod control;
+mod daemon;
+mod demo;
+mod end;
+mod get;
+mod group;
+mod invite;
+mod output;
+mod place;
+mod progress;
+mod ready;
+mod run;
+mod share;
+mod start;
+mod transfers;
+mod units;
+
+use args::{Cli, Command};
+use clap::Parser;
+use end::{End, Outcome};
+use output::Output;
+use std::io::IsTerminal;
+use std::process::ExitCode;
+use tracing_subscriber::EnvFilter;
+
+/// Runs the program that the command line describes.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return misunderstood(&error),
+    };
+    let output = Output { json: cli.global.json };
+    log_to_stderr(cli.global.verbose);
+    let Err(end) = dispatch(&cli, output) else { return ExitCode::SUCCESS };
+    if let Some(error) = &end.error {
+        daemon::report(error);
+        output.error(error);
+    }
+    ExitCode::from(end.code)
+}
+
+fn dispatch(cli: &Cli, output: Output) -> Outcome {
+    let global = &cli.global;
+    match &cli.command {
+        Command::Server(args) => start::server(global, args, output),
+        Command::Master(args) => start::master(global, args, output),
+        Command::Client(args) => start::client(global, args, output),
+        Command::Demo(args) => demo::run(args, global, output),
+        Command::Status
+        | Command::Ticket
+        | Command::Clients
+        | Command::Files { .. }
+        | Command::Shares
+        | Command::Transfers
+        | Command::Invites
+        | Command::Invite(_)
+        | Command::Approve { .. }
+        | Command::Disapprove { .. }
+        | Command::Add(_)
+        | Command::Get(_)
+        | Command::Wait(_)
+        | Command::Watch
+        | Command::Stop => light_runtime()?.block_on(ask(cli, output)),
+    }
+}
+
+/// The commands that ask a running node.
+async fn ask(cli: &Cli, output: Output) -> Outcome {
+    let open = || place::node(&cli.global);
+    match &cli.command {
+        Command::Server(_) | Command::Master(_) | Command::Client(_) | Command::Demo(_) => Ok(()),
+        Command::Status => group::status(&open()?, output).await,
+        Command::Clients => group::clients(&open()?, output).await,
+        Command::Ticket => invite::ticket(&open()?, output).await,
+        Command::Files { query } => catalog::files(&open()?, query.as_deref(), output).await,
+        Command::Shares => catalog::shares(&open()?, output).await,
+        Command::Transfers => transfers::transfers(&open()?, output).await,
+        Command::Invites => invite::invites(&open()?, output).await,
+        Command::Invite(args) => invite::invite(&open()?, args, output).await,
+        Command::Approve { ids } => approve::approve(&open()?, ids, output).await,
+        Command::Disapprove { ids, yes } => approve::disapprove(&open()?, ids, *yes, output).await,
+        Command::Add(args) => share::add(&open()?, args, output).await,
+        Command::Get(args) => get::get(&open()?, args, output).await,
+        Command::Wait(args) => control::wait(&open()?, args, output).await,
+        Command::Watch => control::watch(&open()?, output).await,
+        Command::Stop => control::stop(&open()?, output).await,
+    }
+}
+
+/// One thread is enough for questions.
+fn light_runtime() -> Outcome<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(End::from)
+}
+
+/// Help goes to stdout as it is; an error is printed in the form that the command line asks for, as far as it can be
+/// told.
+fn misunderstood(error: &clap::Error) -> ExitCode {
+    let wants_json = std::env::args_os().any(|argument| argument == "--json");
+    if !error.use_stderr() || !wants_json {
+        let _ = error.print();
+        return ExitCode::from(if error.use_stderr() { end::USAGE } else { end::DONE });
+    }
+    let text = error.render().to_string();
+    let first = text.lines().next().unwrap_or_default();
+    let what = first.strip_prefix("error: ").unwrap_or("a command is missing");
+    Output { json: true }.error(&place::usage(what, "see `bailiwick --help`"));
+    ExitCode::from(end::USAGE)
+}
+
+fn log_to_stderr(verbose: u8) {
+    let level = match (verbose, daemon::is_background()) {
+        (0, false) => "warn",
+        (0, true) | (1, _) => "bailiwick=info,warn",
+        (2, _) => "bailiwick=debug,info",
+        (3.., _) => "bailiwick=trace,info",
+    };
+    let stderr = std::io::stderr;
+    let log = tracing_subscriber::fmt().with_writer(stderr).with_ansi(stderr().is_terminal());
+    log.with_env_filter(EnvFilter::new(level)).init();
+}

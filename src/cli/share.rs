@@ -1,0 +1,112 @@
+//! `add`: shares paths, and waits until the catalog has them.
+
+use super::args::AddArgs;
+use super::catalog::{ask_shares, share_state};
+use super::end::{self, End, Outcome};
+use super::group::unexpected;
+use super::output::Output;
+use super::progress::Progress;
+use super::{place, units};
+use crate::api::client::Client;
+use crate::node::local::*;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+/// How often the shares are looked at.
+const POLL: Duration = Duration::from_millis(100);
+/// How long a share may wait before `--no-wait` gives up: what is only under way takes less.
+const NO_WAIT_GRACE: Duration = Duration::from_secs(2);
+
+/// `add`.
+pub(super) async fn add(node: &Client, args: &AddArgs, output: Output) -> Outcome {
+    let paths = place::existing(&args.paths)?;
+    let Reply::Shares(begun) = node.ask(&Command::Add { paths }).await? else { return Err(unexpected()) };
+    let paths: Vec<PathBuf> = begun.into_iter().map(|share| share.path).collect();
+    tokio::select! {
+        shares = settled(node, &paths, args.no_wait, output) => show(node, &shares?, output).await,
+        _ = tokio::signal::ctrl_c() => Err(interrupted()),
+    }
+}
+
+/// The shares, once they are scanned and the master has answered for all.
+async fn settled(node: &Client, paths: &[PathBuf], no_wait: bool, output: Output) -> Outcome<Vec<ShareRow>> {
+    let mut progress = Progress::new(output);
+    let mut waiting_since: Option<Instant> = None;
+    loop {
+        let mut shares = ask_shares(node).await?;
+        shares.retain(|share| paths.contains(&share.path));
+        if shares.iter().all(is_settled) {
+            progress.clear();
+            return Ok(shares);
+        }
+        let reason = shares.iter().find(|share| !share.scanning).and_then(|share| share.reason.clone());
+        match (&reason, no_wait) {
+            (Some(reason), true) if waiting_since.get_or_insert_with(Instant::now).elapsed() >= NO_WAIT_GRACE => {
+                progress.clear();
+                return Err(cannot_finish(reason).into());
+            }
+            (Some(_), _) => {}
+            (None, _) => waiting_since = None,
+        }
+        progress.say(&shares.iter().filter(|share| !is_settled(share)).map(one_line).collect::<Vec<_>>().join("; "));
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+fn is_settled(share: &ShareRow) -> bool {
+    !share.scanning && share.syncing == 0 && share.last_scan.is_some()
+}
+
+fn one_line(share: &ShareRow) -> String {
+    let (files, size) = (units::count(share.files, "file"), units::size(share.bytes));
+    format!("{}: {files}, {size}, {}", share.name, share_state(share))
+}
+
+fn cannot_finish(reason: &str) -> LocalError {
+    LocalError::new(
+        ErrorCode::NotNow,
+        format!("shared, but not in the catalog yet: {reason}"),
+        "it goes on by itself; `bailiwick shares` shows it",
+    )
+}
+
+fn interrupted() -> End {
+    let error = LocalError::new(ErrorCode::NotNow, "interrupted: sharing goes on", "`bailiwick shares` shows it");
+    End::with(end::INTERRUPTED, error)
+}
+
+async fn show(node: &Client, shares: &[ShareRow], output: Output) -> Outcome {
+    for share in shares {
+        tell_skipped(share, output);
+    }
+    if output.json {
+        return output.value(&made(node, shares).await?);
+    }
+    shares.iter().try_for_each(|share| {
+        let (files, size) = (units::count(share.files, "file"), units::size(share.bytes));
+        output.line(&format!("shared {} as {}: {files}, {size}", share.path.display(), share.name))
+    })
+}
+
+fn tell_skipped(share: &ShareRow, output: Output) {
+    if share.skipped_count == 0 {
+        return;
+    }
+    output.note(&format!("skipped in {}: {}", share.path.display(), share.skipped_count));
+    share.skipped.iter().for_each(|what| output.note(&format!("  {what}")));
+    let more = share.skipped_count.saturating_sub(share.skipped.len() as u64);
+    if more > 0 {
+        output.note(&format!("  … and {more} more"));
+    }
+}
+
+async fn made(node: &Client, shares: &[ShareRow]) -> Outcome<Vec<FileRow>> {
+    let mut rows = Vec::new();
+    for share in shares {
+        match node.ask(&Command::ShareFiles { path: share.path.clone() }).await? {
+            Reply::Files(files) => rows.extend(files),
+            _ => return Err(unexpected()),
+        }
+    }
+    Ok(rows)
+}

@@ -1,0 +1,69 @@
+//! A device's keys in its state directory, made at the first start.
+
+use super::clock::SystemRandom;
+use super::local::{ErrorCode, LocalError};
+use crate::state::random::draw;
+use crate::store::statedir::{StateDir, StateError};
+use crate::wire::sign::Identity;
+
+/// The file of the two private keys: 64 bytes.
+const IDENTITY_FILE: &str = "identity";
+/// The file of QUIC's reset key (32 bytes) and connection-id key (8 bytes): kept, so that who was connected to a killed
+/// process learns at its next packet that the process was started again.
+const QUIC_FILE: &str = "quic";
+
+/// What a process brings to its endpoint.
+pub struct Keys {
+    /// The device.
+    pub identity: Identity,
+    /// QUIC's stateless-reset key.
+    pub reset_key: [u8; 32],
+    /// QUIC's connection-id key.
+    pub cid_key: u64,
+}
+
+/// Reads the keys, or draws them.
+pub fn keys(dir: &StateDir) -> Result<Keys, LocalError> {
+    let identity: [u8; 64] = secret(dir, IDENTITY_FILE)?;
+    let quic: [u8; 40] = secret(dir, QUIC_FILE)?;
+    let (sign, open) = identity.split_at(32);
+    let (reset, cid) = quic.split_at(32);
+    Ok(Keys {
+        identity: Identity::from_seeds(array(sign), array(open)),
+        reset_key: array(reset),
+        cid_key: u64::from_le_bytes(array(cid)),
+    })
+}
+
+fn secret<const N: usize>(dir: &StateDir, name: &str) -> Result<[u8; N], LocalError> {
+    match dir.read_secret(name).map_err(state_error)? {
+        Some(bytes) => bytes.try_into().map_err(|_| {
+            LocalError::new(
+                ErrorCode::Failed,
+                format!("the file '{name}' in the state directory is damaged"),
+                "restore the state directory from a backup; with a new one this device is a new device",
+            )
+        }),
+        None => {
+            let bytes: [u8; N] = draw(&mut SystemRandom);
+            dir.write_secret(name, &bytes).map_err(state_error)?;
+            Ok(bytes)
+        }
+    }
+}
+
+fn array<const N: usize>(bytes: &[u8]) -> [u8; N] {
+    let mut out = [0; N];
+    out.copy_from_slice(bytes);
+    out
+}
+
+/// An error of the state directory, as the CLI shows it.
+pub fn state_error(error: StateError) -> LocalError {
+    let code = match &error {
+        StateError::InUse { .. } => ErrorCode::NotNow,
+        StateError::NotAFolder(_) => ErrorCode::Usage,
+        StateError::Denied(_) | StateError::Full(_) | StateError::Io { .. } => ErrorCode::Failed,
+    };
+    LocalError::new(code, error.to_string(), "see the message; --state or --profile choose another state directory")
+}

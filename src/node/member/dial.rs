@@ -1,0 +1,103 @@
+//! From an address to a connection with a control stream, and from its frames to the core.
+
+use super::core::MemberCore;
+use super::dispatch::Event;
+use super::io::{Input, Lost};
+use crate::net::connection::{CloseReason, Connection};
+use crate::net::control::{ControlReceiver, ControlSender, open_control};
+use crate::net::endpoint::Endpoint;
+use crate::net::limits::CONTROL_QUEUE_BYTES_MAX;
+use crate::state::conn::ConnId;
+use crate::wire::close::CloseCode;
+use crate::wire::invite::{Address, ServerAddress};
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+use tokio::sync::mpsc;
+
+/// How long a name may take to be looked up.
+const LOOK_UP_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// An open connection to a server.
+pub(super) struct Dialed {
+    pub(super) id: ConnId,
+    pub(super) connection: Connection,
+    pub(super) control: ControlSender,
+}
+
+/// Dials all addresses of a server at once; then reads frames until the connection ends.
+pub(super) async fn dial(
+    endpoint: Endpoint,
+    id: ConnId,
+    attempt: u64,
+    server: ServerAddress,
+    events: mpsc::UnboundedSender<Event>,
+    core: mpsc::Sender<Input>,
+) {
+    match connect(&endpoint, &server).await {
+        Ok((connection, control, receiver)) => {
+            let dialed = Dialed { id, connection: connection.clone(), control };
+            // The dispatcher knows the connection before the core can speak of it.
+            if events.send(Event::Dialed(dialed)).is_ok() && core.send(Input::Dialed(id)).await.is_ok() {
+                let lost = read(id, receiver, &connection, &core).await;
+                let _ = core.send(Input::Lost(id, lost)).await;
+                let _ = events.send(Event::Over(id));
+            }
+        }
+        Err(why) => {
+            let _ = core.send(Input::DialFailed(attempt, why)).await;
+        }
+    }
+}
+
+async fn connect(
+    endpoint: &Endpoint,
+    server: &ServerAddress,
+) -> Result<(Connection, ControlSender, ControlReceiver), String> {
+    let addresses = resolve(&server.addresses).await?;
+    let connection = endpoint.dial_any(&addresses, server.key).await.map_err(|error| error.to_string())?;
+    let (sender, receiver) =
+        open_control(&connection, CONTROL_QUEUE_BYTES_MAX).await.map_err(|error| error.to_string())?;
+    Ok((connection, sender, receiver))
+}
+
+async fn resolve(addresses: &[Address]) -> Result<Vec<SocketAddr>, String> {
+    let mut found = Vec::new();
+    let mut errors = Vec::new();
+    for address in addresses {
+        match address {
+            Address::V4(ip, port) => found.push(SocketAddr::new(IpAddr::from(*ip), *port)),
+            Address::V6(ip, port) => found.push(SocketAddr::new(IpAddr::from(*ip), *port)),
+            Address::Name(name, port) => {
+                match tokio::time::timeout(LOOK_UP_TIMEOUT, tokio::net::lookup_host((name.as_str(), *port))).await {
+                    Ok(Ok(resolved)) => found.extend(resolved),
+                    Ok(Err(error)) => errors.push(format!("{name}: {error}")),
+                    Err(_) => errors.push(format!("{name}: its address could not be looked up in time")),
+                }
+            }
+        }
+    }
+    if found.is_empty() { Err(errors.join("; ")) } else { Ok(found) }
+}
+
+async fn read(id: ConnId, mut receiver: ControlReceiver, connection: &Connection, core: &mpsc::Sender<Input>) -> Lost {
+    while let Ok(Some(bytes)) = receiver.recv().await {
+        match MemberCore::decode_frame(&bytes) {
+            Some(frame) => {
+                if core.send(Input::Frame(id, Box::new(frame))).await.is_err() {
+                    return Lost::Broken;
+                }
+            }
+            None => {
+                tracing::warn!("the server sent something that this bailiwick does not know");
+                connection.close(CloseCode::Protocol);
+            }
+        }
+    }
+    connection.close(CloseCode::Done);
+    match connection.closed().await {
+        CloseReason::Peer(code) => Lost::Closed(code),
+        CloseReason::Reset | CloseReason::TimedOut | CloseReason::LocallyClosed | CloseReason::Transport(_) => {
+            Lost::Broken
+        }
+    }
+}

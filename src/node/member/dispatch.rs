@@ -1,0 +1,265 @@
+//! Carries out what the core wants: one task that owns the connections and the questions of the local API.
+
+use super::dial::{self, Dialed};
+use super::io::{Input, Output};
+use super::plane::Command as PlaneCommand;
+use crate::net::connection::Connection;
+use crate::net::control::ControlSender;
+use crate::net::endpoint::Endpoint;
+use crate::node::local::{self, Command, ErrorCode, LocalError, LocalRequest, Reply, TicketRow, now_rfc3339};
+use crate::state::conn::ConnId;
+use crate::wire::close::CloseCode;
+use crate::wire::codec::encode;
+use std::collections::HashMap;
+use std::path::PathBuf;
+use tokio::sync::{broadcast, mpsc, oneshot};
+
+/// What the dispatcher is told.
+pub(super) enum Event {
+    /// What the core wants, in order.
+    Outputs(Vec<Output>),
+    /// A dial succeeded.
+    Dialed(Dialed),
+    /// A connection is over.
+    Over(ConnId),
+    /// The local API asks.
+    Asked(LocalRequest),
+    /// The core was opened anew: all connections of before are over.
+    Reopened,
+}
+
+/// What a node's answers are completed with.
+pub(super) struct Surroundings {
+    pub(super) state_dir: PathBuf,
+    pub(super) api: String,
+    pub(super) ticket: Option<TicketRow>,
+}
+
+pub(super) struct Dispatcher {
+    pub(super) endpoint: Endpoint,
+    pub(super) events: mpsc::UnboundedSender<Event>,
+    pub(super) core: mpsc::Sender<Input>,
+    pub(super) plane: mpsc::UnboundedSender<PlaneCommand>,
+    pub(super) watchers: broadcast::Sender<local::Event>,
+    pub(super) surroundings: Surroundings,
+    pub(super) stop: Option<oneshot::Sender<Result<(), LocalError>>>,
+    connections: HashMap<ConnId, (Connection, ControlSender)>,
+    questions: HashMap<u64, oneshot::Sender<Result<Reply, LocalError>>>,
+    next_connection: u64,
+    next_question: u64,
+}
+
+/// What a dispatcher is made of.
+pub(super) struct Parts {
+    pub(super) endpoint: Endpoint,
+    pub(super) events: mpsc::UnboundedSender<Event>,
+    pub(super) core: mpsc::Sender<Input>,
+    pub(super) plane: mpsc::UnboundedSender<PlaneCommand>,
+    pub(super) watchers: broadcast::Sender<local::Event>,
+    pub(super) surroundings: Surroundings,
+    pub(super) stop: oneshot::Sender<Result<(), LocalError>>,
+}
+
+impl Dispatcher {
+    pub(super) fn new(parts: Parts) -> Dispatcher {
+        let Parts { endpoint, events, core, plane, watchers, surroundings, stop } = parts;
+        Dispatcher {
+            endpoint,
+            events,
+            core,
+            plane,
+            watchers,
+            surroundings,
+            stop: Some(stop),
+            connections: HashMap::new(),
+            questions: HashMap::new(),
+            next_connection: 0,
+            next_question: 0,
+        }
+    }
+
+    /// Works until the node is stopped.
+    pub(super) async fn run(mut self, mut events: mpsc::UnboundedReceiver<Event>) {
+        while let Some(event) = events.recv().await {
+            match event {
+                Event::Outputs(outputs) => outputs.into_iter().for_each(|output| self.carry_out(output)),
+                Event::Dialed(dialed) => {
+                    self.connections.insert(dialed.id, (dialed.connection, dialed.control));
+                }
+                Event::Over(id) => {
+                    self.connections.remove(&id);
+                }
+                Event::Asked(request) => self.asked(request),
+                Event::Reopened => {
+                    self.close_all(CloseCode::Internal);
+                    let lost = LocalError::new(
+                        ErrorCode::Failed,
+                        "the state could not be written",
+                        "see the log, and try again",
+                    );
+                    self.questions.drain().for_each(|(_, question)| drop(question.send(Err(lost.clone()))));
+                }
+            }
+            if self.stop.is_none() {
+                break;
+            }
+        }
+        self.close_all(CloseCode::Done);
+    }
+
+    fn close_all(&mut self, code: CloseCode) {
+        for (_, (connection, _)) in self.connections.drain() {
+            connection.close(code);
+        }
+    }
+
+    fn carry_out(&mut self, output: Output) {
+        match output {
+            Output::Dial(attempt, server) => {
+                self.next_connection += 1;
+                let id = ConnId(self.next_connection);
+                let (endpoint, events, core) = (self.endpoint.clone(), self.events.clone(), self.core.clone());
+                tokio::spawn(dial::dial(endpoint, id, attempt, server, events, core));
+            }
+            Output::Send(id, frame) => {
+                if let Some((connection, control)) = self.connections.get(&id)
+                    && let Err(error) = control.try_send(encode(&*frame))
+                {
+                    tracing::warn!(%error, "a frame can't be sent");
+                    connection.close(CloseCode::TooSlow);
+                }
+            }
+            Output::Close(id, code) => {
+                if let Some((connection, _)) = self.connections.remove(&id) {
+                    connection.close(code);
+                }
+            }
+            Output::Streams(id, group, streams) => {
+                if let Some((connection, _)) = self.connections.get(&id) {
+                    connection.raise_streams(streams);
+                    self.tell_plane(PlaneCommand::Streams(connection.clone(), group));
+                }
+            }
+            Output::Upload(upload, source) => {
+                if let Some((connection, _)) = self.connections.get(&upload.conn) {
+                    self.tell_plane(PlaneCommand::Upload(connection.clone(), upload, source));
+                }
+            }
+            Output::Epochs(epochs) => self.tell_plane(PlaneCommand::Epochs(epochs)),
+            Output::Open(place) => self.tell_plane(PlaneCommand::Open(place)),
+            Output::Expect(request, units) => self.tell_plane(PlaneCommand::Expect(request, units)),
+            Output::Forget(request, units) => self.tell_plane(PlaneCommand::Forget(request, units)),
+            Output::Sync(transfer, chunks) => self.tell_plane(PlaneCommand::Sync(transfer, chunks)),
+            Output::Finish(transfers) => self.tell_plane(PlaneCommand::Finish(transfers)),
+            Output::Drop(transfer, leftover) => self.tell_plane(PlaneCommand::Drop(transfer, leftover)),
+            Output::Scan(path, name, known) => self.tell_plane(PlaneCommand::Scan(path, name, known)),
+            Output::Reply(token, reply) => self.reply(token, reply),
+            Output::Event(event, detail) => self.announce(event, detail),
+            Output::Fatal(error) => self.end(Err(error)),
+        }
+    }
+
+    fn tell_plane(&self, command: PlaneCommand) {
+        let _ = self.plane.send(command);
+    }
+
+    fn end(&mut self, outcome: Result<(), LocalError>) {
+        if let Some(stop) = self.stop.take() {
+            let _ = stop.send(outcome);
+        }
+    }
+
+    fn reply(&mut self, token: u64, reply: Result<Reply, LocalError>) {
+        let Some(question) = self.questions.remove(&token) else { return };
+        let completed = reply.map(|reply| match reply {
+            Reply::Status(mut status) => {
+                status.state_dir.clone_from(&self.surroundings.state_dir);
+                status.api.clone_from(&self.surroundings.api);
+                Reply::Status(status)
+            }
+            other => other,
+        });
+        let _ = question.send(completed);
+    }
+
+    fn announce(&self, event: &'static str, detail: Vec<(&'static str, String)>) {
+        tracing::debug!(event, "happened");
+        let detail = detail.into_iter().map(|(key, value)| (key.to_owned(), value.into())).collect();
+        // Nobody may be watching.
+        let _ = self.watchers.send(local::Event { event: event.to_owned(), time: now_rfc3339(), detail });
+    }
+
+    fn asked(&mut self, request: LocalRequest) {
+        let LocalRequest { command, reply } = request;
+        match (command, &self.surroundings.ticket) {
+            (Command::Stop, _) => {
+                self.announce("stopping", Vec::new());
+                let _ = reply.send(Ok(Reply::Done));
+                self.end(Ok(()));
+            }
+            (Command::Ticket, Some(ticket)) => {
+                let _ = reply.send(Ok(Reply::Ticket(ticket.clone())));
+            }
+            (command, _) => {
+                self.next_question += 1;
+                let token = self.next_question;
+                self.questions.insert(token, reply);
+                let core = self.core.clone();
+                tokio::spawn(async move {
+                    let input = match tokio::task::spawn_blocking(move || prepare(command)).await {
+                        Ok(Ok(command)) => Input::Local(token, command),
+                        Ok(Err(error)) => Input::Refused(token, error),
+                        Err(_) => return,
+                    };
+                    let _ = core.send(input).await;
+                });
+            }
+        }
+    }
+}
+
+/// Looks at the paths that a command names, where that may block.
+fn prepare(command: Command) -> Result<Command, LocalError> {
+    match command {
+        Command::Add { paths } => {
+            let paths = paths.into_iter().map(shareable).collect::<Result<_, _>>()?;
+            Ok(Command::Add { paths })
+        }
+        Command::ShareFiles { path } => Ok(Command::ShareFiles { path: path.canonicalize().unwrap_or(path) }),
+        Command::Get { files, dest: Some(dest) } => {
+            std::fs::create_dir_all(&dest).map_err(|error| {
+                LocalError::new(
+                    ErrorCode::Failed,
+                    format!("the folder {} can't be used: {error}", dest.display()),
+                    "choose another one with -o",
+                )
+            })?;
+            Ok(Command::Get { files, dest: Some(dest.canonicalize().unwrap_or(dest)) })
+        }
+        other => Ok(other),
+    }
+}
+
+fn shareable(path: PathBuf) -> Result<PathBuf, LocalError> {
+    let refused = |error: std::io::Error| {
+        LocalError::new(
+            ErrorCode::Failed,
+            format!("{} can't be shared: {error}", path.display()),
+            "check the path and its permissions",
+        )
+    };
+    let path = path.canonicalize().map_err(refused)?;
+    let meta = std::fs::metadata(&path).map_err(refused)?;
+    if meta.is_dir() {
+        std::fs::read_dir(&path).map_err(refused)?;
+    } else if meta.is_file() {
+        std::fs::File::open(&path).map_err(refused)?;
+    } else {
+        return Err(LocalError::new(
+            ErrorCode::Usage,
+            format!("{} is neither a file nor a folder", path.display()),
+            "share files and folders",
+        ));
+    }
+    Ok(path)
+}

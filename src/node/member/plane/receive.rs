@@ -1,0 +1,108 @@
+//! One chunk stream's way in: header, bytes, seal, check, write.
+
+use super::buffers::Buffers;
+use super::place;
+use super::{Command, Landing};
+use crate::net::chunks::{ChunkError, ChunkReceiver, accept_chunk};
+use crate::net::connection::Connection;
+use crate::node::member::io::Input;
+use crate::state::downloads::Came;
+use crate::wire::chunk::{CHUNK_HEADER_BYTES, ChunkHeader};
+use crate::wire::close::StreamCode;
+use crate::wire::geometry::Unit;
+use crate::wire::ids::GroupId;
+use crate::wire::seal::{Cipher, Epoch, chunk_key};
+use std::time::{Duration, Instant};
+use tokio::sync::{mpsc, oneshot};
+
+/// Bytes that are read from a stream at a time.
+const PIECE_BYTES: usize = 128 * 1024;
+/// How often a slow stream tells that it moves.
+const HEARD_EVERY: Duration = Duration::from_millis(250);
+
+/// The ends that a receiving task needs.
+#[derive(Clone)]
+pub(super) struct Inlet {
+    pub(super) group: GroupId,
+    pub(super) plane: mpsc::UnboundedSender<Command>,
+    pub(super) core: mpsc::Sender<Input>,
+    pub(super) buffers: Buffers,
+}
+
+/// Takes chunk streams for as long as the connection lives. The peer can't open more at a time than it was allowed.
+pub(super) async fn accept(connection: Connection, inlet: Inlet) {
+    while let Ok(receiver) = accept_chunk(&connection).await {
+        tokio::spawn(receive(receiver, inlet.clone()));
+    }
+}
+
+async fn receive(mut receiver: ChunkReceiver, inlet: Inlet) {
+    let Ok(bytes) = receiver.read_header(CHUNK_HEADER_BYTES).await else { return };
+    let header =
+        <[u8; CHUNK_HEADER_BYTES]>::try_from(bytes.as_slice()).ok().and_then(|bytes| ChunkHeader::decode(&bytes).ok());
+    let Some(header) = header else { return receiver.stop(StreamCode::Failed) };
+    let (reply, landing) = oneshot::channel();
+    if inlet.plane.send(Command::Claim(header, reply)).is_err() {
+        return;
+    }
+    let Ok(Some(landing)) = landing.await else { return receiver.stop(StreamCode::NotWanted) };
+    let asked = landing.asked;
+    match read(&mut receiver, &header, &inlet).await {
+        Ok(bytes) => land(header, landing, bytes, inlet).await,
+        Err(error) => {
+            tracing::debug!(%error, "a chunk broke off");
+            let _ = inlet.plane.send(Command::Landed(asked, Came::Broken, None));
+        }
+    }
+}
+
+async fn read(receiver: &mut ChunkReceiver, header: &ChunkHeader, inlet: &Inlet) -> Result<Vec<u8>, ChunkError> {
+    let length = header.stream_bytes();
+    let mut bytes = inlet.buffers.take(length);
+    bytes.resize(length, 0);
+    let (mut at, mut told, mut since) = (0, 0, Instant::now());
+    while at < length {
+        let end = (at + PIECE_BYTES).min(length);
+        receiver.read_exact_into(&mut bytes[at..end]).await?;
+        at = end;
+        if since.elapsed() >= HEARD_EVERY || at == length {
+            // A full queue only means that the core hears enough already.
+            let _ = inlet.core.try_send(Input::Heard((at - told) as u64));
+            (told, since) = (at, Instant::now());
+        }
+    }
+    receiver.expect_end().await?;
+    Ok(bytes)
+}
+
+async fn land(header: ChunkHeader, landing: Landing, bytes: Vec<u8>, inlet: Inlet) {
+    let done = tokio::task::spawn_blocking(move || {
+        let mut bytes = bytes;
+        let outcome = unseal(&header, landing.epoch.as_ref(), &inlet.group, &mut bytes);
+        let command = match (outcome, Unit::from_index(header.index)) {
+            (Err(came), _) => Command::Landed(landing.asked, came, None),
+            (Ok(()), Unit::ListPart(part)) => Command::ListPart(landing.asked, part, bytes.clone()),
+            (Ok(()), Unit::Chunk(index)) => {
+                let (came, part) =
+                    place::write(&landing.place, &landing.folder, landing.part.as_deref(), index, &bytes);
+                Command::Landed(landing.asked, came, part)
+            }
+        };
+        drop(landing.part);
+        inlet.buffers.give_back(bytes);
+        inlet.plane.send(command)
+    });
+    if done.await.is_err() {
+        tracing::error!("a chunk could not be handled");
+    }
+}
+
+fn unseal(header: &ChunkHeader, epoch: Option<&Epoch>, group: &GroupId, bytes: &mut Vec<u8>) -> Result<(), Came> {
+    if header.cipher == Cipher::Plain {
+        // Only a direct connection, which is end-to-end itself, carries plain chunks.
+        return Err(Came::Damaged);
+    }
+    let epoch = epoch.ok_or(Came::NoSecret)?;
+    let key = chunk_key(epoch, &header.content, header.cipher).ok_or(Came::Damaged)?;
+    key.open(header.nonce, &header.bound(group), bytes).map_err(|_| Came::Damaged)
+}

@@ -1,0 +1,242 @@
+//! The shell of a member: makes the endpoint, runs the core on a thread of its own, and ends all of it.
+
+use super::core::{Cx, MemberConfig, MemberCore, Start};
+use super::dispatch::{Dispatcher, Event, Parts, Surroundings};
+use super::io::{Input, Output};
+use super::plane::Plane;
+use crate::net::endpoint::{Config, Endpoint};
+use crate::node::clock::{self, SystemRandom};
+use crate::node::identity;
+use crate::node::local::{Command, ErrorCode, LocalError, LocalRequest, NodeEnds, TicketRow};
+use crate::state::time::Time;
+use crate::store::member::MemberStore;
+use crate::store::statedir::StateDir;
+use crate::wire::close::CloseCode;
+use crate::wire::sign::Identity;
+use std::net::{Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
+
+/// Inputs that may wait for the core; more wait where they come from.
+const CORE_QUEUE: usize = 4_096;
+/// Inputs that the core decides in one transaction, at most.
+const BATCH_MAX: usize = 256;
+/// How long the core waits before it looks at its store again after a failed write.
+const REOPEN_AFTER: Duration = Duration::from_secs(1);
+/// How long a stopping node waits for its last packets to go out.
+const LAST_PACKETS: Duration = Duration::from_millis(300);
+/// The file that keeps the UDP port, so that a restarted process is found where it was.
+const PORT_FILE: &str = "port";
+
+/// How a member is started.
+pub struct MemberOptions {
+    /// Its state directory, locked by this process.
+    pub dir: Arc<StateDir>,
+    /// The directory's path.
+    pub state_dir: PathBuf,
+    /// As what.
+    pub start: Start,
+    /// The downloads folder.
+    pub downloads: PathBuf,
+    /// Timing and sizes.
+    pub config: MemberConfig,
+    /// The local API's URL, for its status.
+    pub api: String,
+    /// The ticket of a server in the same process.
+    pub ticket: Option<TicketRow>,
+}
+
+/// A running member.
+pub struct Member {
+    endpoint: Endpoint,
+    requests: mpsc::UnboundedSender<Event>,
+    ended: oneshot::Receiver<Result<(), LocalError>>,
+    core: Option<std::thread::JoinHandle<()>>,
+    tasks: Vec<tokio::task::JoinHandle<()>>,
+    _dir: Arc<StateDir>,
+}
+
+/// Starts a member. `ends` is where its local API asks.
+pub async fn start(options: MemberOptions, ends: NodeEnds) -> Result<Member, LocalError> {
+    let MemberOptions { dir, state_dir, start, downloads, config, api, ticket } = options;
+    let keys = identity::keys(&dir)?;
+    let endpoint = bind(&dir, &keys)?;
+    let identity = Arc::new(keys.identity);
+    let open = Opener { path: dir.path("member.db"), identity, config, start, downloads };
+    let (core_inputs, inputs) = mpsc::channel(CORE_QUEUE);
+    let (events, received) = mpsc::unbounded_channel();
+    let (stop, ended) = oneshot::channel();
+    let (plane, plane_commands) = Plane::new(state_dir.clone(), core_inputs.clone());
+    let core = open.open()?;
+    let dispatcher = Dispatcher::new(Parts {
+        endpoint: endpoint.clone(),
+        events: events.clone(),
+        core: core_inputs.clone(),
+        plane: plane.commands(),
+        watchers: ends.events,
+        surroundings: Surroundings { state_dir, api, ticket },
+        stop,
+    });
+    let outputs = events.clone();
+    let thread = std::thread::Builder::new()
+        .name("core".to_owned())
+        .spawn(move || run_core(core, open, inputs, outputs))
+        .map_err(|error| {
+            LocalError::new(ErrorCode::Failed, format!("no thread can be started: {error}"), "try again")
+        })?;
+    let tasks = vec![
+        tokio::spawn(plane.run(plane_commands)),
+        tokio::spawn(dispatcher.run(received)),
+        tokio::spawn(pass_on(ends.requests, events.clone())),
+    ];
+    Ok(Member { endpoint, requests: events, ended, core: Some(thread), tasks, _dir: dir })
+}
+
+impl Member {
+    /// Waits until the node ends by itself: a person stopped it, or it can't go on.
+    pub async fn ended(&mut self) -> Result<(), LocalError> {
+        (&mut self.ended).await.unwrap_or(Ok(()))
+    }
+
+    /// Ends it.
+    pub async fn stop(mut self) {
+        let (reply, _) = oneshot::channel();
+        let _ = self.requests.send(Event::Asked(LocalRequest { command: Command::Stop, reply }));
+        let _ = (&mut self.ended).await;
+        self.close().await;
+    }
+
+    /// Closes what a member that ended has open.
+    pub async fn close(mut self) {
+        self.endpoint.close(CloseCode::Done);
+        self.endpoint.wait_idle(LAST_PACKETS).await;
+        drop(self.requests);
+        self.tasks.iter().for_each(tokio::task::JoinHandle::abort);
+        if let Some(core) = self.core.take() {
+            let _ = tokio::task::spawn_blocking(move || core.join()).await;
+        }
+    }
+}
+
+async fn pass_on(mut requests: mpsc::Receiver<LocalRequest>, events: mpsc::UnboundedSender<Event>) {
+    while let Some(request) = requests.recv().await {
+        if events.send(Event::Asked(request)).is_err() {
+            return;
+        }
+    }
+}
+
+fn bind(dir: &StateDir, keys: &identity::Keys) -> Result<Endpoint, LocalError> {
+    let kept = dir.read_secret(PORT_FILE).map_err(identity::state_error)?;
+    let port = kept.and_then(|bytes| String::from_utf8(bytes).ok()?.parse().ok()).unwrap_or(0);
+    let at = |port| {
+        let listen = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
+        Endpoint::bind(Config::new(listen, &keys.identity, keys.reset_key, keys.cid_key))
+    };
+    let endpoint = match at(port) {
+        Err(error) if port != 0 => {
+            tracing::info!(%error, "the port of last time is taken; using another one");
+            at(0)
+        }
+        other => other,
+    };
+    let endpoint =
+        endpoint.map_err(|error| LocalError::new(ErrorCode::Failed, error.to_string(), "see the message"))?;
+    if let Ok(address) = endpoint.local_addr() {
+        dir.write_secret(PORT_FILE, address.port().to_string().as_bytes()).map_err(identity::state_error)?;
+    }
+    Ok(endpoint)
+}
+
+/// What it takes to open the core, at the start and after a failed write.
+struct Opener {
+    path: PathBuf,
+    identity: Arc<Identity>,
+    config: MemberConfig,
+    start: Start,
+    downloads: PathBuf,
+}
+
+impl Opener {
+    fn open(&self) -> Result<MemberCore, LocalError> {
+        let store = MemberStore::open(&self.path).map_err(|error| {
+            LocalError::new(ErrorCode::Failed, error.to_string(), "see the message; nothing was changed")
+        })?;
+        let mut random = SystemRandom;
+        let mut cx = Cx { now: clock::now(), wall_ms: clock::wall_ms(), random: &mut random };
+        MemberCore::open(store, self.identity.clone(), self.config, self.start.clone(), self.downloads.clone(), &mut cx)
+    }
+}
+
+fn run_core(
+    core: MemberCore,
+    opener: Opener,
+    mut inputs: mpsc::Receiver<Input>,
+    outputs: mpsc::UnboundedSender<Event>,
+) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+    let Ok(runtime) = runtime else { return tracing::error!("the core can't be run") };
+    runtime.block_on(async {
+        let mut core = Some(core);
+        while let Some(running) = core.take() {
+            if work(running, &mut inputs, &outputs).await {
+                return;
+            }
+            // Memory is never ahead of the disk: what the failed batch decided is gone, and is read again.
+            let _ = outputs.send(Event::Reopened);
+            while core.is_none() {
+                tokio::time::sleep(REOPEN_AFTER).await;
+                if outputs.is_closed() {
+                    return;
+                }
+                core = opener.open().map_err(|error| tracing::error!(%error, "the store can't be read again")).ok();
+            }
+        }
+    });
+}
+
+/// Lets a core work until its inputs end (`true`) or a write fails (`false`).
+async fn work(
+    mut core: MemberCore,
+    inputs: &mut mpsc::Receiver<Input>,
+    outputs: &mpsc::UnboundedSender<Event>,
+) -> bool {
+    let mut batch = Vec::with_capacity(BATCH_MAX);
+    loop {
+        let mut random = SystemRandom;
+        let mut cx = Cx { now: clock::now(), wall_ms: clock::wall_ms(), random: &mut random };
+        let decided: Result<Vec<Output>, _> = core.handle(&mut cx, std::mem::take(&mut batch));
+        match decided {
+            Ok(wanted) => {
+                if outputs.send(Event::Outputs(wanted)).is_err() {
+                    return true;
+                }
+            }
+            Err(error) => {
+                tracing::error!(%error, "nothing could be written; trying again");
+                return false;
+            }
+        }
+        let until = core.poll_timeout().map(wait_until);
+        let received = async { inputs.recv_many(&mut batch, BATCH_MAX).await };
+        match until {
+            Some(pause) => {
+                if let Ok(0) = tokio::time::timeout(pause, received).await {
+                    return true;
+                }
+            }
+            None => {
+                if received.await == 0 {
+                    return true;
+                }
+            }
+        }
+    }
+}
+
+fn wait_until(at: Time) -> Duration {
+    // A machine due now still lets inputs gather for a moment.
+    at.since(clock::now()).max(Duration::from_millis(1))
+}

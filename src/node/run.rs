@@ -1,0 +1,97 @@
+//! From what a person said at the start to a running node.
+
+use super::identity::state_error;
+use super::local::{ErrorCode, LocalError, NodeEnds};
+use super::member::{self, MemberConfig, MemberOptions, Name, Start};
+use super::options::{ClientOptions, MasterOptions, MasterServer};
+use crate::store::member::MemberStore;
+use crate::store::statedir::StateDir;
+use crate::wire::invite::Ticket;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// The file that keeps the ticket of a master whose server is another process.
+const TICKET_FILE: &str = "server-ticket";
+
+/// What a node is given to live in.
+pub struct Home {
+    /// The state directory, held by this process.
+    pub dir: Arc<StateDir>,
+    /// Questions and events.
+    pub ends: NodeEnds,
+    /// The local API's URL, for the status.
+    pub api: String,
+}
+
+/// Runs a client until it ends.
+pub async fn client(home: Home, options: ClientOptions) -> Result<(), LocalError> {
+    let ClientOptions { state_dir, invite, name, fallback_name, downloads } = options;
+    let start = Start::Client { invite, name: Name { chosen: name, fallback: fallback_name } };
+    let downloads = downloads_dir(&home, downloads)?;
+    run_member(home, state_dir, start, downloads, None).await
+}
+
+/// Runs a master until it ends.
+pub async fn master(home: Home, options: MasterOptions) -> Result<(), LocalError> {
+    let MasterOptions { state_dir, name, fallback_name, server } = options;
+    let name = Name { chosen: name, fallback: fallback_name };
+    let ticket = match server {
+        MasterServer::Ticket(ticket) => {
+            home.dir.write_secret(TICKET_FILE, ticket.to_string().as_bytes()).map_err(state_error)?;
+            Some(ticket)
+        }
+        MasterServer::AsBefore(_) => kept_ticket(&home.dir)?,
+    };
+    let Some(ticket) = ticket else {
+        return Err(LocalError::new(ErrorCode::Failed, "not built in yet", "give --server TICKET"));
+    };
+    let downloads = downloads_dir(&home, None)?;
+    run_member(home, state_dir, Start::Master { ticket, name }, downloads, None).await
+}
+
+async fn run_member(
+    home: Home,
+    state_dir: PathBuf,
+    start: Start,
+    downloads: PathBuf,
+    ticket: Option<super::local::TicketRow>,
+) -> Result<(), LocalError> {
+    let Home { dir, ends, api } = home;
+    let config = MemberConfig::default();
+    let options = MemberOptions { dir, state_dir, start, downloads, config, api, ticket };
+    let mut member = member::start(options, ends).await?;
+    let outcome = member.ended().await;
+    member.close().await;
+    outcome
+}
+
+fn kept_ticket(dir: &StateDir) -> Result<Option<Box<Ticket>>, LocalError> {
+    let Some(bytes) = dir.read_secret(TICKET_FILE).map_err(state_error)? else { return Ok(None) };
+    let ticket = std::str::from_utf8(&bytes).ok().and_then(|text| Ticket::parse(text).ok());
+    let damaged = || LocalError::new(ErrorCode::Failed, "the kept ticket is damaged", "give --server TICKET again");
+    ticket.map(|ticket| Some(Box::new(ticket))).ok_or_else(damaged)
+}
+
+/// The downloads folder: what a person chose, now or before; else one of the user's own.
+fn downloads_dir(home: &Home, chosen: Option<PathBuf>) -> Result<PathBuf, LocalError> {
+    let kept = match chosen {
+        Some(chosen) => Some(chosen),
+        None => MemberStore::open(&home.dir.path("member.db"))
+            .and_then(|store| store.get::<String>("downloads"))
+            .map_err(|error| {
+                LocalError::new(ErrorCode::Failed, error.to_string(), "see the message; nothing was changed")
+            })?
+            .map(PathBuf::from),
+    };
+    let folder = kept.unwrap_or_else(|| match etcetera::home_dir() {
+        Ok(user) => user.join("Downloads").join("bailiwick"),
+        Err(_) => home.dir.path("downloads"),
+    });
+    std::path::absolute(&folder).map_err(|error| {
+        LocalError::new(
+            ErrorCode::Usage,
+            format!("{} is no folder's path: {error}", folder.display()),
+            "give --downloads DIR",
+        )
+    })
+}

@@ -1,0 +1,104 @@
+//! How transfers wait and end, in words.
+
+use crate::wire::frame::ChunkRefusal;
+
+/// Why a transfer does not move, or how it ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum Outcome {
+    /// It is there, verified.
+    #[error("done")]
+    Done,
+    /// The server is away.
+    #[error("waiting for the server")]
+    ServerAway,
+    /// The owner is not connected.
+    #[error("waiting for the owner, who is away")]
+    OwnerAway,
+    /// The owner or the server said no, for now or for good.
+    #[error("{0}")]
+    Refused(ChunkRefusal),
+    /// No room.
+    #[error("the disk is full: free some space in the downloads folder; the download then goes on by itself")]
+    DiskFull,
+    /// Something else is at the destination.
+    #[error("there is something else at the destination already; move it away or choose another folder with -o")]
+    AlreadyThere,
+    /// The destination can't be written.
+    #[error(
+        "the destination can't be written: check the permissions of the downloads folder, or choose another one with -o"
+    )]
+    CannotWrite,
+    /// A link in the destination leads elsewhere.
+    #[error("a part of the destination's path is a link, which is not followed; choose another folder with -o")]
+    Jail,
+    /// A name that this system can't hold.
+    #[error("the destination's name is too long for this system")]
+    NameTooLong,
+    /// What came is not what the catalog says, again and again.
+    #[error("what comes is not what the catalog says; the owner should run 'bailiwick scan' or restart its node")]
+    Damaged,
+    /// The file left the catalog, or its owner the group.
+    #[error("the file is not in the catalog any more")]
+    Removed,
+}
+
+impl Outcome {
+    /// Whether the transfer is over, rather than waiting.
+    pub fn is_end(self) -> bool {
+        match self {
+            Outcome::Done
+            | Outcome::AlreadyThere
+            | Outcome::CannotWrite
+            | Outcome::Jail
+            | Outcome::NameTooLong
+            | Outcome::Damaged
+            | Outcome::Removed => true,
+            Outcome::Refused(reason) => is_final(reason),
+            Outcome::ServerAway | Outcome::OwnerAway | Outcome::DiskFull => false,
+        }
+    }
+}
+
+/// Whether a refusal ends a transfer. All others may pass.
+fn is_final(reason: ChunkRefusal) -> bool {
+    match reason {
+        ChunkRefusal::OwnerExpelled | ChunkRefusal::Malformed => true,
+        ChunkRefusal::OwnerUnknown
+        | ChunkRefusal::Changed
+        | ChunkRefusal::Unknown
+        | ChunkRefusal::OwnerAway
+        | ChunkRefusal::OwnerStalled
+        | ChunkRefusal::OverQuota
+        | ChunkRefusal::Expired
+        | ChunkRefusal::OwnerNotFresh
+        | ChunkRefusal::Unreadable
+        | ChunkRefusal::Paused
+        | ChunkRefusal::NotReady => false,
+    }
+}
+
+/// What became of the opening of a fetch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Opened {
+    /// The part file is open, and holds what was claimed.
+    Ready,
+    /// The part file is open, but what was claimed is not in it: it was deleted or cut short.
+    Anew,
+    /// It waits or ends.
+    Not(Outcome),
+}
+
+/// What became of a unit that came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Came {
+    /// Verified, and written where it belongs.
+    Verified,
+    /// Not what the catalog says.
+    Damaged,
+    /// Its bytes stopped before their end; it is to be asked for again.
+    Broken,
+    /// It could not be opened yet: the epoch's secret is not here.
+    NoSecret,
+    /// It could not be written.
+    NotWritten(Outcome),
+}

@@ -1,0 +1,269 @@
+use super::fetch::Wanted;
+use super::*;
+use crate::wire::geometry::{ChunkSize, Geometry, LIST_INDEX_FIRST};
+
+const OWNER: PublicId = PublicId([1; 16]);
+const OTHER: PublicId = PublicId([2; 16]);
+const KIB: u64 = 1 << 10;
+
+fn wanted(transfer: TransferId, owner: PublicId, size: u64) -> Wanted {
+    Wanted {
+        transfer,
+        owner,
+        content: ContentId([transfer as u8; 16]),
+        geometry: Geometry::new(size, ChunkSize::small(10)).unwrap(),
+        has_list: false,
+        claimed: Vec::new(),
+        received: 0,
+        kept_done: 0,
+        kept_received: 0,
+    }
+}
+
+fn small_credit() -> DownloadsConfig {
+    DownloadsConfig { credit_min: 4 * KIB, credit_max: 4 * KIB, claim_bytes: 4 * KIB, ..DownloadsConfig::default() }
+}
+
+fn effects(downloads: &mut Downloads) -> Vec<Effect> {
+    std::iter::from_fn(|| downloads.poll_effect()).collect()
+}
+
+fn asked(effects: Vec<Effect>) -> Vec<(u64, Asked)> {
+    effects
+        .into_iter()
+        .flat_map(|effect| match effect {
+            Effect::Ask { request, units, .. } => units.into_iter().map(|unit| (request, unit)).collect(),
+            _ => Vec::new(),
+        })
+        .collect()
+}
+
+/// Downloads of these files, linked and opened.
+fn begun(config: DownloadsConfig, files: Vec<Wanted>) -> Downloads {
+    let mut downloads = Downloads::new(config);
+    downloads.linked(Time(0), true);
+    assert!(matches!(downloads.poll_effect(), Some(Effect::Load(_))));
+    let ids: Vec<TransferId> = files.iter().map(|file| file.transfer).collect();
+    downloads.add(Time(0), files, true);
+    for id in ids {
+        assert_eq!(downloads.poll_effect(), Some(Effect::Open(id)));
+        downloads.opened(Time(0), id, Opened::Ready);
+    }
+    downloads
+}
+
+#[test]
+fn the_list_comes_first_and_then_the_chunks_within_the_credit() {
+    let mut downloads = begun(small_credit(), vec![wanted(1, OWNER, 10 * KIB)]);
+    let list = asked(effects(&mut downloads));
+    assert_eq!(list.iter().map(|(_, unit)| (unit.index, unit.length)).collect::<Vec<_>>(), [(LIST_INDEX_FIRST, 320)]);
+    downloads.came(Time(1), list[0].1, Came::Verified);
+    assert!(asked(effects(&mut downloads)).is_empty(), "nothing is asked before the list was checked");
+    downloads.list_came(Time(1), 1, true);
+    let chunks = asked(effects(&mut downloads));
+    assert_eq!(chunks.iter().map(|(_, unit)| unit.index).collect::<Vec<_>>(), [0, 1, 2, 3]);
+    downloads.came(Time(2), chunks[0].1, Came::Verified);
+    assert_eq!(asked(effects(&mut downloads)).iter().map(|(_, unit)| unit.index).collect::<Vec<_>>(), [4]);
+}
+
+/// Answers everything that is asked until nothing is; gives all effects.
+fn run(downloads: &mut Downloads, mut now: u64) -> Vec<Effect> {
+    let mut seen = Vec::new();
+    loop {
+        now += 100;
+        downloads.tick(Time(now));
+        let new = effects(downloads);
+        if new.is_empty() {
+            return seen;
+        }
+        for effect in new {
+            now += 1;
+            match &effect {
+                Effect::Ask { units, .. } => {
+                    for unit in units.clone() {
+                        downloads.came(Time(now), unit, Came::Verified);
+                        if unit.index >= LIST_INDEX_FIRST {
+                            downloads.list_came(Time(now), unit.transfer, true);
+                        }
+                    }
+                }
+                Effect::Sync(transfer, chunks) => downloads.synced(Time(now), *transfer, chunks, true),
+                Effect::Finish(ids) => ids.iter().for_each(|id| downloads.finished(Time(now), *id, Outcome::Done)),
+                _ => {}
+            }
+            seen.push(effect);
+        }
+    }
+}
+
+#[test]
+fn every_chunk_is_asked_once_and_claimed_only_after_a_sync() {
+    let mut downloads = begun(small_credit(), vec![wanted(1, OWNER, 10 * KIB)]);
+    let seen = run(&mut downloads, 10);
+    let mut indexes: Vec<u32> = Vec::new();
+    let mut synced: Vec<u32> = Vec::new();
+    for effect in &seen {
+        match effect {
+            Effect::Ask { units, .. } => indexes.extend(units.iter().map(|unit| unit.index)),
+            Effect::Sync(_, chunks) => synced.extend(chunks),
+            Effect::Claim { claimed, done, .. } => {
+                assert_eq!(Bits::restore(10, claimed).count() as usize, synced.len(), "claimed before it was synced");
+                assert_eq!(*done, synced.len() as u64 * KIB);
+            }
+            _ => {}
+        }
+    }
+    indexes.sort_unstable();
+    assert_eq!(indexes, (0..10).chain([LIST_INDEX_FIRST]).collect::<Vec<_>>());
+    assert!(seen.contains(&Effect::Settle(1, Outcome::Done, 10 * KIB + 320)));
+    assert!(!synced.is_empty());
+}
+
+#[test]
+fn what_was_claimed_is_not_asked_again() {
+    let mut claimed = Bits::empty(10);
+    (0..7).for_each(|chunk| {
+        claimed.insert(chunk);
+    });
+    let file = Wanted { claimed: claimed.as_bytes().to_vec(), has_list: true, ..wanted(1, OWNER, 10 * KIB) };
+    let mut downloads = begun(small_credit(), vec![file]);
+    let indexes: Vec<u32> = asked(effects(&mut downloads)).iter().map(|(_, unit)| unit.index).collect();
+    assert_eq!(indexes, [7, 8, 9]);
+}
+
+#[test]
+fn claims_are_void_without_their_part_file() {
+    let file = Wanted { claimed: vec![0xff, 0xff], has_list: true, ..wanted(1, OWNER, 3 * KIB) };
+    let mut downloads = Downloads::new(small_credit());
+    downloads.linked(Time(0), true);
+    downloads.add(Time(0), vec![file], true);
+    downloads.opened(Time(0), 1, Opened::Anew);
+    assert_eq!(asked(effects(&mut downloads)).len(), 3);
+}
+
+#[test]
+fn a_lost_link_asks_again_for_what_was_outstanding() {
+    let file = Wanted { has_list: true, ..wanted(1, OWNER, 10 * KIB) };
+    let mut downloads = begun(small_credit(), vec![file]);
+    let first = asked(effects(&mut downloads));
+    downloads.linked(Time(1), false);
+    assert!(asked(effects(&mut downloads)).is_empty());
+    downloads.linked(Time(2), true);
+    let again = asked(effects(&mut downloads));
+    assert_eq!(
+        first.iter().map(|(_, unit)| unit).collect::<Vec<_>>(),
+        again.iter().map(|(_, unit)| unit).collect::<Vec<_>>()
+    );
+    assert!(again[0].0 > first[0].0, "the numbers of before mean nothing any more");
+}
+
+#[test]
+fn a_refusal_that_may_pass_is_retried_and_one_of_an_old_request_is_ignored() {
+    let file = Wanted { has_list: true, ..wanted(1, OWNER, 2 * KIB) };
+    let mut downloads = begun(small_credit(), vec![file]);
+    let first = asked(effects(&mut downloads));
+    let units: Vec<_> = first.iter().map(|(_, unit)| (unit.content, unit.index)).collect();
+    downloads.refused(Time(1), first[0].0 + 7, &units, ChunkRefusal::OwnerStalled);
+    assert!(effects(&mut downloads).is_empty());
+    downloads.refused(Time(1), first[0].0, &units, ChunkRefusal::OwnerNotFresh);
+    assert!(asked(effects(&mut downloads)).is_empty());
+    let due = downloads.poll_timeout().expect("it is retried");
+    downloads.tick(due);
+    assert_eq!(asked(effects(&mut downloads)).len(), 2);
+}
+
+#[test]
+fn a_final_refusal_ends_the_transfer_with_its_reason() {
+    let mut downloads = begun(small_credit(), vec![wanted(1, OWNER, KIB)]);
+    let first = asked(effects(&mut downloads));
+    downloads.refused(Time(1), first[0].0, &[(first[0].1.content, 0)], ChunkRefusal::OwnerExpelled);
+    let ended = effects(&mut downloads);
+    assert!(ended.contains(&Effect::Settle(1, Outcome::Refused(ChunkRefusal::OwnerExpelled), 0)));
+}
+
+#[test]
+fn an_owner_that_is_away_is_not_asked_until_it_is_back() {
+    let mut downloads = Downloads::new(small_credit());
+    downloads.linked(Time(0), true);
+    downloads.presence(Time(0), OWNER, false);
+    downloads.add(Time(0), vec![wanted(1, OWNER, KIB)], true);
+    downloads.opened(Time(0), 1, Opened::Ready);
+    assert!(asked(effects(&mut downloads)).is_empty());
+    let waits = downloads.fetch(1).and_then(|fetch| downloads.waits_for(fetch));
+    assert_eq!(waits, Some(Outcome::OwnerAway));
+    downloads.presence(Time(1), OWNER, true);
+    assert_eq!(asked(effects(&mut downloads)).len(), 1);
+}
+
+#[test]
+fn one_owner_gets_at_most_half_of_the_credit_while_another_waits() {
+    let files = vec![
+        Wanted { has_list: true, ..wanted(1, OWNER, 10 * KIB) },
+        Wanted { has_list: true, ..wanted(2, OTHER, 10 * KIB) },
+    ];
+    let mut downloads = Downloads::new(small_credit());
+    downloads.add(Time(0), files, true);
+    downloads.opened(Time(0), 1, Opened::Ready);
+    downloads.opened(Time(0), 2, Opened::Ready);
+    downloads.linked(Time(0), true);
+    let units = asked(effects(&mut downloads));
+    assert_eq!(units.iter().filter(|(_, unit)| unit.transfer == 1).count(), 2);
+    assert_eq!(units.iter().filter(|(_, unit)| unit.transfer == 2).count(), 2);
+}
+
+#[test]
+fn a_full_disk_waits_and_goes_on() {
+    let mut downloads = begun(small_credit(), vec![wanted(1, OWNER, KIB)]);
+    let first = asked(effects(&mut downloads));
+    downloads.came(Time(1), first[0].1, Came::NotWritten(Outcome::DiskFull));
+    assert!(effects(&mut downloads).is_empty());
+    let due = downloads.poll_timeout().expect("it looks again");
+    downloads.tick(due);
+    assert_eq!(effects(&mut downloads), [Effect::Open(1)]);
+    downloads.opened(due, 1, Opened::Ready);
+    assert_eq!(asked(effects(&mut downloads)).len(), 1);
+}
+
+#[test]
+fn what_comes_damaged_again_and_again_fails() {
+    let mut downloads = begun(small_credit(), vec![wanted(1, OWNER, KIB)]);
+    let mut now = Time(0);
+    for _ in 0..1_000 {
+        for effect in effects(&mut downloads) {
+            match effect {
+                Effect::Ask { units, .. } => downloads.came(now, units[0], Came::Damaged),
+                Effect::Settle(1, outcome, _) => return assert_eq!(outcome, Outcome::Damaged),
+                _ => {}
+            }
+        }
+        now = downloads.poll_timeout().map_or(now, |due| due.max(now));
+        downloads.tick(now);
+    }
+    panic!("it never ended");
+}
+
+#[test]
+fn small_files_share_one_ending() {
+    let files = (1..=100).map(|id| wanted(id, OWNER, KIB)).collect();
+    let config = DownloadsConfig { credit_min: 1 << 20, ..DownloadsConfig::default() };
+    let mut downloads = begun(config, files);
+    let seen = run(&mut downloads, 0);
+    let batches: Vec<usize> = seen
+        .iter()
+        .filter_map(|effect| match effect {
+            Effect::Finish(ids) => Some(ids.len()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(batches, [100]);
+    let requests = seen.iter().filter(|effect| matches!(effect, Effect::Ask { .. })).count();
+    assert!(requests < 110, "{requests} requests for 100 files");
+}
+
+#[test]
+fn an_empty_file_needs_no_request() {
+    let mut downloads = begun(small_credit(), vec![wanted(1, OWNER, 0)]);
+    let seen = run(&mut downloads, 0);
+    assert!(seen.contains(&Effect::Finish(vec![1])));
+    assert!(!seen.iter().any(|effect| matches!(effect, Effect::Ask { .. })));
+}

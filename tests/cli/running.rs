@@ -1,0 +1,217 @@
+//! The commands against a node that answers by a script.
+
+use crate::fake::*;
+use crate::{bailiwick, json_error, run};
+use bailiwick::node::local::*;
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+fn parsed(text: &str) -> serde_json::Value {
+    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
+}
+
+#[test]
+fn rows_are_one_json_value_and_a_harmless_table() {
+    let fake = Fake::new(|command, _| match command {
+        Command::Files { offset, limit, .. } => {
+            let last = (offset + limit.unwrap()).min(12_345);
+            Ok(Reply::Files((*offset..last).map(file).collect()))
+        }
+        _ => no(ErrorCode::WrongRole, "not here"),
+    });
+    let json = run(bailiwick(fake.path()).args(["files", "--json"]));
+    assert_eq!(json.code, 0);
+    let rows = parsed(&json.out);
+    assert_eq!(rows.as_array().unwrap().len(), 12_345);
+    assert_eq!(rows[12_344]["path"], "Pictures/12344\u{1b}[2J");
+    let text = run(bailiwick(fake.path()).args(["files", "pictures"]));
+    assert!(text.code == 0 && !text.out.contains('\u{1b}') && text.out.contains("1.00 MiB"), "{}", &text.out[..200]);
+    let refused = run(bailiwick(fake.path()).args(["invites", "--json"]));
+    assert_eq!((refused.code, json_error(&refused)["code"].as_str()), (2, Some("wrong_role")));
+}
+
+#[test]
+fn approving_without_names_and_without_a_terminal_says_who_waits() {
+    let fake = Fake::new(|command, _| match command {
+        Command::Clients => Ok(Reply::Clients(vec![
+            client("laptop", StandingRow::Registered),
+            client("desktop", StandingRow::Approved),
+        ])),
+        Command::Approve { ids } if ids == &["laptop"] => {
+            Ok(Reply::Clients(vec![client("laptop", StandingRow::Approved)]))
+        }
+        _ => no(ErrorCode::NotFound, "no such device"),
+    });
+    let asked = run(bailiwick(fake.path()).arg("approve"));
+    assert_eq!(asked.code, 2);
+    assert!(asked.err.contains("laptop-i") && asked.err.contains("7KQ2-M4XD"), "{}", asked.err);
+    assert!(!asked.err.contains("desktop"), "{}", asked.err);
+    let approved = run(bailiwick(fake.path()).args(["approve", "laptop", "--json"]));
+    assert_eq!((approved.code, parsed(&approved.out)[0]["standing"].as_str()), (0, Some("approved")));
+    assert_eq!(run(bailiwick(fake.path()).args(["approve", "nobody"])).code, 1);
+}
+
+#[test]
+fn disapproving_without_a_terminal_needs_yes() {
+    let fake = Fake::new(|_, _| Ok(Reply::Clients(vec![client("laptop", StandingRow::Disapproved)])));
+    let refused = run(bailiwick(fake.path()).args(["disapprove", "laptop"]));
+    assert!(refused.code == 2 && refused.err.contains("--yes"), "{}", refused.err);
+    assert!(fake.asked.lock().unwrap().is_empty(), "the node must not hear of it");
+    assert_eq!(run(bailiwick(fake.path()).args(["disapprove", "laptop", "--yes"])).code, 0);
+}
+
+/// A job that runs for two looks and then ends.
+fn ending(command: &Command, asked: usize, last: JobRow) -> Result<Reply, LocalError> {
+    match command {
+        Command::Get { .. } => Ok(Reply::Jobs(vec![job(TransferState::Waiting, 0, 0)])),
+        Command::Jobs { job: Some(12) } if asked < 3 => Ok(Reply::Jobs(vec![job(TransferState::Running, 1, 0)])),
+        Command::Jobs { job: Some(12) } => Ok(Reply::Jobs(vec![last])),
+        Command::Transfers { job: Some(12) } => {
+            Ok(Reply::Transfers(vec![transfer(TransferState::Done), transfer(TransferState::Failed)]))
+        }
+        _ => no(ErrorCode::Failed, "unexpected"),
+    }
+}
+
+#[test]
+fn get_waits_for_its_job_and_its_exit_code_tells_the_end() {
+    let done = Fake::new(|command, asked| ending(command, asked, job(TransferState::Done, 2, 0)));
+    let text = run(bailiwick(done.path()).args(["get", "desktop:Pictures", "-o", "relative"]));
+    assert_eq!((text.code, text.err.as_str()), (0, ""));
+    assert!(
+        text.out.contains("2 files") && text.out.contains("4.00 MiB/s") && text.out.contains("direct"),
+        "{}",
+        text.out
+    );
+    let here = std::env::current_dir().unwrap().join("relative");
+    let get = Command::Get { files: vec!["desktop:Pictures".into()], dest: Some(here) };
+    assert_eq!(done.asked.lock().unwrap()[0], get);
+    let json = run(bailiwick(done.path()).args(["get", "x", "--json"]));
+    assert_eq!((json.code, parsed(&json.out).as_array().unwrap().len()), (0, 2));
+
+    let part = Fake::new(|command, asked| ending(command, asked, job(TransferState::Failed, 1, 1)));
+    let printed = run(bailiwick(part.path()).args(["get", "x"]));
+    assert!(printed.code == 6 && printed.err.contains("1 of 2 files: the owner refused"), "{}", printed.err);
+    let refused = Fake::new(|command, asked| ending(command, asked, job(TransferState::Failed, 0, 2)));
+    let printed = run(bailiwick(refused.path()).args(["get", "x", "--json"]));
+    assert_eq!((printed.code, json_error(&printed)["code"].as_str()), (4, Some("refused")));
+}
+
+#[test]
+fn get_that_has_to_wait_goes_on_in_the_node() {
+    let fake = Fake::new(|command, _| match command {
+        Command::Get { .. } | Command::Jobs { .. } => Ok(Reply::Jobs(vec![job(TransferState::Waiting, 0, 0)])),
+        _ => Ok(Reply::Transfers(vec![transfer(TransferState::Waiting)])),
+    });
+    let printed = run(bailiwick(fake.path()).args(["get", "x", "--no-wait", "--json"]));
+    assert_eq!((printed.code, json_error(&printed)["code"].as_str()), (5, Some("not_now")));
+    let detached = run(bailiwick(fake.path()).args(["get", "x", "--detach"]));
+    assert!(detached.code == 0 && detached.out.starts_with("job 12: 2 files"), "{}", detached.out);
+}
+
+#[test]
+fn ctrl_c_detaches_from_a_job() {
+    let fake = Fake::new(|_, _| Ok(Reply::Jobs(vec![job(TransferState::Running, 1, 0)])));
+    let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_bailiwick"))
+        .env("BAILIWICK_STATE", fake.path())
+        .args(["get", "x"])
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let start = Instant::now();
+    while fake.asked.lock().unwrap().len() < 3 {
+        assert!(start.elapsed() < Duration::from_secs(10));
+        std::thread::yield_now();
+    }
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    let told = std::io::read_to_string(child.stderr.take().unwrap()).unwrap();
+    assert!(told.contains("goes on") && told.contains("bailiwick transfers"), "{told}");
+}
+
+#[test]
+fn add_waits_until_the_catalog_has_it_and_tells_what_was_skipped() {
+    let fake = Fake::new(|command, asked| match command {
+        Command::Add { paths } => Ok(Reply::Shares(vec![share(&paths[0], false)])),
+        Command::Shares => Ok(Reply::Shares(vec![share(&std::env::temp_dir().canonicalize().unwrap(), asked >= 3)])),
+        Command::ShareFiles { .. } => Ok(Reply::Files(vec![file(1), file(2)])),
+        _ => no(ErrorCode::Failed, "unexpected"),
+    });
+    let shared = std::env::temp_dir();
+    let text = run(bailiwick(fake.path()).arg("add").arg(&shared));
+    assert!(text.code == 0 && text.out.contains("3 files, 3.00 KiB"), "{}{}", text.out, text.err);
+    assert!(text.err.contains("link: latest"), "{}", text.err);
+    let json = run(bailiwick(fake.path()).arg("add").arg(&shared).arg("--json"));
+    assert_eq!(parsed(&json.out).as_array().unwrap().len(), 2);
+    assert_eq!(run(bailiwick(fake.path()).args(["add", "/no/such/thing"])).code, 1);
+}
+
+#[test]
+fn add_need_not_wait_for_the_master() {
+    let fake = Fake::new(|command, _| match command {
+        Command::Add { paths } => Ok(Reply::Shares(vec![share(&paths[0], false)])),
+        _ => Ok(Reply::Shares(vec![share(&std::env::temp_dir().canonicalize().unwrap(), false)])),
+    });
+    let printed = run(bailiwick(fake.path()).arg("add").arg(std::env::temp_dir()).arg("--no-wait"));
+    assert!(printed.code == 5 && printed.err.contains("waiting for the master"), "{}", printed.err);
+}
+
+#[test]
+fn wait_ends_by_the_state_by_time_or_by_an_expulsion() {
+    let fake =
+        Fake::new(|_, asked| Ok(status(StandingRow::Registered, if asked < 2 { Link::Away } else { Link::Connected })));
+    let reached = run(bailiwick(fake.path()).args(["wait", "connected", "--json"]));
+    assert_eq!((reached.code, parsed(&reached.out)["server"].as_str()), (0, Some("connected")));
+    let late = run(bailiwick(fake.path()).args(["wait", "approved", "--timeout", "200ms"]));
+    assert!(late.code == 5 && late.err.contains("not approved"), "{}", late.err);
+    let expelled = Fake::new(|_, _| Ok(status(StandingRow::Disapproved, Link::Away)));
+    assert_eq!(run(bailiwick(expelled.path()).args(["wait", "approved"])).code, 4);
+}
+
+#[test]
+fn watch_prints_a_line_an_event_and_ends_with_the_node() {
+    let mut fake = Fake::new(|_, _| Ok(Reply::Done));
+    let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_bailiwick"))
+        .env("BAILIWICK_STATE", fake.path())
+        .args(["watch", "--json"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut detail = serde_json::Map::new();
+    detail.insert("name".into(), "laptop".into());
+    let event = Event { event: "registered".into(), time: now_rfc3339(), detail };
+    let start = Instant::now();
+    while fake.events.receiver_count() == 0 {
+        assert!(start.elapsed() < Duration::from_secs(10));
+        std::thread::yield_now();
+    }
+    fake.events.send(event).unwrap();
+    let line = parsed(&lines.next().unwrap().unwrap());
+    assert_eq!((line["event"].as_str(), line["name"].as_str()), (Some("registered"), Some("laptop")));
+    fake.end();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn nobody_who_reads_is_a_quiet_end() {
+    let fake = Fake::new(|command, _| match command {
+        Command::Files { offset, limit, .. } => {
+            Ok(Reply::Files((*offset..offset + limit.unwrap().min(40_000 - offset)).map(file).collect()))
+        }
+        _ => no(ErrorCode::Failed, "unexpected"),
+    });
+    let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_bailiwick"))
+        .env("BAILIWICK_STATE", fake.path())
+        .arg("files")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert_eq!(std::io::read_to_string(child.stderr.take().unwrap()).unwrap(), "");
+}

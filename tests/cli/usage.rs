@@ -1,0 +1,160 @@
+//! What can be told without a running node.
+
+use crate::{bailiwick, json_error, run};
+use bailiwick::wire::invite::{Address, AdmissionSecret, Invite, InviteSecret, ServerAddress, Ticket};
+use bailiwick::wire::sign::Identity;
+use tempfile::tempdir;
+
+const COMMANDS: [&str; 19] = [
+    "server",
+    "ticket",
+    "master",
+    "client",
+    "demo",
+    "status",
+    "clients",
+    "files",
+    "shares",
+    "transfers",
+    "invites",
+    "invite",
+    "approve",
+    "disapprove",
+    "add",
+    "get",
+    "wait",
+    "watch",
+    "stop",
+];
+
+fn server() -> ServerAddress {
+    let key = Identity::from_seeds([9; 32], [9; 32]).device_key();
+    ServerAddress { key, addresses: vec![Address::parse("192.0.2.1:4433").unwrap()] }
+}
+
+fn invite() -> String {
+    let master = Identity::from_seeds([1; 32], [2; 32]);
+    let (seal, master) = (master.seal_key(), master.device_key());
+    Invite { server: server(), master, seal, secret: InviteSecret([7; 16]) }.to_string()
+}
+
+fn ticket() -> String {
+    Ticket { server: server(), admission: AdmissionSecret([8; 16]) }.to_string()
+}
+
+#[test]
+fn every_command_explains_itself() {
+    let dir = tempdir().unwrap();
+    let all = run(bailiwick(dir.path()).arg("--help"));
+    assert_eq!(all.code, 0);
+    for command in COMMANDS {
+        assert!(all.out.contains(&format!("\n  {command} ")), "{command} is not listed");
+        let help = run(bailiwick(dir.path()).args([command, "--help"]));
+        assert!(
+            help.code == 0 && help.out.contains("Usage:") && help.out.contains("--json"),
+            "{command}: {}",
+            help.out
+        );
+    }
+}
+
+#[test]
+fn usage_errors_exit_with_2_in_both_forms() {
+    let dir = tempdir().unwrap();
+    let cases: &[&[&str]] = &[
+        &[],
+        &["nonsense"],
+        &["get"],
+        &["disapprove"],
+        &["wait", "nonsense"],
+        &["wait", "approved", "--timeout", "soon"],
+        &["invite", "--expires", "1w"],
+        &["server", "--listen", "nowhere"],
+        &["server", "--advertise", "host"],
+        &["client", "--name", "a:b"],
+        &["get", "x", "--detach", "--no-wait"],
+        &["status", "--profile", "a", "--state", "b"],
+        &["status", "--profile", "../a"],
+    ];
+    for arguments in cases {
+        let text = run(bailiwick(dir.path()).args(*arguments));
+        assert_eq!((text.code, text.out.as_str()), (2, ""), "{arguments:?}: {}", text.err);
+        let json = run(bailiwick(dir.path()).args(*arguments).arg("--json"));
+        assert_eq!((json.code, json.out.as_str()), (2, ""), "{arguments:?}");
+        assert_eq!(json_error(&json)["code"], "usage", "{arguments:?}");
+    }
+}
+
+#[test]
+fn without_a_node_the_exit_code_is_3_with_a_hint() {
+    let dir = tempdir().unwrap();
+    let cases: &[&[&str]] = &[
+        &["status"],
+        &["clients"],
+        &["files", "x"],
+        &["shares"],
+        &["transfers"],
+        &["invites"],
+        &["invite"],
+        &["ticket"],
+        &["approve", "x"],
+        &["disapprove", "x", "--yes"],
+        &["add", "/"],
+        &["get", "a:b"],
+        &["wait", "idle"],
+        &["watch"],
+        &["stop"],
+    ];
+    for arguments in cases {
+        let text = run(bailiwick(dir.path()).args(*arguments));
+        assert_eq!((text.code, text.out.as_str()), (3, ""), "{arguments:?}: {}", text.err);
+        assert!(text.err.starts_with("error: no node runs for ") && text.err.contains("\n  hint: "), "{}", text.err);
+        let json = run(bailiwick(dir.path()).args(*arguments).arg("--json"));
+        assert_eq!(json.code, 3, "{arguments:?}");
+        assert_eq!(json_error(&json)["code"], "not_running");
+    }
+}
+
+#[test]
+fn a_word_of_another_kind_is_explained() {
+    let dir = tempdir().unwrap();
+    let cases = [
+        (vec!["client", "hello"], "'bwi1'"),
+        (vec!["client", &ticket()], "a server's ticket"),
+        (vec!["client", &invite()[..100]], "damaged or incomplete"),
+        (vec!["client", "@/no/such/file"], "/no/such/file"),
+        (vec!["master", "--server", &invite()], "an invite for a client"),
+        (vec!["master", "--server", "hello"], "'bwt1'"),
+    ]
+    .map(|(arguments, told)| (arguments.into_iter().map(str::to_owned).collect::<Vec<_>>(), told));
+    for (arguments, told) in cases {
+        for background in [None, Some("-d")] {
+            let printed = run(bailiwick(dir.path()).args(&arguments).args(background));
+            assert_eq!(printed.code, 2, "{arguments:?}: {}", printed.err);
+            assert!(printed.err.contains(told) && printed.err.contains("\n  hint: "), "{}", printed.err);
+        }
+        let json = run(bailiwick(dir.path()).args(&arguments).arg("--json"));
+        assert_eq!(json_error(&json)["code"], "usage");
+    }
+}
+
+#[test]
+fn words_come_from_stdin_and_files_too() {
+    let dir = tempdir().unwrap();
+    let printed = run(bailiwick(dir.path()).args(["client", "-"]).write_stdin(ticket()));
+    assert!(printed.code == 2 && printed.err.contains("a server's ticket"), "{}", printed.err);
+    let printed = run(bailiwick(dir.path()).args(["client", "-"]).write_stdin(""));
+    assert!(printed.code == 2 && printed.err.contains("stdin is empty"), "{}", printed.err);
+    let file = dir.path().join("word");
+    // As a mail would break it.
+    std::fs::write(&file, format!("{}\n {}\n", &ticket()[..40], &ticket()[40..])).unwrap();
+    let printed = run(bailiwick(dir.path()).args(["client", &format!("@{}", file.display())]));
+    assert!(printed.err.contains("a server's ticket"), "{}", printed.err);
+}
+
+#[test]
+fn what_is_to_be_shared_must_be_there() {
+    let dir = tempdir().unwrap();
+    let printed = run(bailiwick(dir.path()).args(["master", "/no/such/folder"]));
+    assert!(printed.code == 1 && printed.err.contains("/no/such/folder"), "{}", printed.err);
+}
