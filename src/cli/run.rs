@@ -9,6 +9,7 @@ use super::output::Output;
 use super::ready;
 use crate::api;
 use crate::node::local::{Command, ErrorCode, LocalError, NodeHandle};
+use crate::node::member::MemberConfig;
 use crate::node::options::{ClientOptions, MasterOptions, ServerOptions};
 use crate::node::run::{self, Home};
 use crate::store::statedir::StateDir;
@@ -83,7 +84,8 @@ where
     let (handle, ends) = NodeHandle::new();
     let (shutdown, ends_now) = watch::channel(false);
     let api = api::serve(dir.clone(), handle.clone(), ends_now).await?;
-    let node = tokio::spawn(run(Home { dir: dir.clone(), ends, api: api.url.clone() }));
+    let node =
+        tokio::spawn(run(Home { dir: dir.clone(), ends, api: api.url.clone(), config: MemberConfig::default() }));
     let story = tokio::spawn(ready::tell(start.clone(), handle.clone()));
     let outcome = until_end(node, signals, handle).await;
     story.abort();

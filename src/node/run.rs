@@ -21,6 +21,8 @@ pub struct Home {
     pub ends: NodeEnds,
     /// The local API's URL, for the status.
     pub api: String,
+    /// Timing and sizes.
+    pub config: MemberConfig,
 }
 
 /// Runs a client until it ends.
@@ -56,8 +58,7 @@ async fn run_member(
     downloads: PathBuf,
     ticket: Option<super::local::TicketRow>,
 ) -> Result<(), LocalError> {
-    let Home { dir, ends, api } = home;
-    let config = MemberConfig::default();
+    let Home { dir, ends, api, config } = home;
     let options = MemberOptions { dir, state_dir, start, downloads, config, api, ticket };
     let mut member = member::start(options, ends).await?;
     let outcome = member.ended().await;
@@ -94,4 +95,10 @@ fn downloads_dir(home: &Home, chosen: Option<PathBuf>) -> Result<PathBuf, LocalE
             "give --downloads DIR",
         )
     })
+}
+
+/// Runs a server until it ends.
+pub async fn server(home: Home, options: super::options::ServerOptions) -> Result<(), LocalError> {
+    let _ = (home, options);
+    Err(LocalError::new(ErrorCode::Failed, "not built in yet", ""))
 }
