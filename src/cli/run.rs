@@ -42,11 +42,7 @@ pub(super) struct Start {
 
 /// Runs a server until it ends.
 pub(super) fn server(start: &Start, options: ServerOptions) -> Outcome {
-    block_on(host(start, async move |home| {
-        let _ = options;
-        drop(home);
-        Err(LocalError::new(ErrorCode::Failed, "not built in yet", "wait for the next version"))
-    }))
+    block_on(host(start, |home| run::server(home, options)))
 }
 
 /// Runs a master until it ends.
