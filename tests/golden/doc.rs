@@ -32,3 +32,15 @@ pub(crate) fn shown(label: &str, bytes: &[u8]) -> String {
     let lines: Vec<&str> = (0..hex.len()).step_by(WIDTH).map(|at| &hex[at..hex.len().min(at + WIDTH)]).collect();
     format!("```golden name={label}\n{}\n```", lines.join("\n"))
 }
+
+/// The cells of the tables below a heading, up to the next one; their own headings left out.
+pub(crate) fn rows(heading: &str) -> Vec<Vec<&'static str>> {
+    let below = PROTOCOL.lines().skip_while(|line| *line != heading).skip(1).take_while(|line| !line.starts_with('#'));
+    let lines: Vec<&str> = below.collect();
+    let is_content = |at: &usize| {
+        let next_is_rule = lines.get(at + 1).is_some_and(|next| next.starts_with("|---"));
+        lines[*at].starts_with('|') && !lines[*at].starts_with("|---") && !next_is_rule
+    };
+    let cells = |at: usize| lines[at].trim_matches('|').split('|').map(str::trim).collect();
+    (0..lines.len()).filter(is_content).map(cells).collect()
+}

@@ -6,6 +6,7 @@
 mod doc;
 mod fixtures;
 mod mutations;
+mod numbers;
 mod round_trips;
 mod strategies;
 
