@@ -324,7 +324,7 @@ pub enum Body {
 pub const SALT_BYTES: usize = 32;
 
 /// A body with its salt: what the header commits to.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct SaltedBody(Vec<u8>);
 
 impl SaltedBody {
