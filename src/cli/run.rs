@@ -9,6 +9,7 @@ use super::output::Output;
 use super::ready;
 use crate::api;
 use crate::node::local::{Command, ErrorCode, LocalError, NodeHandle};
+use crate::node::member::MemberConfig;
 use crate::node::options::{ClientOptions, MasterOptions, ServerOptions};
 use crate::node::run::{self, Home};
 use crate::store::statedir::StateDir;
@@ -41,11 +42,7 @@ pub(super) struct Start {
 
 /// Runs a server until it ends.
 pub(super) fn server(start: &Start, options: ServerOptions) -> Outcome {
-    block_on(host(start, async move |home| {
-        let _ = options;
-        drop(home);
-        Err(LocalError::new(ErrorCode::Failed, "not built in yet", "wait for the next version"))
-    }))
+    block_on(host(start, |home| run::server(home, options)))
 }
 
 /// Runs a master until it ends.
@@ -83,7 +80,8 @@ where
     let (handle, ends) = NodeHandle::new();
     let (shutdown, ends_now) = watch::channel(false);
     let api = api::serve(dir.clone(), handle.clone(), ends_now).await?;
-    let node = tokio::spawn(run(Home { dir: dir.clone(), ends, api: api.url.clone() }));
+    let node =
+        tokio::spawn(run(Home { dir: dir.clone(), ends, api: api.url.clone(), config: MemberConfig::default() }));
     let story = tokio::spawn(ready::tell(start.clone(), handle.clone()));
     let outcome = until_end(node, signals, handle).await;
     story.abort();
@@ -144,5 +142,68 @@ impl Signals {
             _ = self.terminate.recv() => {}
             _ = self.hang_up.recv() => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::client::Client;
+    use crate::node::local::Reply;
+    use std::path::Path;
+    use std::time::Instant;
+
+    fn start(state_dir: &Path) -> Start {
+        Start { state_dir: state_dir.to_owned(), shares: Vec::new(), output: Output { json: true } }
+    }
+
+    /// A node that knows how to stop, and nothing else.
+    async fn stoppable(mut home: Home) -> Result<(), LocalError> {
+        while let Some(request) = home.ends.requests.recv().await {
+            let stops = request.command == Command::Stop;
+            let other = || LocalError::new(ErrorCode::WrongRole, "not here", "");
+            let _ = request.reply.send(if stops { Ok(Reply::Done) } else { Err(other()) });
+            if stops {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    async fn client(state_dir: &Path) -> Client {
+        loop {
+            match Client::open(state_dir) {
+                Ok(client) => return client,
+                Err(_) => tokio::time::sleep(Duration::from_millis(1)).await,
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn stop_is_answered_ends_watchers_and_leaves_the_directory_free() {
+        let temporary = tempfile::tempdir().unwrap();
+        let path = temporary.path().to_owned();
+        let node = tokio::spawn(async move { host(&start(&path), stoppable).await });
+        let client = client(temporary.path()).await;
+        let mut events = client.watch().await.unwrap();
+        assert!(StateDir::open(temporary.path()).is_err(), "the node holds its directory");
+        let begun = Instant::now();
+        assert_eq!(client.ask(&Command::Stop).await.unwrap(), Reply::Done);
+        assert_eq!(events.next().await.unwrap(), None);
+        node.await.unwrap().unwrap();
+        assert!(begun.elapsed() < Duration::from_millis(500), "{:?}", begun.elapsed());
+        assert!(Client::open(temporary.path()).is_err());
+        StateDir::open(temporary.path()).unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_node_that_fails_or_panics_ends_with_its_error() {
+        let temporary = tempfile::tempdir().unwrap();
+        let refused = LocalError::new(ErrorCode::Refused, "expelled", "begin anew");
+        let error = refused.clone();
+        let end = host(&start(temporary.path()), async move |_| Err(error)).await.unwrap_err();
+        assert_eq!((end.code, end.error), (super::super::end::REFUSED, Some(refused)));
+        let end = host(&start(temporary.path()), async |_| panic!("a mistake")).await.unwrap_err();
+        assert!(end.error.unwrap().error.starts_with("the node failed"));
     }
 }

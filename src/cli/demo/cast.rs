@@ -147,7 +147,8 @@ impl Cast {
         command
     }
 
-    fn echo(&self, name: &str, arguments: &[&str]) -> Outcome {
+    /// Shows a command as a person would type it.
+    pub(super) fn echo(&self, name: &str, arguments: &[&str]) -> Outcome {
         let shown = arguments.iter().map(|argument| match argument.char_indices().nth(ARGUMENT_SHOWN) {
             Some(_) if argument.starts_with("bw") => format!("{}…", &argument[..12]),
             Some(_) | None => (*argument).to_owned(),

@@ -114,7 +114,9 @@ fn start_group(cast: &mut Cast) -> Outcome<(Device, Device)> {
 fn start_clients(cast: &mut Cast, desktop: &Device) -> Outcome<(Device, Device)> {
     let first = desktop.word(|ready| ready.invite.as_ref())?;
     let laptop = start_client(cast, "laptop", &first)?;
-    let rows: Vec<InviteRow> = cast.read(desktop, &["invite", "--expires", "1h"])?;
+    let another = ["invite", "--expires", "1h"];
+    cast.echo(desktop.name, &another)?;
+    let rows: Vec<InviteRow> = cast.read(desktop, &another)?;
     let second = rows.into_iter().next().ok_or_else(super::group::unexpected)?.invite;
     Ok((laptop, start_client(cast, "tablet", &second)?))
 }

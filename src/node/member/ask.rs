@@ -65,12 +65,14 @@ impl MemberCore {
     fn difference(&self) -> Result<Option<Request>, DbError> {
         let Some(me) = self.me else { return Ok(None) };
         let generation = self.pen.tip().at.generation;
-        self.store.reconcile_local(&me, generation)?;
-        let staged = self.store.staged(FILES_PER_REQUEST_MAX)?;
         let (mut new, mut changed) = (Vec::new(), Vec::new());
-        for LocalFile { meta, .. } in staged {
-            let there = self.store.file(&meta.id)?.is_some_and(|row| row.owner == me);
-            if there { changed.push(meta) } else { new.push(meta) }
+        for LocalFile { meta, .. } in self.store.staged(FILES_PER_REQUEST_MAX)? {
+            match self.store.file(&meta.id)?.filter(|row| row.owner == me) {
+                None => new.push(meta),
+                // The answer was lost, or came before this device's database was restored.
+                Some(row) if row.file == meta => self.store.settle_local(me, Some(me), &[meta], generation)?,
+                Some(_) => changed.push(meta),
+            }
         }
         let new = within_bytes(new);
         if !new.is_empty() {

@@ -80,20 +80,17 @@ async fn resolve(addresses: &[Address]) -> Result<Vec<SocketAddr>, String> {
 }
 
 async fn read(id: ConnId, mut receiver: ControlReceiver, connection: &Connection, core: &mpsc::Sender<Input>) -> Lost {
-    loop {
-        match receiver.recv().await {
-            Ok(Some(bytes)) => match MemberCore::decode_frame(&bytes) {
-                Some(frame) => {
-                    if core.send(Input::Frame(id, Box::new(frame))).await.is_err() {
-                        return Lost::Broken;
-                    }
+    while let Ok(Some(bytes)) = receiver.recv().await {
+        match MemberCore::decode_frame(&bytes) {
+            Some(frame) => {
+                if core.send(Input::Frame(id, Box::new(frame))).await.is_err() {
+                    return Lost::Broken;
                 }
-                None => {
-                    tracing::warn!("the server sent something that this bailiwick does not know");
-                    connection.close(CloseCode::Protocol);
-                }
-            },
-            Ok(None) | Err(_) => break,
+            }
+            None => {
+                tracing::warn!("the server sent something that this bailiwick does not know");
+                connection.close(CloseCode::Protocol);
+            }
         }
     }
     connection.close(CloseCode::Done);

@@ -68,6 +68,9 @@ impl MemberCore {
         if let Pen::Replica(replica) = &mut self.pen {
             replica.loaded(cx.now, outcome);
         }
+        if let (None, Some(header)) = (&self.registration, self.store.registration_of(&self.key, &self.group.master)?) {
+            self.registered(header)?;
+        }
         let policy: Policy = self.store.get("policy")?.unwrap_or_default();
         self.uploads.set_fresh_for(Duration::from_millis(policy.master_away_wait_ms));
         let tip = self.tip();

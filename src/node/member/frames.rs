@@ -241,7 +241,7 @@ impl MemberCore {
     /// Whether this device stands as a member, by its own replica.
     pub(super) fn standing(&self) -> Option<Standing> {
         let by_roster = self.roster().standing(&self.key);
-        by_roster.or_else(|| self.registration.as_ref().map(|_| Standing::Registered))
+        by_roster.or_else(|| self.me.map(|_| Standing::Registered))
     }
 
     /// Decodes a frame from the network.

@@ -99,6 +99,7 @@ impl MemberCore {
                 std::mem::take(&mut master.held)
             }
         };
+        self.enter_expulsions(cx)?;
         while self.decide_own(cx)? {}
         for input in held {
             match input {

@@ -16,7 +16,7 @@ use crate::wire::frame::{
 };
 use crate::wire::ids::{DeviceKey, Position, PublicId, SealKey};
 use crate::wire::limits::HEADERS_PER_FRAME_MAX;
-use crate::wire::log::{MembershipChange, SignedHead, SignedHeader, Standing};
+use crate::wire::log::{MembershipChange, SignedHead, SignedHeader, Standing, VerifiedHeader};
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -326,37 +326,57 @@ impl MemberCore {
         for header in headers {
             let Ok(header) = header.verify(&self.group.master) else { continue };
             let Some(change) = header.header().membership.clone() else { continue };
-            if change.device == self.key && change.standing == Standing::Registered {
-                self.registered(header.signed().clone())?;
-            }
+            self.registered(header.signed().clone())?;
             if change.standing.is_final() {
                 match &mut self.pen {
                     Pen::Replica(replica) => replica.headers_shown(vec![header.signed().clone()]),
-                    Pen::Master(_) => {
-                        self.with_authority(cx, |authority, moment| authority.expulsion_shown(moment, &header));
-                    }
+                    Pen::Master(_) => self.expulsion_shown(cx, &header)?,
                 }
             }
         }
         Ok(())
     }
 
-    /// W4: a header of the master names this device.
+    /// Somebody shows this master an expulsion. It counts at once; it is entered in the log as soon as this copy may sign.
+    fn expulsion_shown(&mut self, cx: &mut Cx<'_>, header: &VerifiedHeader) -> Result<(), DbError> {
+        let Some(change) = header.expulsion() else { return Ok(()) };
+        self.store.keep_expulsion(&change.device, header)?;
+        let may_sign = matches!(&self.pen, Pen::Master(master) if master.gate == Gate::Open);
+        self.with_authority(cx, |authority, moment| {
+            if may_sign { authority.expulsion_shown(moment, header) } else { authority.expelled_ahead(header) }
+        });
+        Ok(())
+    }
+
+    /// What was shown while this copy might not sign.
+    pub(super) fn enter_expulsions(&mut self, cx: &mut Cx<'_>) -> Result<(), DbError> {
+        for header in self.store.expulsions()? {
+            if let Ok(header) = header.verify(&self.key) {
+                self.with_authority(cx, |authority, moment| authority.expulsion_shown(moment, &header));
+            }
+        }
+        Ok(())
+    }
+
+    /// W4: a header of the master names this device. The one that registers it gives the short code.
     pub(super) fn registered(&mut self, header: SignedHeader) -> Result<(), DbError> {
         let Ok(verified) = header.clone().verify(&self.group.master) else { return Ok(()) };
-        let Some(MembershipChange { id, device, seal, .. }) = verified.header().membership.clone() else {
+        let Some(MembershipChange { id, device, seal, standing, .. }) = verified.header().membership.clone() else {
             return Ok(());
         };
-        let names_me = device == self.key && seal == self.identity.seal_key();
-        if !names_me || self.registration.is_some() {
+        if device != self.key || seal != self.identity.seal_key() || standing.is_final() {
             return Ok(());
         }
-        self.held_because = None;
-        self.me = Some(id);
-        self.store.set("me", &id)?;
-        self.store.set("registration", &header)?;
-        self.registration = Some(header);
-        self.event("registered", vec![("id", id.to_string()), ("code", verified.short_code())]);
+        if self.me.is_none() {
+            self.held_because = None;
+            self.me = Some(id);
+            self.store.set("me", &id)?;
+        }
+        if self.registration.is_none() && standing == Standing::Registered {
+            self.store.set("registration", &header)?;
+            self.registration = Some(header);
+            self.event("registered", vec![("id", id.to_string()), ("code", verified.short_code())]);
+        }
         Ok(())
     }
 

@@ -5,7 +5,7 @@ use super::io::Output;
 use crate::store::member::{DbError, Staged};
 use crate::wire::ids::ContentId;
 use crate::wire::path::RelPath;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 impl MemberCore {
     /// Shares a path. Gives nothing if its name can't be one of the catalog's.
@@ -43,7 +43,7 @@ impl MemberCore {
         Ok(())
     }
 
-    pub(super) fn staged(&mut self, cx: &mut Cx<'_>, share: &PathBuf, files: &[Staged]) -> Result<(), DbError> {
+    pub(super) fn staged(&mut self, cx: &mut Cx<'_>, share: &Path, files: &[Staged]) -> Result<(), DbError> {
         let mut news = false;
         for file in files {
             news |= self.store.stage(share, file)?;

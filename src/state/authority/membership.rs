@@ -145,11 +145,16 @@ impl Authority {
     /// Somebody shows an expulsion that this log lacks (it was restored): it is entered anew, for it is final.
     pub fn expulsion_shown(&mut self, moment: &mut Moment<'_>, shown: &VerifiedHeader) {
         let Some(change) = shown.expulsion() else { return };
-        let Some(id) = self.roster.by_key(&change.device).map(|device| device.id) else { return };
-        let standing = change.standing;
-        if let Err(why) = self.expel(moment, &id, standing)
-            && why != NotDone::Final
-        {
+        self.expelled_ahead(shown);
+        if let Some(id) = self.roster.by_key(&change.device).map(|device| device.id) {
+            // It is a member of this log, or it is out already; the master itself can't be expelled.
+            let _ = self.expel(moment, &id, change.standing);
+        }
+    }
+
+    /// The same while this copy may not sign: the device is out, and the log will say so later.
+    pub fn expelled_ahead(&mut self, shown: &VerifiedHeader) {
+        if let Some(change) = shown.expulsion().filter(|change| change.device != self.identity.device_key()) {
             self.roster.expel_ahead(change);
         }
     }

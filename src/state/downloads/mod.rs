@@ -19,6 +19,7 @@ use crate::wire::ids::{ContentId, PublicId};
 use bits::Bits;
 use fetch::{Fetch, Phase, Wanted};
 use rate::Rate;
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
 
@@ -228,8 +229,8 @@ impl Downloads {
         self.more_in_store = !exhausted;
         for wanted in wanted {
             let transfer = wanted.transfer;
-            if !self.fetches.contains_key(&transfer) {
-                self.fetches.insert(transfer, Fetch::new(wanted));
+            if let Entry::Vacant(place) = self.fetches.entry(transfer) {
+                place.insert(Fetch::new(wanted));
                 self.effects.push_back(Effect::Open(transfer));
             }
         }

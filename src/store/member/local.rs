@@ -341,7 +341,7 @@ impl MemberStore {
     }
 
     /// The catalog has these rows now: where they are this device's own, in the version that it staged, they are idle.
-    pub(super) fn settle_local(
+    pub fn settle_local(
         &self,
         owner: PublicId,
         me: Option<PublicId>,
