@@ -80,6 +80,8 @@ pub struct Link {
     attempt: u64,
     /// Something is awaited on the current connection; nothing was heard since.
     awaited: Option<Time>,
+    /// When something was heard last.
+    heard: Time,
     pinged: Option<Time>,
     ended: Option<Ended>,
     effects: VecDeque<Effect>,
@@ -97,6 +99,7 @@ impl Link {
             down_since: Some(now),
             attempt: 0,
             awaited: None,
+            heard: now,
             pinged: None,
             ended: None,
             effects: VecDeque::new(),
@@ -186,7 +189,8 @@ impl Link {
     }
 
     /// Something came in.
-    pub fn heard(&mut self) {
+    pub fn heard(&mut self, now: Time) {
+        self.heard = now;
         self.awaited = None;
         self.pinged = None;
         if self.current.is_some() {
@@ -194,13 +198,10 @@ impl Link {
         }
     }
 
-    /// Whether bytes or an answer are awaited on the current connection, since when nothing was heard.
-    pub fn awaiting(&mut self, now: Time, since: Option<Time>) {
-        match since {
-            None => self.awaited = None,
-            Some(since) if self.current.is_some() => self.awaited = self.awaited.or(Some(since.min(now))),
-            Some(_) => {}
-        }
+    /// Whether bytes or an answer are awaited on the current connection, and since when. What was heard since then
+    /// shows that the other end is there.
+    pub fn awaiting(&mut self, since: Option<Time>) {
+        self.awaited = since.filter(|_| self.current.is_some()).map(|since| since.max(self.heard));
     }
 
     /// When to call [`Link::tick`].
@@ -300,7 +301,7 @@ mod tests {
     #[test]
     fn a_silent_link_is_pinged_and_then_dialled_beside() {
         let mut link = up();
-        link.awaiting(Time(0), Some(Time(0)));
+        link.awaiting(Some(Time(0)));
         link.tick(Time(1_000));
         assert!(matches!(link.poll_effect(), Some(Effect::Ping(ConnId(1), _))));
         link.tick(Time(3_000));
@@ -314,13 +315,30 @@ mod tests {
     #[test]
     fn a_link_that_speaks_again_keeps_its_connection() {
         let mut link = up();
-        link.awaiting(Time(0), Some(Time(0)));
+        link.awaiting(Some(Time(0)));
         link.tick(Time(1_000));
         link.tick(Time(3_000));
         while link.poll_effect().is_some() {}
-        link.heard();
+        link.heard(Time(3_100));
         link.dialed(ConnId(2));
         assert_eq!(link.poll_effect(), Some(Effect::Close(ConnId(2))));
+    }
+
+    #[test]
+    fn who_waits_and_hears_pings_once_a_second_and_no_more() {
+        let mut link = up();
+        let mut pings = 0;
+        for ms in 0..10_000 {
+            let now = Time(ms);
+            link.awaiting(Some(Time(0)));
+            link.tick(now);
+            while let Some(effect) = link.poll_effect() {
+                assert!(matches!(effect, Effect::Ping(..)), "{effect:?}");
+                pings += 1;
+                link.heard(now);
+            }
+        }
+        assert_eq!(pings, 9);
     }
 
     #[test]

@@ -161,6 +161,11 @@ impl Replica {
         self.stopped
     }
 
+    /// Since when an answer of the master is awaited, if one is.
+    pub fn asked_at(&self) -> Option<Time> {
+        self.asked.filter(|_| self.reachable)
+    }
+
     /// Whether it holds all that it knows of.
     pub fn is_caught_up(&self) -> bool {
         self.tip.at >= self.shown && self.tip.at.revision > 0
@@ -176,7 +181,8 @@ impl Replica {
     /// Somebody showed a head. Returns whether it is the master's.
     pub fn head_shown(&mut self, now: Time, signed: &SignedHead) -> bool {
         let Ok(head) = signed.verify(&self.master) else { return false };
-        if self.tip.contradicts(&head) {
+        let known = self.head.as_ref().and_then(|known| known.verify(&self.master).ok());
+        if self.tip.contradicts(&head) || known.is_some_and(|known| known.forks_from(&head)) {
             self.stop(Stopped::Fork(head.at));
             return true;
         }
@@ -232,7 +238,7 @@ impl Replica {
 
     /// Entries that were asked for came.
     pub fn entries_came(&mut self, now: Time, entries: Vec<PlainEntry>) {
-        self.asked = None;
+        let before = self.tip;
         for PlainEntry { header, salted } in entries {
             let Ok(header) = header.verify(&self.master) else { break };
             self.shown = self.shown.max(header.header().at);
@@ -247,13 +253,18 @@ impl Replica {
                 Judgement::Fork => self.stop(Stopped::Fork(header.header().at)),
             }
         }
+        self.answered(now, self.tip != before);
+    }
+
+    /// An answer that brought nothing is not asked for again at once, or two nodes could keep each other busy for ever.
+    fn answered(&mut self, now: Time, with_progress: bool) {
+        self.asked = (!with_progress).then_some(now);
         self.ask_if_behind(now);
     }
 
     /// A page of a snapshot came.
     pub fn page_came(&mut self, now: Time, manifest: &SignedManifest, page: u32, bytes: Vec<u8>) {
         let Ok(manifest) = manifest.verify(&self.master) else { return };
-        self.asked = None;
         let is_expected = match &self.loading {
             Some((loading, next)) => *loading == manifest && *next == page,
             None => page == 0,
@@ -272,8 +283,9 @@ impl Replica {
             return self.page_came_first(now, manifest, bytes);
         } else {
             self.loading = None;
+            return self.answered(now, false);
         }
-        self.ask_if_behind(now);
+        self.answered(now, true);
     }
 
     fn page_came_first(&mut self, now: Time, manifest: Manifest, bytes: Vec<u8>) {
@@ -282,13 +294,14 @@ impl Replica {
         if manifest.pages == 1 {
             self.effects.push_back(Effect::Load(manifest));
         } else {
-            self.ask_if_behind(now);
+            self.answered(now, true);
         }
     }
 
     /// The snapshot was swapped in, with these devices; or it was not what its manifest says, and is dropped.
     pub fn loaded(&mut self, now: Time, outcome: Option<(LogTip, Roster)>) {
         self.loading = None;
+        let progress = outcome.is_some();
         if let Some((tip, roster)) = outcome {
             self.tip = tip;
             self.roster = roster;
@@ -296,7 +309,7 @@ impl Replica {
                 self.stop(Stopped::Expelled);
             }
         }
-        self.ask_if_behind(now);
+        self.answered(now, progress);
     }
 
     /// The server could not deliver what was asked: the master is away.

@@ -213,7 +213,7 @@ impl MemberCore {
             Input::Frame(conn, frame) => self.frame(cx, conn, *frame)?,
             Input::Lost(conn, lost) => self.conn_lost(cx, conn, lost),
             Input::Heard(bytes) => {
-                self.link.heard();
+                self.link.heard(cx.now);
                 self.downloads.heard(cx.now, bytes);
             }
             Input::Came(asked, came) => self.unit_came(cx, asked, came)?,
@@ -232,13 +232,25 @@ impl MemberCore {
 
     /// Lets time pass, once a batch.
     pub(super) fn settle(&mut self, cx: &mut Cx<'_>) -> Result<(), DbError> {
-        self.link.awaiting(cx.now, self.downloads.awaited_since());
+        self.link.awaiting(self.awaited_since());
         self.link.tick(cx.now);
         self.requests.tick(cx.now);
         self.uploads.tick(cx.now, cx.random);
         self.downloads.tick(cx.now);
         self.tick_pen(cx)?;
         self.drain(cx)
+    }
+
+    /// Since when bytes or an answer are awaited, if any are.
+    fn awaited_since(&self) -> Option<Time> {
+        let asked = match &self.pen {
+            Pen::Replica(replica) => replica.asked_at(),
+            Pen::Master(_) => None,
+        };
+        [self.downloads.awaited_since(), self.requests.sent_at(), self.uploads.asked_at(), asked]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Carries out what the machines want until they want nothing more.

@@ -5,7 +5,7 @@ use super::io::{Leftover, Output, Place};
 use crate::state::downloads::fetch::Wanted;
 use crate::state::downloads::{Asked, Came, Effect, Outcome, TransferId};
 use crate::store::member::{DbError, Failure, StoredTransfer};
-use crate::wire::frame::{ChunkRange, ChunkRefusal, Frame, ranges_of};
+use crate::wire::frame::{ChunkRange, ChunkRefusal, Frame, ranges_of, within_limits};
 use crate::wire::geometry::Geometry;
 use crate::wire::limits::RANGES_PER_FRAME_MAX;
 use crate::wire::log::FileKind;
@@ -108,7 +108,7 @@ impl MemberCore {
     }
 
     pub(super) fn unit_came(&mut self, cx: &mut Cx<'_>, asked: Asked, came: Came) -> Result<(), DbError> {
-        self.link.heard();
+        self.link.heard(cx.now);
         if came == Came::Verified
             && let Some(job) = self.activity.received(cx.now, asked.transfer, u64::from(asked.length))
         {
@@ -138,7 +138,7 @@ impl MemberCore {
         ranges: &[ChunkRange],
         reason: ChunkRefusal,
     ) {
-        if ranges.len() > RANGES_PER_FRAME_MAX {
+        if !within_limits(ranges) {
             return;
         }
         let units: Vec<_> =

@@ -21,7 +21,7 @@ impl MemberCore {
         if self.link.current() != Some(conn) {
             return Ok(());
         }
-        self.link.heard();
+        self.link.heard(cx.now);
         if matches!(self.pen.roster().standing(&self.key), Some(standing) if standing.is_final()) {
             return Ok(());
         }
@@ -108,7 +108,7 @@ impl MemberCore {
             }
         };
         let Payload::ClientRegister { secret, seal, name } = letter.payload else { return Ok(()) };
-        let known = self.store.registration_of(&from, &self.key)?;
+        let known = self.store.registration_of(&from)?;
         let asked = Registration { key: from, number: letter.number, secret, seal, name };
         let new = self.with_authority(cx, |authority, moment| authority.register(moment, asked, known)).flatten();
         if let Some(id) = new {

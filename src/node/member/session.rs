@@ -375,6 +375,8 @@ impl MemberCore {
         if self.registration.is_none() && standing == Standing::Registered {
             self.store.set("registration", &header)?;
             self.registration = Some(header);
+            self.group.invite = None;
+            self.store.set("group", &self.group)?;
             self.event("registered", vec![("id", id.to_string()), ("code", verified.short_code())]);
         }
         Ok(())

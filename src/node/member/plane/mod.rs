@@ -9,13 +9,14 @@ mod receive;
 mod scan;
 mod send;
 
-use super::io::{Input, Leftover, Place, Upload, UploadSource};
+use super::io::{Input, Leftover, Place, Served, Upload, UploadSource};
 use crate::net::connection::Connection;
 use crate::state::downloads::{Asked, Came, Opened, Outcome, TransferId};
 use crate::store::download::{Folder, Part};
 use crate::store::tree::check_list;
 use crate::store::walk::Stamp;
 use crate::wire::chunk::ChunkHeader;
+use crate::wire::frame::ChunkRefusal;
 use crate::wire::geometry::LIST_PART_BYTES;
 use crate::wire::ids::{ContentId, EpochId, GroupId};
 use crate::wire::path::RelPath;
@@ -185,7 +186,7 @@ impl Plane {
             Command::Sync(transfer, chunks) => self.sync(transfer, chunks),
             Command::Finish(transfers) => self.finish(transfers),
             Command::Drop(transfer, leftover) => self.drop_transfer(transfer, leftover),
-            Command::Upload(connection, upload, source) => self.upload(connection, upload, *source),
+            Command::Upload(connection, upload, source) => self.upload(connection, upload, *source).await,
             Command::Scan(path, name, known) => self.scan(path, name, known),
             Command::Scanned(path) => {
                 self.scanning.remove(&path);
@@ -324,8 +325,10 @@ impl Plane {
         });
     }
 
-    fn upload(&mut self, connection: Connection, upload: Upload, source: UploadSource) {
-        let (Some(group), Some(epoch)) = (self.group, self.newest.clone()) else { return };
+    async fn upload(&mut self, connection: Connection, upload: Upload, source: UploadSource) {
+        let (Some(group), Some(epoch)) = (self.group, self.newest.clone()) else {
+            return self.tell(Input::Served(upload, Served::No(ChunkRefusal::NotReady))).await;
+        };
         tokio::spawn(send::send(connection, group, epoch, upload, source, self.outlet.clone()));
     }
 
