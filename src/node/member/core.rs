@@ -225,6 +225,7 @@ impl MemberCore {
             Input::Staged(share, files) => self.staged(cx, &share, &files)?,
             Input::ScanEnded(share, skipped, count) => self.scan_ended(cx, &share, &skipped, count)?,
             Input::Local(token, command) => self.local(cx, token, command)?,
+            Input::Stopping => self.downloads.stop(),
             Input::Refused(token, error) => self.outputs.push(Output::Reply(token, Err(error))),
         }
         self.drain(cx)

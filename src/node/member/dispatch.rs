@@ -12,6 +12,7 @@ use crate::wire::close::CloseCode;
 use crate::wire::codec::encode;
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::time::Duration;
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 /// What the dispatcher is told.
@@ -26,7 +27,12 @@ pub(super) enum Event {
     Asked(LocalRequest),
     /// The core was opened anew: all connections of before are over.
     Reopened,
+    /// The time to claim what is there is over.
+    Stopped,
 }
+
+/// How long a stopping node may take to claim what it has downloaded; what it could not claim comes again.
+const LAST_CLAIMS: Duration = Duration::from_millis(500);
 
 /// What a node's answers are completed with.
 pub(super) struct Surroundings {
@@ -44,6 +50,8 @@ pub(super) struct Dispatcher {
     pub(super) surroundings: Surroundings,
     pub(super) stop: Option<oneshot::Sender<Result<(), LocalError>>>,
     connections: HashMap<ConnId, (Connection, ControlSender)>,
+    /// The connection whose chunk streams are taken.
+    streaming: Option<ConnId>,
     questions: HashMap<u64, oneshot::Sender<Result<Reply, LocalError>>>,
     next_connection: u64,
     next_question: u64,
@@ -72,6 +80,7 @@ impl Dispatcher {
             surroundings,
             stop: Some(stop),
             connections: HashMap::new(),
+            streaming: None,
             questions: HashMap::new(),
             next_connection: 0,
             next_question: 0,
@@ -90,6 +99,7 @@ impl Dispatcher {
                     self.connections.remove(&id);
                 }
                 Event::Asked(request) => self.asked(request),
+                Event::Stopped => self.end(Ok(())),
                 Event::Reopened => {
                     self.close_all(CloseCode::Internal);
                     let lost = LocalError::new(
@@ -137,7 +147,9 @@ impl Dispatcher {
             Output::Streams(id, group, streams) => {
                 if let Some((connection, _)) = self.connections.get(&id) {
                     connection.raise_streams(streams);
-                    self.tell_plane(PlaneCommand::Streams(connection.clone(), group));
+                    if self.streaming.replace(id) != Some(id) {
+                        self.tell_plane(PlaneCommand::Streams(connection.clone(), group));
+                    }
                 }
             }
             Output::Upload(upload, source) => {
@@ -156,6 +168,7 @@ impl Dispatcher {
             Output::Reply(token, reply) => self.reply(token, reply),
             Output::Event(event, detail) => self.announce(event, detail),
             Output::Fatal(error) => self.end(Err(error)),
+            Output::Stopped => self.end(Ok(())),
         }
     }
 
@@ -195,7 +208,12 @@ impl Dispatcher {
             (Command::Stop, _) => {
                 self.announce("stopping", Vec::new());
                 let _ = reply.send(Ok(Reply::Done));
-                self.end(Ok(()));
+                let (core, events) = (self.core.clone(), self.events.clone());
+                tokio::spawn(async move {
+                    let _ = core.send(Input::Stopping).await;
+                    tokio::time::sleep(LAST_CLAIMS).await;
+                    let _ = events.send(Event::Stopped);
+                });
             }
             (Command::Ticket, Some(ticket)) => {
                 let _ = reply.send(Ok(Reply::Ticket(ticket.clone())));

@@ -64,6 +64,10 @@ impl MemberCore {
                 self.outputs.push(Output::Drop(transfer, leftover));
                 Ok(())
             }
+            Effect::Stopped => {
+                self.outputs.push(Output::Stopped);
+                Ok(())
+            }
             Effect::LookAgain(transfer) => self.look_again(cx, transfer),
         }
     }
@@ -188,9 +192,7 @@ impl MemberCore {
             self.settle_transfer(transfer, Outcome::Removed, received)?;
         }
         for transfer in self.store.transfers_of_old_versions()? {
-            if self.downloads.fetch(transfer).is_some() {
-                self.downloads.drop_transfer(cx.now, transfer, false);
-            }
+            self.downloads.drop_transfer(cx.now, transfer, true);
             if let Some(row) = self.store.transfer(transfer)?
                 && let Some(now) = self.store.file(&row.file)?
             {

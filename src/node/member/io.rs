@@ -46,6 +46,8 @@ pub enum Input {
     ScanEnded(PathBuf, Vec<String>, u64),
     /// The local API asks; the number comes back with the answer.
     Local(u64, Command),
+    /// The node is to end: what was downloaded is to be claimed now.
+    Stopping,
     /// The local API asked for something that can't be done, as was seen before the core was asked.
     Refused(u64, LocalError),
 }
@@ -159,6 +161,8 @@ pub enum Output {
     Reply(u64, Result<Reply, LocalError>),
     /// Tell whoever watches.
     Event(&'static str, Vec<(&'static str, String)>),
+    /// Everything is on disk: the node may end.
+    Stopped,
     /// This node can't go on, and says why.
     Fatal(LocalError),
 }

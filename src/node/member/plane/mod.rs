@@ -185,7 +185,7 @@ impl Plane {
             Command::ListPart(asked, part, bytes) => self.list_part(asked, part, &bytes).await,
             Command::Sync(transfer, chunks) => self.sync(transfer, chunks),
             Command::Finish(transfers) => self.finish(transfers),
-            Command::Drop(transfer, leftover) => self.drop_transfer(transfer, leftover),
+            Command::Drop(transfer, leftover) => self.drop_transfer(transfer, leftover).await,
             Command::Upload(connection, upload, source) => self.upload(connection, upload, *source).await,
             Command::Scan(path, name, known) => self.scan(path, name, known),
             Command::Scanned(path) => {
@@ -311,18 +311,20 @@ impl Plane {
         }
     }
 
-    fn drop_transfer(&mut self, transfer: TransferId, leftover: Leftover) {
+    async fn drop_transfer(&mut self, transfer: TransferId, leftover: Leftover) {
         self.expected.retain(|_, (_, asked)| asked.transfer != transfer);
         let Some(open) = self.open.remove(&transfer) else { return };
         let Open { place, folder, part, made, .. } = open;
         let removable = made && !place.is_folder && leftover == Leftover::Remove;
         let Some(folder) = folder.filter(|_| removable) else { return };
-        tokio::task::spawn_blocking(move || {
+        // Waited for: whoever wants this place next finds it free.
+        let removed = tokio::task::spawn_blocking(move || {
             drop(part);
-            if let Err(error) = folder.remove_part(&place.dest) {
-                tracing::debug!(%error, "a part file stays");
-            }
+            folder.remove_part(&place.dest)
         });
+        if let Ok(Err(error)) = removed.await {
+            tracing::debug!(%error, "a part file stays");
+        }
     }
 
     async fn upload(&mut self, connection: Connection, upload: Upload, source: UploadSource) {
