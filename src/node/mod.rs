@@ -6,3 +6,4 @@ pub mod local;
 pub mod member;
 pub mod options;
 pub mod run;
+pub mod server;

@@ -1,6 +1,7 @@
 //! Decisions, as pure machines: no clock, no randomness, no sockets, no files. Time and random bytes are arguments.
 
 pub mod authority;
+pub mod cache;
 pub mod chain;
 pub mod conn;
 pub mod downloads;
@@ -9,5 +10,6 @@ pub mod random;
 pub mod replica;
 pub mod requests;
 pub mod roster;
+pub mod router;
 pub mod time;
 pub mod uploads;

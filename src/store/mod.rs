@@ -3,6 +3,7 @@
 pub mod download;
 pub mod member;
 pub mod read;
+pub mod server_db;
 pub mod statedir;
 pub mod tree;
 pub mod walk;

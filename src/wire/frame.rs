@@ -308,6 +308,9 @@ pub enum ChunkRefusal {
     /// Said by the server: the asker has more outstanding than it may.
     #[error("more was asked for at once than the server allows")]
     OverQuota,
+    /// Said by the server: it could not keep them until they were read; ask again.
+    #[error("the server could not keep it any longer; asking again")]
+    Expired,
     /// Said by the server: a request that no good peer makes.
     #[error("the request makes no sense to the server; update this bailiwick")]
     Malformed,

@@ -69,6 +69,7 @@ fn is_final(reason: ChunkRefusal) -> bool {
         | ChunkRefusal::OwnerAway
         | ChunkRefusal::OwnerStalled
         | ChunkRefusal::OverQuota
+        | ChunkRefusal::Expired
         | ChunkRefusal::OwnerNotFresh
         | ChunkRefusal::Unreadable
         | ChunkRefusal::Paused

@@ -145,7 +145,7 @@ fn damaged(what: impl std::fmt::Display) -> DbError {
 }
 
 /// SQLite gives its journals the mode of the database, so the file is there, private, before SQLite sees it.
-fn create_private(path: &Path) -> Result<(), DbError> {
+pub(super) fn create_private(path: &Path) -> Result<(), DbError> {
     let mut options = std::fs::OpenOptions::new();
     options.write(true).create(true).truncate(false);
     #[cfg(unix)]

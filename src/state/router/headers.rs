@@ -1,0 +1,238 @@
+//! What is shown to the server of a log: headers and heads. Each is checked; what is new is stored before anybody hears
+//! of it, and whoever it concerns is placed anew.
+
+use super::membership::{Record, Shown, Taken};
+use super::peer::Phase;
+use super::{Effect, Router};
+use crate::state::conn::ConnId;
+use crate::state::time::Time;
+use crate::wire::close::CloseCode;
+use crate::wire::frame::Frame;
+use crate::wire::ids::{DeviceKey, GroupId, InviteId};
+use crate::wire::limits::{HEADERS_PER_FRAME_MAX, INVITES_MAX};
+use crate::wire::log::{NotTheMasters, SignedHead, SignedHeader, VerifiedHeader};
+use crate::wire::seal::SealedBody;
+use std::collections::BTreeSet;
+
+/// What a frame of headers changed.
+#[derive(Default)]
+struct News {
+    records: Vec<Record>,
+    concerned: BTreeSet<DeviceKey>,
+    expulsions: Vec<SignedHeader>,
+}
+
+impl Router {
+    pub(super) fn headers(&mut self, now: Time, conn: ConnId, headers: Vec<SignedHeader>) {
+        let Some(id) = self.group_of(conn) else { return };
+        if headers.len() > HEADERS_PER_FRAME_MAX {
+            return self.close(now, conn, CloseCode::Protocol);
+        }
+        let before = self.is_settled(id);
+        let mut news = News::default();
+        let outcome = headers.into_iter().try_for_each(|signed| self.take_shown(id, signed, &mut news));
+        self.persist(&mut news);
+        let Some(group) = self.groups.get(&id) else { return };
+        let from_master = group.master.as_ref().is_some_and(|master| master.conn == conn);
+        if let Some(tip) = group.membership.tip().filter(|_| from_master) {
+            self.send(conn, Frame::HeadersStored(tip));
+        }
+        self.place_concerned(now, id, before, &news);
+        self.pass_on_expulsions(id, conn, news.expulsions);
+        if let Err(code) = outcome {
+            self.close(now, conn, code);
+        }
+    }
+
+    fn take_shown(&mut self, id: GroupId, signed: SignedHeader, news: &mut News) -> Result<(), CloseCode> {
+        let Some(group) = self.groups.get(&id) else { return Ok(()) };
+        match group.membership.verify(signed) {
+            Ok(Some(header)) => self.take_header(id, &header, news),
+            Ok(None) => Ok(()),
+            Err(error) => Err(refused(error)),
+        }
+    }
+
+    fn take_header(&mut self, id: GroupId, header: &VerifiedHeader, news: &mut News) -> Result<(), CloseCode> {
+        let Some(group) = self.groups.get_mut(&id) else { return Ok(()) };
+        let Some(change) = &header.header().membership else { return Ok(()) };
+        let standing_before = group.membership.standing(&change.device);
+        match group.membership.take(header, &mut news.records) {
+            Taken::Extended | Taken::ExpelledEarly => {}
+            Taken::Nothing => return Ok(()),
+            Taken::Gap => {
+                tracing::warn!(group = ?id, at = %header.header().at, "a membership header whose predecessors are missing");
+                return Ok(());
+            }
+            Taken::Full => {
+                tracing::warn!(group = ?id, "the group has as many membership headers as this server keeps");
+                return Err(CloseCode::Full);
+            }
+        }
+        tracing::info!(group = ?id, device = ?change.id, standing = ?change.standing, at = %header.header().at, "membership");
+        news.concerned.insert(change.device);
+        if header.expulsion().is_some() && !standing_before.is_some_and(|standing| standing.is_final()) {
+            news.expulsions.push(header.signed().clone());
+        }
+        Ok(())
+    }
+
+    pub(super) fn head(&mut self, now: Time, conn: ConnId, head: SignedHead) {
+        if !self.show_head(now, conn, head) {
+            return;
+        }
+        let Some(group) = self.group_of(conn).and_then(|id| self.groups.get_mut(&id)) else { return };
+        let first = group.master.as_mut().filter(|master| master.conn == conn && !master.shown);
+        let Some(master) = first else { return };
+        master.shown = true;
+        if let Some(head) = group.membership.head().cloned() {
+            let to = group.approved.iter().copied().collect();
+            self.send_all(to, Frame::MasterBack(head));
+        }
+    }
+
+    /// Takes in a head; false if it is not the master's, and the connection is closed.
+    pub(super) fn show_head(&mut self, now: Time, conn: ConnId, signed: SignedHead) -> bool {
+        let Some(id) = self.group_of(conn) else { return true };
+        let before = self.is_settled(id);
+        let Some(group) = self.groups.get_mut(&id) else { return true };
+        let head = match signed.verify(&group.membership.master()) {
+            Ok(head) => head,
+            Err(error) => {
+                self.close(now, conn, refused(error));
+                return false;
+            }
+        };
+        let others_master = group.master.as_ref().map(|master| master.conn).filter(|master| *master != conn);
+        match group.membership.show(head, signed.clone()) {
+            Shown::Newer => {
+                self.effects.push_back(Effect::Persist(Record::Head { group: id, head: signed.clone() }));
+                self.send_all(others_master.into_iter().collect(), Frame::Head(signed));
+            }
+            Shown::Fork => self.tell_fork(id, signed),
+            Shown::Old => {}
+        }
+        self.place_concerned(now, id, before, &News::default());
+        true
+    }
+
+    /// Passes the proof of a fork on, once.
+    fn tell_fork(&mut self, id: GroupId, proof: SignedHead) {
+        tracing::warn!(group = ?id, "the group's log has forked: two copies of its master are in use");
+        let Some(group) = self.groups.get_mut(&id) else { return };
+        if !std::mem::replace(&mut group.fork_told, true) {
+            let to = group.members();
+            self.send_all(to, Frame::Head(proof));
+        }
+    }
+
+    pub(super) fn open_invites(&mut self, now: Time, conn: ConnId, invites: Vec<InviteId>) {
+        if invites.len() > INVITES_MAX {
+            return self.close(now, conn, CloseCode::Protocol);
+        }
+        let group = self.group_of(conn).and_then(|id| self.groups.get_mut(&id));
+        if let Some(master) = group.and_then(|group| group.master.as_mut()) {
+            master.invites = Some(invites.into_iter().collect());
+        }
+    }
+
+    /// Passes the master's news on. Who is approved by it hears it, too; who is expelled by it doesn't.
+    pub(super) fn broadcast(&mut self, now: Time, conn: ConnId, header: SignedHeader, body: SealedBody) {
+        let Some(id) = self.group_of(conn) else { return };
+        let Some(group) = self.groups.get_mut(&id) else { return };
+        let verified = match group.membership.verify(header.clone()) {
+            Ok(verified) => verified,
+            Err(error) => return self.close(now, conn, refused(error)),
+        };
+        let before = group.membership.is_settled();
+        let mut news = News::default();
+        let mut outcome = Ok(());
+        if let Some(verified) = &verified {
+            if group.membership.broadcast(verified) == Shown::Fork {
+                tracing::warn!(group = ?id, at = %verified.header().at, "the group's log has forked");
+            }
+            outcome = self.take_header(id, verified, &mut news);
+        }
+        self.persist(&mut news);
+        let changes_membership = verified.as_ref().is_none_or(|verified| verified.header().membership.is_some());
+        let tip = self.groups.get(&id).and_then(|group| group.membership.tip());
+        if let Some(tip) = tip.filter(|_| changes_membership) {
+            self.send(conn, Frame::HeadersStored(tip));
+        }
+        self.place_concerned(now, id, before, &news);
+        if let Some(group) = self.groups.get(&id) {
+            let to = group.approved.iter().copied().collect();
+            self.send_all(to, Frame::Broadcast { header, body });
+        }
+        if let Err(code) = outcome {
+            self.close(now, conn, code);
+        }
+    }
+
+    fn persist(&mut self, news: &mut News) {
+        self.effects.extend(news.records.drain(..).map(Effect::Persist));
+    }
+
+    fn is_settled(&self, id: GroupId) -> bool {
+        self.groups.get(&id).is_some_and(|group| group.membership.is_settled())
+    }
+
+    /// Places all whom the news concern: everybody, if the group got settled or unsettled by them.
+    fn place_concerned(&mut self, now: Time, id: GroupId, settled_before: bool, news: &News) {
+        let settled = self.is_settled(id);
+        let Some(group) = self.groups.get(&id) else { return };
+        if settled != settled_before {
+            tracing::info!(group = ?id, settled, "membership is complete or not");
+        }
+        let all = settled != settled_before;
+        let concerned = group.connected.iter().filter(|(device, _)| all || news.concerned.contains(device));
+        let concerned: Vec<(DeviceKey, ConnId)> = concerned.map(|(device, conn)| (*device, *conn)).collect();
+        for device in &news.concerned {
+            let standing = self.groups.get(&id).and_then(|group| group.membership.standing(device));
+            if standing.is_some_and(|standing| standing.is_final()) {
+                self.erase_expelled(id, device);
+            }
+        }
+        for (device, conn) in concerned {
+            self.place_one(now, conn, news.concerned.contains(&device));
+        }
+    }
+
+    fn place_one(&mut self, now: Time, conn: ConnId, named: bool) {
+        let Some(before) = self.peers.get(&conn).map(|peer| peer.phase) else { return };
+        if !before.follows_membership() {
+            return;
+        }
+        self.place(now, conn);
+        let unchanged = self.peers.get(&conn).is_some_and(|peer| peer.phase == before);
+        if named && unchanged && before == Phase::Registered {
+            self.tell_standing(conn);
+        }
+    }
+
+    fn tell_standing(&mut self, conn: ConnId) {
+        let Some(peer) = self.peers.get(&conn) else { return };
+        let group = peer.group.and_then(|id| self.groups.get(&id));
+        if let Some(own) = group.and_then(|group| group.membership.own_header(&peer.device)).cloned() {
+            self.send(conn, Frame::Headers(vec![own]));
+        }
+    }
+
+    /// Every member keeps every expulsion, from whomever it comes.
+    fn pass_on_expulsions(&mut self, id: GroupId, from: ConnId, expulsions: Vec<SignedHeader>) {
+        let Some(group) = self.groups.get(&id).filter(|_| !expulsions.is_empty()) else { return };
+        let to = group.members().into_iter().filter(|conn| *conn != from).collect();
+        self.send_all(to, Frame::Headers(expulsions));
+    }
+}
+
+/// What a connection is closed with that shows something which is not the master's.
+fn refused(error: NotTheMasters) -> CloseCode {
+    match error {
+        NotTheMasters::Newer => {
+            tracing::warn!("a header or head was written by a newer bailiwick; update this server");
+            CloseCode::Version
+        }
+        NotTheMasters::Signature | NotTheMasters::Group | NotTheMasters::TooLarge => CloseCode::Protocol,
+    }
+}
