@@ -117,6 +117,11 @@ impl ControlSender {
             .map_err(|_| if self.queue.is_closed() { SendError::Over } else { SendError::TooSlow })?;
         self.queue.send(frame).map_err(|_| SendError::Over)
     }
+
+    /// Bytes of frames that QUIC has not taken yet.
+    pub fn queued_bytes(&self) -> usize {
+        self.queued.load(Ordering::Relaxed)
+    }
 }
 
 /// What a frame takes of the queue's bound.

@@ -12,6 +12,9 @@ const IDENTITY_FILE: &str = "identity";
 /// process learns at its next packet that the process was started again.
 const QUIC_FILE: &str = "quic";
 
+/// The same two files for a server, which can share a master's state directory and is a device of its own.
+const SERVER_FILES: (&str, &str) = ("server-identity", "server-quic");
+
 /// What a process brings to its endpoint.
 pub struct Keys {
     /// The device.
@@ -24,8 +27,17 @@ pub struct Keys {
 
 /// Reads the keys, or draws them.
 pub fn keys(dir: &StateDir) -> Result<Keys, LocalError> {
-    let identity: [u8; 64] = secret(dir, IDENTITY_FILE)?;
-    let quic: [u8; 40] = secret(dir, QUIC_FILE)?;
+    keys_in(dir, (IDENTITY_FILE, QUIC_FILE))
+}
+
+/// Reads a server's keys, or draws them.
+pub fn server_keys(dir: &StateDir) -> Result<Keys, LocalError> {
+    keys_in(dir, SERVER_FILES)
+}
+
+fn keys_in(dir: &StateDir, (identity_file, quic_file): (&str, &str)) -> Result<Keys, LocalError> {
+    let identity: [u8; 64] = secret(dir, identity_file)?;
+    let quic: [u8; 40] = secret(dir, quic_file)?;
     let (sign, open) = identity.split_at(32);
     let (reset, cid) = quic.split_at(32);
     Ok(Keys {
