@@ -9,6 +9,7 @@ use super::output::Output;
 use super::ready;
 use crate::api;
 use crate::node::local::{Command, ErrorCode, LocalError, NodeHandle};
+use crate::node::member::MemberConfig;
 use crate::node::options::{ClientOptions, MasterOptions, ServerOptions};
 use crate::node::run::{self, Home};
 use crate::store::statedir::StateDir;
@@ -41,11 +42,7 @@ pub(super) struct Start {
 
 /// Runs a server until it ends.
 pub(super) fn server(start: &Start, options: ServerOptions) -> Outcome {
-    block_on(host(start, async move |home| {
-        let _ = options;
-        drop(home);
-        Err(LocalError::new(ErrorCode::Failed, "not built in yet", "wait for the next version"))
-    }))
+    block_on(host(start, |home| run::server(home, options)))
 }
 
 /// Runs a master until it ends.
@@ -83,7 +80,8 @@ where
     let (handle, ends) = NodeHandle::new();
     let (shutdown, ends_now) = watch::channel(false);
     let api = api::serve(dir.clone(), handle.clone(), ends_now).await?;
-    let node = tokio::spawn(run(Home { dir: dir.clone(), ends, api: api.url.clone() }));
+    let node =
+        tokio::spawn(run(Home { dir: dir.clone(), ends, api: api.url.clone(), config: MemberConfig::default() }));
     let story = tokio::spawn(ready::tell(start.clone(), handle.clone()));
     let outcome = until_end(node, signals, handle).await;
     story.abort();

@@ -1,13 +1,15 @@
 //! From what a person said at the start to a running node.
 
 use super::identity::state_error;
-use super::local::{ErrorCode, LocalError, NodeEnds};
+use super::local::{Command, ErrorCode, Link, LocalError, LocalRequest, NodeEnds, NodeRole, Reply, Status, TicketRow};
 use super::member::{self, MemberConfig, MemberOptions, Name, Start};
-use super::options::{ClientOptions, MasterOptions, MasterServer};
+use super::options::{ClientOptions, MasterOptions, MasterServer, ServerOptions};
+use super::server::core::CoreConfig;
+use super::server::{self, ServerConfig, ServerHandle};
 use crate::store::member::MemberStore;
 use crate::store::statedir::StateDir;
 use crate::wire::invite::Ticket;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// The file that keeps the ticket of a master whose server is another process.
@@ -21,6 +23,8 @@ pub struct Home {
     pub ends: NodeEnds,
     /// The local API's URL, for the status.
     pub api: String,
+    /// Timing and sizes.
+    pub config: MemberConfig,
 }
 
 /// Runs a client until it ends.
@@ -35,18 +39,23 @@ pub async fn client(home: Home, options: ClientOptions) -> Result<(), LocalError
 pub async fn master(home: Home, options: MasterOptions) -> Result<(), LocalError> {
     let MasterOptions { state_dir, name, fallback_name, server } = options;
     let name = Name { chosen: name, fallback: fallback_name };
-    let ticket = match server {
+    let downloads = downloads_dir(&home, None)?;
+    let place = match server {
         MasterServer::Ticket(ticket) => {
             home.dir.write_secret(TICKET_FILE, ticket.to_string().as_bytes()).map_err(state_error)?;
-            Some(ticket)
+            return run_member(home, state_dir, Start::Master { ticket, name }, downloads, None).await;
         }
-        MasterServer::AsBefore(_) => kept_ticket(&home.dir)?,
+        MasterServer::AsBefore(place) => place,
     };
-    let Some(ticket) = ticket else {
-        return Err(LocalError::new(ErrorCode::Failed, "not built in yet", "give --server TICKET"));
-    };
-    let downloads = downloads_dir(&home, None)?;
-    run_member(home, state_dir, Start::Master { ticket, name }, downloads, None).await
+    if let Some(ticket) = kept_ticket(&home.dir)? {
+        return run_member(home, state_dir, Start::Master { ticket, name }, downloads, None).await;
+    }
+    let server =
+        server::start(ServerConfig { dir: home.dir.clone(), place, loopback: true, core: CoreConfig::default() })?;
+    let start = Start::Master { ticket: Box::new(server.ticket()), name };
+    let outcome = run_member(home, state_dir, start, downloads, Some(ticket_row(&server))).await;
+    server.stop().await;
+    outcome
 }
 
 async fn run_member(
@@ -54,10 +63,9 @@ async fn run_member(
     state_dir: PathBuf,
     start: Start,
     downloads: PathBuf,
-    ticket: Option<super::local::TicketRow>,
+    ticket: Option<TicketRow>,
 ) -> Result<(), LocalError> {
-    let Home { dir, ends, api } = home;
-    let config = MemberConfig::default();
+    let Home { dir, ends, api, config } = home;
     let options = MemberOptions { dir, state_dir, start, downloads, config, api, ticket };
     let mut member = member::start(options, ends).await?;
     let outcome = member.ended().await;
@@ -94,4 +102,54 @@ fn downloads_dir(home: &Home, chosen: Option<PathBuf>) -> Result<PathBuf, LocalE
             "give --downloads DIR",
         )
     })
+}
+
+/// Runs a server until it ends.
+pub async fn server(home: Home, options: ServerOptions) -> Result<(), LocalError> {
+    let ServerOptions { state_dir, place } = options;
+    let Home { dir, mut ends, api, .. } = home;
+    let server = server::start(ServerConfig { dir, place, loopback: true, core: CoreConfig::default() })?;
+    while let Some(LocalRequest { command, reply }) = ends.requests.recv().await {
+        let answer = match command {
+            Command::Status => Ok(Reply::Status(Box::new(server_status(&server, &state_dir, &api).await))),
+            Command::Ticket => Ok(Reply::Ticket(ticket_row(&server))),
+            Command::Stop => {
+                let _ = reply.send(Ok(Reply::Done));
+                break;
+            }
+            _ => Err(LocalError::new(
+                ErrorCode::WrongRole,
+                "this node is a server and belongs to no group",
+                "run it at a member of the group, with that member's --state or --profile",
+            )),
+        };
+        let _ = reply.send(answer);
+    }
+    server.stop().await;
+    Ok(())
+}
+
+fn ticket_row(server: &ServerHandle) -> TicketRow {
+    TicketRow { ticket: server.ticket().to_string(), listen: server.listen().to_string() }
+}
+
+async fn server_status(server: &ServerHandle, state_dir: &Path, api: &str) -> Status {
+    Status {
+        role: NodeRole::Server,
+        id: None,
+        name: None,
+        standing: None,
+        code: None,
+        group: None,
+        server: Link::Connected,
+        master: Link::Away,
+        waiting: None,
+        revision: None,
+        state_dir: state_dir.to_owned(),
+        downloads: None,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        api: api.to_owned(),
+        pid: std::process::id(),
+        load: server.load().await,
+    }
 }

@@ -127,6 +127,7 @@ impl ServerHandle {
         }
         self.endpoint.close(CloseCode::ShuttingDown);
         self.endpoint.wait_idle(LAST_PACKETS).await;
-        self.accepting.abort();
+        // It ends with the endpoint.
+        let _ = self.accepting.await;
     }
 }

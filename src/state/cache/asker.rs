@@ -159,11 +159,9 @@ impl Cache {
         let due = asker.progress.after(self.config.asker_stall);
         let at = if due <= now { now.after(self.config.asker_stall) } else { due };
         asker.timer = Some(at);
-        if due <= now {
-            if !std::mem::replace(&mut asker.stalled, true) {
-                tracing::debug!(conn = conn.0, "an asker reads nothing");
-                self.stall_changed(conn);
-            }
+        if due <= now && !std::mem::replace(&mut asker.stalled, true) {
+            tracing::debug!(conn = conn.0, "an asker reads nothing");
+            self.stall_changed(conn);
         }
         self.timers.insert((at, Timer::Asker(conn)));
     }

@@ -9,13 +9,14 @@ use super::{ChunkOrder, Effect, Group, Master, Router, Timer};
 use crate::state::conn::ConnId;
 use crate::state::time::Time;
 use crate::wire::close::CloseCode;
+use crate::wire::codec::decode;
 use crate::wire::frame::{
     ChunkRefusal, Class, Frame, Hello, MasterRefusal, MasterRegistered, PROTOCOL_VERSION, Role, Welcome,
 };
 use crate::wire::ids::{DeviceKey, GroupId};
 use crate::wire::invite::AdmissionSecret;
 use crate::wire::limits::HEADERS_PER_FRAME_MAX;
-use crate::wire::log::{SignedHeader, Standing};
+use crate::wire::log::{Head, SignedHeader, Standing};
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -174,9 +175,9 @@ impl Router {
         self.welcome(conn, Class::Approved);
         let Some(group) = self.groups.get_mut(&id) else { return };
         group.approved.insert(conn);
-        let master = group.membership.master();
+        // Verified when it was said.
         let head = self.peers.get(&conn).and_then(|peer| peer.hello_head.as_ref());
-        let above = head.and_then(|head| head.verify(&master).ok()).map(|head| head.at);
+        let above = head.and_then(|head| decode::<Head>(&head.bytes).ok()).map(|head| head.at);
         let own = group.membership.own_header(&device).cloned();
         let headers = own.into_iter().chain(group.membership.expulsions_above(above)).collect();
         self.send_headers(conn, headers);

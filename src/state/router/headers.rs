@@ -96,6 +96,9 @@ impl Router {
         let Some(id) = self.group_of(conn) else { return true };
         let before = self.is_settled(id);
         let Some(group) = self.groups.get_mut(&id) else { return true };
+        if group.membership.head() == Some(&signed) {
+            return true;
+        }
         let head = match signed.verify(&group.membership.master()) {
             Ok(head) => head,
             Err(error) => {

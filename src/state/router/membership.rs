@@ -9,7 +9,7 @@ use crate::wire::ids::{DeviceKey, GroupId, Hash, Position, PublicId};
 use crate::wire::log::{
     Head, Header, MembershipChange, NotTheMasters, SignedHead, SignedHeader, Standing, VerifiedHeader,
 };
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 /// A membership header, checked.
 #[derive(Debug, Clone)]
@@ -115,6 +115,8 @@ pub(super) struct Membership {
     places: HashMap<Hash, usize>,
     members: HashMap<DeviceKey, usize>,
     expelled: HashMap<DeviceKey, Link>,
+    /// The expulsions that the chain lacks.
+    early: BTreeSet<(Position, DeviceKey)>,
     ids: HashMap<PublicId, DeviceKey>,
     head: Option<(Head, SignedHead)>,
     newest: Option<Newest>,
@@ -130,6 +132,7 @@ impl Membership {
             places: HashMap::new(),
             members: HashMap::new(),
             expelled: HashMap::new(),
+            early: BTreeSet::new(),
             ids: HashMap::new(),
             head: None,
             newest: None,
@@ -147,8 +150,7 @@ impl Membership {
         let mut membership = Membership::new(master, headers_max);
         for signed in expulsions {
             let link = stored(&signed)?;
-            membership.ids.insert(link.change.id, link.change.device);
-            membership.expelled.insert(link.change.device, link);
+            membership.remember_expelled(link);
         }
         for signed in chain {
             membership.push(stored(&signed)?);
@@ -208,21 +210,22 @@ impl Membership {
 
     /// The membership headers above a place, oldest first, and before them the expulsions that the chain lacks.
     pub(super) fn headers_above(&self, at: Option<Position>) -> Vec<SignedHeader> {
-        let above = self.chain.iter().filter(|link| Some(link.at) > at);
-        self.beside_chain().chain(above).map(|link| link.signed.clone()).collect()
+        self.beside_chain().chain(self.chain_above(at)).map(|link| link.signed.clone()).collect()
     }
 
     /// The expulsions above a place, and all that the chain lacks.
     pub(super) fn expulsions_above(&self, at: Option<Position>) -> Vec<SignedHeader> {
-        let above = self.chain.iter().filter(|link| link.change.standing.is_final() && Some(link.at) > at);
+        let above = self.chain_above(at).filter(|link| link.change.standing.is_final());
         self.beside_chain().chain(above).map(|link| link.signed.clone()).collect()
     }
 
+    fn chain_above(&self, at: Option<Position>) -> impl Iterator<Item = &Link> {
+        let first = self.chain.partition_point(|link| Some(link.at) <= at);
+        self.chain[first..].iter()
+    }
+
     fn beside_chain(&self) -> impl Iterator<Item = &Link> {
-        let mut links: Vec<&Link> =
-            self.expelled.values().filter(|link| !self.places.contains_key(&link.hash)).collect();
-        links.sort_by_key(|link| link.at);
-        links.into_iter()
+        self.early.iter().filter_map(|(_, device)| self.expelled.get(device))
     }
 
     /// Checks a header, unless it is here already.
@@ -268,9 +271,14 @@ impl Membership {
             return false;
         }
         records.push(Record::Expulsion { group: self.group, device, header: link.signed.clone() });
-        self.ids.insert(link.change.id, device);
-        self.expelled.insert(device, link.clone());
+        self.remember_expelled(link.clone());
         true
+    }
+
+    fn remember_expelled(&mut self, link: Link) {
+        self.ids.insert(link.change.id, link.change.device);
+        self.early.insert((link.at, link.change.device));
+        self.expelled.insert(link.change.device, link);
     }
 
     /// How long the chain is before this header, if it links to it. A higher generation may link to any header, or
@@ -302,11 +310,13 @@ impl Membership {
         self.places.clear();
         self.members.clear();
         self.ids = self.expelled.values().map(|link| (link.change.id, link.change.device)).collect();
+        self.early = self.expelled.values().map(|link| (link.at, link.change.device)).collect();
         kept.into_iter().for_each(|link| self.push(link));
     }
 
     fn push(&mut self, link: Link) {
         let place = self.chain.len();
+        self.early.remove(&(link.at, link.change.device));
         self.places.insert(link.hash, place);
         self.members.insert(link.change.device, place);
         self.ids.insert(link.change.id, link.change.device);

@@ -64,18 +64,19 @@ pub(super) struct MasterQueue {
 }
 
 impl MasterQueue {
-    /// Queues a frame; gives it back if its sender has too much waiting.
-    pub(super) fn offer(&mut self, sender: Sender, waiting: Waiting, config: &RouterConfig) -> Result<(), Waiting> {
+    /// Queues a frame; false if its sender has too much waiting.
+    #[must_use]
+    pub(super) fn offer(&mut self, sender: Sender, waiting: Waiting, config: &RouterConfig) -> bool {
         let queue = self.queues.entry(sender).or_default();
         let bytes: usize = queue.iter().map(|waiting| waiting.bytes).sum();
         if queue.len() >= config.master_queue_frames || bytes + waiting.bytes > config.master_queue_bytes {
-            return Err(waiting);
+            return false;
         }
         if queue.is_empty() {
             self.turns.push_back(sender);
         }
         queue.push_back(waiting);
-        Ok(())
+        true
     }
 
     /// The next frame to send, one from each sender in turn, while not too much is under way.

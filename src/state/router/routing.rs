@@ -105,7 +105,7 @@ impl Router {
 
     fn queue_for_master(&mut self, id: GroupId, sender: Sender, waiting: Waiting) -> bool {
         let Some(master) = self.groups.get_mut(&id).and_then(|group| group.master.as_mut()) else { return false };
-        let queued = master.queue.offer(sender, waiting, &self.config).is_ok();
+        let queued = master.queue.offer(sender, waiting, &self.config);
         self.pump(id);
         queued
     }

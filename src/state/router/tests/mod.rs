@@ -2,6 +2,7 @@
 
 mod admission;
 mod headers;
+mod random;
 mod routing;
 
 use super::*;

@@ -1,0 +1,4 @@
+//! The rows of the workflow, each on real nodes over real QUIC.
+
+mod rows;
+mod world;
