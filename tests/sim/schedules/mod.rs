@@ -1,0 +1,3 @@
+//! Schedules that broke earlier drafts of the design, by their names.
+
+mod basics;
