@@ -233,6 +233,7 @@ impl Model {
             return match frame {
                 Frame::Welcome(welcome) if welcome.class == Class::Expelled && welcome.head.is_none() => Ok(()),
                 Frame::Headers(headers) if self.only_about(headers, key) => Ok(()),
+                Frame::Pong(_) => Ok(()),
                 _ => no("it is expelled"),
             };
         }

@@ -857,7 +857,7 @@ impl World {
     pub(crate) fn share(&mut self, node: NodeId, folder: &str, sizes: &[u64]) -> PathBuf {
         let path = PathBuf::from(format!("/home/{}/{folder}", self.nodes[node].name));
         for (number, size) in sizes.iter().enumerate() {
-            self.write_file(node, path.join(format!("f{number}")), *size);
+            self.write_file(node, path.join(format!("{folder}{number}")), *size);
         }
         self.ask(node, Command::Add { paths: vec![path.clone()] });
         path
