@@ -16,6 +16,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 pub(crate) struct ServerView {
     approved: HashSet<DeviceKey>,
     expelled: HashSet<DeviceKey>,
+    /// Approved at some time: one batch may hold an approval and an expulsion.
+    approvals: HashSet<DeviceKey>,
 }
 
 /// See the module.
@@ -204,13 +206,16 @@ impl Model {
         let before = std::mem::take(&mut self.server);
         let Some(group) = groups.iter().find(|group| group.master == self.master) else { return Ok(()) };
         let mut devices = HashMap::new();
+        let mut view = ServerView::default();
         for header in &group.chain {
             if let Some((_, change)) = self.change(header) {
+                if change.standing == Standing::Approved {
+                    view.approvals.insert(change.device);
+                }
                 put(&mut devices, change);
             }
         }
         let expelled = group.expulsions.iter().filter_map(|header| self.change(header)).map(|(_, change)| change.device);
-        let mut view = ServerView::default();
         view.expelled = expelled.collect();
         for (key, change) in devices {
             if change.standing.is_final() {
@@ -237,8 +242,7 @@ impl Model {
                 _ => no("it is expelled"),
             };
         }
-        let is_member = before.approved.contains(&key) || self.server.approved.contains(&key);
-        if is_member || key == self.master {
+        if self.is_member(before, key) || key == self.master {
             return Ok(());
         }
         match frame {
@@ -254,6 +258,11 @@ impl Model {
         }
     }
 
+    fn is_member(&self, before: &ServerView, key: DeviceKey) -> bool {
+        let lately = self.server.approvals.contains(&key) && !before.expelled.contains(&key);
+        before.approved.contains(&key) || self.server.approved.contains(&key) || lately
+    }
+
     fn only_about(&self, headers: &[SignedHeader], key: DeviceKey) -> bool {
         headers.iter().all(|header| {
             let verified = header.clone().verify(&self.master).ok();
@@ -263,8 +272,7 @@ impl Model {
 
     /// Whether the server may pass chunks on to a device.
     pub(crate) fn may_get_chunks(&self, before: &ServerView, key: DeviceKey) -> Result<(), String> {
-        let is_member = before.approved.contains(&key) || self.server.approved.contains(&key);
-        if is_member { Ok(()) } else { Err("a chunk, though it is not a member".to_owned()) }
+        if self.is_member(before, key) { Ok(()) } else { Err("a chunk, though it is not a member".to_owned()) }
     }
 
     /// What the server still lacks.

@@ -15,7 +15,7 @@ use bailiwick::state::cache::{EntryId, ForwardId, StreamId};
 use bailiwick::state::conn::ConnId;
 use bailiwick::state::random::draw;
 use bailiwick::state::time::Time;
-use bailiwick::store::member::MemberStore;
+use bailiwick::store::member::{LocalFile, MemberStore};
 use bailiwick::store::server_db::ServerStore;
 use bailiwick::wire::chunk::ChunkHeader;
 use bailiwick::wire::close::CloseCode;
@@ -25,7 +25,7 @@ use bailiwick::wire::invite::{Address, AdmissionSecret, Invite, ServerAddress, T
 use bailiwick::wire::name::DeviceName;
 use bailiwick::wire::seal::{Cipher, NONCE_BYTES};
 use bailiwick::wire::sign::Identity;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -215,6 +215,8 @@ pub(crate) struct World {
     pub(crate) invites: Vec<String>,
     /// Milliseconds that a packet takes, at most.
     pub(crate) delay_max: u64,
+    /// Dials so far.
+    pub(crate) dials: u64,
     now: u64,
     order: u64,
     queue: BTreeMap<(u64, u64), Event>,
@@ -267,6 +269,7 @@ impl World {
             intercept: None,
             invites: Vec::new(),
             delay_max: 40,
+            dials: 0,
             now: 0,
             order: 0,
             queue: BTreeMap::new(),
@@ -633,6 +636,15 @@ impl World {
         }
     }
 
+    /// A frame reaches the server as if a node had sent it just now.
+    pub(crate) fn inject(&mut self, node: NodeId, frame: Frame) {
+        let open = self.links.values().rev().find(|link| link.node == node && link.node_open && link.server_open);
+        if let Some(conn) = open.map(|link| link.id) {
+            self.note(format!("{} ->{} INJECTED {}", self.nodes[node].name, conn.0, label(&frame)));
+            self.tell_server(ServerInput::Frame { conn, frame });
+        }
+    }
+
     fn tell_later(&mut self, node: NodeId, input: Input) {
         let (when, life) = (self.soon(), self.nodes[node].life);
         self.at(when, Event::Told(node, life, Box::new(input)));
@@ -754,6 +766,7 @@ impl World {
             Output::Dial(attempt, server) => {
                 assert!(server == self.server.address, "there is one server");
                 self.next_id += 1;
+                self.dials += 1;
                 let conn = ConnId(self.next_id);
                 self.links.insert(conn, Link::new(conn, node));
                 let (when, life) = (self.soon(), self.nodes[node].life);
@@ -1461,9 +1474,21 @@ impl World {
         self.links.values().any(|link| link.node == node && link.node_open && link.server_open)
     }
 
-    /// Names that were given, so that they stay unique where that matters.
-    pub(crate) fn living(&self) -> BTreeSet<NodeId> {
-        (0..self.nodes.len()).filter(|node| self.nodes[*node].core.is_some()).collect()
+    /// What a node says that it waits for, in words.
+    pub(crate) fn waits_for(&mut self, node: NodeId) -> Option<String> {
+        let token = self.ask(node, Command::Status);
+        self.run_till(5_000, |world| world.nodes[node].replies.contains_key(&token));
+        match self.nodes[node].replies.remove(&token) {
+            Some(Ok(Reply::Status(status))) => status.waiting,
+            Some(Ok(_) | Err(_)) | None => None,
+        }
+    }
+
+    /// A node's status of a file that it shares, by its place on disk.
+    pub(crate) fn shared(&self, node: NodeId) -> Vec<LocalFile> {
+        let store = self.nodes[node].store();
+        let shares = store.shares().expect("a store");
+        shares.iter().flat_map(|share| store.local_of(&share.path).expect("a store")).collect()
     }
 }
 
