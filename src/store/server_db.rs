@@ -52,6 +52,11 @@ impl ServerStore {
         ServerStore::prepare(copy)
     }
 
+    /// Lets every write fail from now on, or no more: a disk that is full or went away, for tests.
+    pub fn set_read_only(&self, read_only: bool) -> Result<(), DbError> {
+        Ok(self.db.pragma_update(None, "query_only", read_only)?)
+    }
+
     fn prepare(db: Connection) -> Result<ServerStore, DbError> {
         db.busy_timeout(Duration::from_secs(5))?;
         db.pragma_update(None, "journal_mode", "WAL")?;

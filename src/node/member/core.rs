@@ -188,6 +188,11 @@ impl MemberCore {
         }
     }
 
+    /// The database, for a copy of it.
+    pub fn store(&self) -> &MemberStore {
+        &self.store
+    }
+
     /// When to call [`MemberCore::handle`] again, if nothing else happens.
     pub fn poll_timeout(&self) -> Option<Time> {
         [

@@ -72,6 +72,11 @@ impl MemberStore {
         MemberStore::prepare(copy)
     }
 
+    /// Lets every write fail from now on, or no more: a disk that is full or went away, for tests.
+    pub fn set_read_only(&self, read_only: bool) -> Result<(), DbError> {
+        Ok(self.db.pragma_update(None, "query_only", read_only)?)
+    }
+
     fn prepare(db: Connection) -> Result<MemberStore, DbError> {
         db.busy_timeout(std::time::Duration::from_secs(5))?;
         db.pragma_update(None, "journal_mode", "WAL")?;

@@ -1,0 +1,246 @@
+//! A stand-in for a node's data plane and its disk: part files, downloads and shared files, without their bytes.
+
+use bailiwick::node::member::io::{Leftover, Place};
+use bailiwick::state::downloads::{Asked, Came, Opened, Outcome, TransferId};
+use bailiwick::state::random::draw;
+use bailiwick::store::member::Staged;
+use bailiwick::store::tree::merge_list;
+use bailiwick::store::walk::Stamp;
+use bailiwick::wire::chunk::ChunkHeader;
+use bailiwick::wire::geometry::{ChunkSize, Geometry, Unit};
+use bailiwick::wire::ids::{ContentId, EpochId, FileId, Hash};
+use bailiwick::wire::log::{FileKind, FileMeta};
+use bailiwick::wire::path::RelPath;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use crate::dice::Dice;
+
+/// What survives a crash of the process.
+#[derive(Default, Clone)]
+pub(crate) struct Disk {
+    /// Shared files, by where they lie.
+    pub(crate) shared: BTreeMap<PathBuf, SharedFile>,
+    /// Unfinished downloads, by folder and name: the chunks that are there and the ones that are synced.
+    parts: BTreeMap<(PathBuf, String), PartFile>,
+    /// Finished downloads.
+    pub(crate) done: BTreeMap<(PathBuf, String), Hash>,
+}
+
+#[derive(Default, Clone)]
+struct PartFile {
+    written: BTreeSet<u32>,
+    synced: BTreeSet<u32>,
+}
+
+/// A file that somebody may share.
+#[derive(Clone)]
+pub(crate) struct SharedFile {
+    /// Its stamp.
+    pub(crate) stamp: Stamp,
+    /// Its hash.
+    pub(crate) hash: Hash,
+    /// The list of its chunks' hashes.
+    pub(crate) list: Vec<u8>,
+}
+
+impl SharedFile {
+    /// A file of this many bytes with random content.
+    pub(crate) fn random(dice: &mut Dice, size: u64) -> SharedFile {
+        let chunk = ChunkSize::for_file(size);
+        let geometry = Geometry::new(size, chunk).expect("a small file");
+        let list: Vec<u8> = (0..geometry.list_len() / 32).flat_map(|_| draw::<32>(dice)).collect();
+        let hash = match merge_list(&geometry, &list) {
+            Some(hash) => hash,
+            None if size == 0 => Hash::of(&[]),
+            None => Hash(draw(dice)),
+        };
+        let [a, b] = [dice.below(1 << 40), dice.below(1 << 40)];
+        let stamp = Stamp { size, mtime_ns: a as i64 * 1_000_000, inode: b, device: 1 };
+        SharedFile { stamp, hash, list }
+    }
+}
+
+impl Disk {
+    /// The power fails: what was not synced may be lost.
+    pub(crate) fn power_cut(&mut self, dice: &mut Dice) {
+        for part in self.parts.values_mut() {
+            let synced = part.synced.clone();
+            part.written.retain(|chunk| synced.contains(chunk) || dice.once_in(2));
+        }
+    }
+
+    /// What a scan of a share finds that is not known by its stamp.
+    pub(crate) fn scan(&self, dice: &mut Dice, share: &Path, name: &RelPath, known: &[(RelPath, Stamp)]) -> Vec<Staged> {
+        let mut staged = Vec::new();
+        for (path, file) in self.shared.iter().filter(|(path, _)| path.starts_with(share)) {
+            let rel = match path.strip_prefix(share).ok().and_then(|rest| rest.to_str()).filter(|rest| !rest.is_empty())
+            {
+                Some(rest) => name.join(rest).expect("a good name"),
+                None => name.clone(),
+            };
+            if known.contains(&(rel.clone(), file.stamp)) {
+                continue;
+            }
+            let meta = FileMeta {
+                id: FileId::from_random(draw(dice)),
+                content: ContentId(draw(dice)),
+                path: rel,
+                kind: FileKind::File,
+                size: file.stamp.size,
+                hash: file.hash,
+                chunk: ChunkSize::for_file(file.stamp.size),
+                mtime_ms: file.stamp.mtime_ms(),
+                executable: false,
+            };
+            staged.push(Staged { meta, abs: path.clone(), stamp: file.stamp, list: file.list.clone() });
+        }
+        staged
+    }
+}
+
+/// What the process knows of its transfers.
+#[derive(Default)]
+pub(crate) struct Plane {
+    open: BTreeMap<TransferId, Open>,
+    expected: BTreeMap<(ContentId, u32), (u64, Asked)>,
+    epochs: BTreeSet<EpochId>,
+    /// The newest epoch, under which chunks are sealed.
+    pub(crate) newest: Option<EpochId>,
+}
+
+struct Open {
+    place: Place,
+    list_parts: BTreeSet<u32>,
+}
+
+fn key(place: &Place) -> (PathBuf, String) {
+    (place.folder.clone(), place.dest.as_str().to_owned())
+}
+
+/// What becomes of a unit that came.
+pub(crate) enum Landed {
+    /// Nobody expects it: the stream is stopped.
+    NotWanted,
+    /// It was taken.
+    Taken {
+        /// For what.
+        asked: Asked,
+        /// What became of it.
+        came: Came,
+        /// The list, if it is complete now.
+        list: Option<Vec<u8>>,
+    },
+}
+
+impl Plane {
+    /// A connection carries chunk streams from now on.
+    pub(crate) fn streams(&mut self) {
+        self.expected.clear();
+    }
+
+    /// The secrets that open and seal chunks.
+    pub(crate) fn epochs(&mut self, epochs: impl IntoIterator<Item = EpochId>) {
+        self.epochs = epochs.into_iter().collect();
+        self.newest = self.epochs.last().copied();
+    }
+
+    /// Looks at a transfer's place.
+    pub(crate) fn open(&mut self, disk: &mut Disk, place: Place) -> Opened {
+        let key = key(&place);
+        let opened = match disk.done.get(&key) {
+            Some(there) if *there == place.root => Opened::Not(Outcome::Done),
+            Some(_) => Opened::Not(Outcome::AlreadyThere),
+            None if place.geometry.chunk_count() <= 1 => {
+                disk.parts.remove(&key);
+                Opened::Ready
+            }
+            None if place.had_part && disk.parts.contains_key(&key) => Opened::Ready,
+            None => {
+                disk.parts.insert(key, PartFile::default());
+                if place.has_claims { Opened::Anew } else { Opened::Ready }
+            }
+        };
+        if !matches!(opened, Opened::Not(_)) {
+            self.open.insert(place.transfer, Open { place, list_parts: BTreeSet::new() });
+        }
+        opened
+    }
+
+    /// These units were asked for.
+    pub(crate) fn expect(&mut self, request: u64, units: Vec<Asked>) {
+        self.expected.extend(units.into_iter().map(|unit| ((unit.content, unit.index), (request, unit))));
+    }
+
+    /// These will not come.
+    pub(crate) fn forget(&mut self, request: u64, units: &[Asked]) {
+        for unit in units {
+            let key = (unit.content, unit.index);
+            if self.expected.get(&key).is_some_and(|(of, _)| *of == request) {
+                self.expected.remove(&key);
+            }
+        }
+    }
+
+    /// A unit comes; `root` is the hash of the content that its bytes are of.
+    pub(crate) fn land(&mut self, disk: &mut Disk, header: &ChunkHeader, root: Hash, list: &[u8]) -> Landed {
+        let key_of_unit = (header.content, header.index);
+        let fits = |(request, asked): &&(u64, Asked)| *request == header.request && asked.length == header.length;
+        let Some((_, asked)) = self.expected.get(&key_of_unit).filter(fits).copied() else { return Landed::NotWanted };
+        self.expected.remove(&key_of_unit);
+        let Some(open) = self.open.get_mut(&asked.transfer) else { return Landed::NotWanted };
+        let taken = |came, list| Landed::Taken { asked, came, list };
+        if !self.epochs.contains(&header.epoch) {
+            return taken(Came::NoSecret, None);
+        }
+        if open.place.root != root {
+            return taken(Came::Damaged, None);
+        }
+        match Unit::from_index(header.index) {
+            Unit::ListPart(part) => {
+                open.list_parts.insert(part);
+                let whole = open.list_parts.len() as u32 == open.place.geometry.list_part_count();
+                taken(Came::Verified, whole.then(|| list.to_vec()))
+            }
+            Unit::Chunk(index) => {
+                disk.parts.entry(key(&open.place)).or_default().written.insert(index);
+                taken(Came::Verified, None)
+            }
+        }
+    }
+
+    /// Syncs a part file.
+    pub(crate) fn sync(&mut self, disk: &mut Disk, transfer: TransferId) -> bool {
+        let Some(open) = self.open.get(&transfer) else { return false };
+        if let Some(part) = disk.parts.get_mut(&key(&open.place)) {
+            part.synced = part.written.clone();
+        }
+        true
+    }
+
+    /// Ends a transfer. The error says what is missing: nothing ends that is not whole.
+    pub(crate) fn finish(&mut self, disk: &mut Disk, transfer: TransferId) -> Result<Option<Outcome>, String> {
+        let Some(open) = self.open.get(&transfer) else { return Ok(None) };
+        let at = key(&open.place);
+        let part = disk.parts.remove(&at).unwrap_or_default();
+        let missing = open.place.geometry.chunk_count() as usize - part.written.len();
+        if missing > 0 {
+            return Err(format!("transfer {transfer} is said to be whole and lacks {missing} chunks"));
+        }
+        if disk.done.contains_key(&at) {
+            return Ok(Some(Outcome::AlreadyThere));
+        }
+        disk.done.insert(at, open.place.root);
+        Ok(Some(Outcome::Done))
+    }
+
+    /// Closes what is open for a transfer.
+    pub(crate) fn drop_transfer(&mut self, disk: &mut Disk, transfer: TransferId, leftover: Leftover) {
+        self.expected.retain(|_, (_, asked)| asked.transfer != transfer);
+        if let Some(open) = self.open.remove(&transfer)
+            && leftover == Leftover::Remove
+        {
+            disk.parts.remove(&key(&open.place));
+        }
+    }
+}

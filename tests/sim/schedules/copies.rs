@@ -1,0 +1,115 @@
+//! Old copies and second copies of a device's directory.
+
+use super::basics::{group, share};
+use crate::world::World;
+use bailiwick::store::member::LocalStatus;
+
+#[test]
+fn restored_client() {
+    let mut world = group(10, 2);
+    share(&mut world, 1, "photos", &[5; 2]);
+    let yesterday = world.backup(1);
+    share(&mut world, 1, "films", &[5; 2]);
+    world.crash(1);
+    world.restore(1, yesterday);
+    world.run_for(86_400_000);
+    world.start_node(1);
+    world.run_for(10_000);
+    world.settle();
+    share(&mut world, 1, "more", &[5; 2]);
+    let idle = |world: &World| world.shared(1).iter().filter(|file| file.status == LocalStatus::Idle).count();
+    world.check(idle(&world) == 4, "what it shares is in the catalog");
+    share(&mut world, 1, "films", &[6; 2]);
+    let files = world.nodes[2].store().files_page(None, &[], 0, 99).unwrap();
+    world.check(files.len() == 6, "no path is there twice");
+    world.check(idle(&world) == 6, "what it shares again is in the catalog");
+}
+
+fn says_that_it_is_old(world: &mut World) -> bool {
+    world.waits_for(0).is_some_and(|why| why.contains("old one"))
+}
+
+#[test]
+fn restored_master() {
+    let mut world = group(11, 2);
+    share(&mut world, 0, "photos", &[5; 2]);
+    let (master, server) = (world.backup(0), world.server_backup());
+    world.disapprove(&[2]);
+    share(&mut world, 1, "films", &[5; 2]);
+    let tip = world.nodes[1].store().tip().unwrap();
+    world.crash(0);
+    world.crash_server();
+    world.model.master_was_restored = true;
+    world.restore(0, master);
+    world.replace_server_store(server);
+    world.start_server();
+    world.start_node(0);
+    let old = world.run_till(60_000, |world| world.connected(0) && world.connected(1));
+    world.check(old, "they are back");
+    world.run_for(20_000);
+    let so = says_that_it_is_old(&mut world);
+    world.check(so, "the master says what it is");
+    world.share(0, "more", &[5]);
+    world.approve(&[1]);
+    world.run_for(60_000);
+    world.check(world.nodes[1].store().tip().unwrap() == tip, "it signs nothing");
+}
+
+#[test]
+fn restored_master_alone() {
+    let mut world = group(12, 2);
+    let (master, server) = (world.backup(0), world.server_backup());
+    share(&mut world, 1, "films", &[5; 2]);
+    let tip = world.nodes[1].store().tip().unwrap();
+    (0..3).for_each(|node| world.crash(node));
+    world.crash_server();
+    world.model.master_was_restored = true;
+    world.restore(0, master);
+    world.replace_server_store(server);
+    world.start_server();
+    world.start_node(0);
+    world.run_for(300_000);
+    world.nodes[0].is_old_copy = true;
+    world.share(0, "more", &[5]);
+    world.run_for(10_000);
+    world.start_node(1);
+    world.run_for(60_000);
+    let so = says_that_it_is_old(&mut world);
+    world.check(so, "the master says what it is");
+    world.check(world.nodes[1].store().tip().unwrap() == tip, "the member keeps what it has");
+    let why = world.waits_for(1).unwrap_or_default();
+    world.check(why.contains("forked") || !why.is_empty(), &format!("the member says what is wrong: {why}"));
+    world.run_for(600_000);
+}
+
+/// Of the two, one is connected and the other says that there is a second one.
+fn one_of(world: &mut World, one: usize, other: usize) {
+    world.run_for(120_000);
+    let (first, second) = (world.waits_for(one), world.waits_for(other));
+    let gave_up = |why: &Option<String>| why.as_ref().is_some_and(|why| why.contains("copy of this device's state"));
+    world.check(gave_up(&first) != gave_up(&second), &format!("one goes on: {first:?} {second:?}"));
+    let on = if gave_up(&first) { other } else { one };
+    world.check(world.connected(on), "and is connected");
+    let before = world.dials;
+    world.run_for(600_000);
+    world.check(world.dials == before, "they do not replace each other for ever");
+}
+
+#[test]
+fn copied_client() {
+    let mut world = group(13, 2);
+    share(&mut world, 1, "photos", &[5; 2]);
+    let copy = world.backup(1);
+    let copy = world.copy_of(1, copy);
+    one_of(&mut world, 1, copy);
+}
+
+#[test]
+fn copied_master() {
+    let mut world = group(14, 2);
+    share(&mut world, 1, "photos", &[5; 2]);
+    let copy = world.backup(0);
+    world.run_for(2_000);
+    let copy = world.copy_of(0, copy);
+    one_of(&mut world, 0, copy);
+}

@@ -1,0 +1,8 @@
+//! Schedules that broke earlier drafts of the design, by their names.
+
+mod basics;
+mod catching_up;
+mod copies;
+mod expulsions;
+mod load;
+mod restarts;
