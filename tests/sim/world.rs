@@ -815,6 +815,7 @@ impl World {
             }
             Output::Reply(token, reply) => self.replied(node, token, reply),
             Output::Event(name, detail) => self.note(format!("{} event {name} {detail:?}", self.nodes[node].name)),
+            Output::Stopped => {}
             Output::Fatal(error) => {
                 self.note(format!("{} ends: {error}", self.nodes[node].name));
                 self.nodes[node].fatal = Some(error);
