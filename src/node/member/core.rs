@@ -216,6 +216,7 @@ impl MemberCore {
                 self.link.dial_failed(cx.now, cx.random, attempt);
             }
             Input::Frame(conn, frame) => self.frame(cx, conn, *frame)?,
+            Input::Drained(conn) => self.bulk_drained(cx, conn)?,
             Input::Lost(conn, lost) => self.conn_lost(cx, conn, lost),
             Input::Heard(bytes) => {
                 self.link.heard(cx.now);

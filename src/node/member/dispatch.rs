@@ -31,6 +31,12 @@ pub(super) enum Event {
     Stopped,
 }
 
+/// Bytes that may wait for the network when the next large frame joins them: enough to keep it busy for a moment, and
+/// little beside the queue's limit.
+const BULK_QUEUED_MAX: usize = 512 * 1024;
+/// How often that is looked at.
+const BULK_LOOK: Duration = Duration::from_millis(5);
+
 /// How long a stopping node may take to claim what it has downloaded; what it could not claim comes again.
 const LAST_CLAIMS: Duration = Duration::from_millis(500);
 
@@ -138,6 +144,25 @@ impl Dispatcher {
                     tracing::warn!(%error, "a frame can't be sent");
                     connection.close(CloseCode::TooSlow);
                 }
+            }
+            Output::SendBulk(id, frame) => {
+                let Some((connection, control)) = self.connections.get(&id) else { return };
+                if let Err(error) = control.try_send(encode(&*frame)) {
+                    tracing::warn!(%error, "a frame can't be sent");
+                    return connection.close(CloseCode::TooSlow);
+                }
+                let (connection, control, core) = (connection.clone(), control.clone(), self.core.clone());
+                tokio::spawn(async move {
+                    let drained = async {
+                        while control.queued_bytes() > BULK_QUEUED_MAX {
+                            tokio::time::sleep(BULK_LOOK).await;
+                        }
+                    };
+                    tokio::select! {
+                        () = drained => drop(core.send(Input::Drained(id)).await),
+                        _ = connection.closed() => {}
+                    }
+                });
             }
             Output::Close(id, code) => {
                 if let Some((connection, _)) = self.connections.remove(&id) {

@@ -24,6 +24,8 @@ pub enum Input {
     DialFailed(u64, String),
     /// A frame came.
     Frame(ConnId, Box<Frame>),
+    /// What [`Output::SendBulk`] sent is on its way, and there is room for more.
+    Drained(ConnId),
     /// A connection ended.
     Lost(ConnId, Lost),
     /// Chunk bytes came in.
@@ -135,6 +137,8 @@ pub enum Output {
     Dial(u64, ServerAddress),
     /// Send a frame.
     Send(ConnId, Box<Frame>),
+    /// Send a frame that is large and of which there may be many; say [`Input::Drained`] when there is room for the next.
+    SendBulk(ConnId, Box<Frame>),
     /// Close a connection.
     Close(ConnId, CloseCode),
     /// Chunk streams come on this connection from now on, for this group; as many at a time as this.
