@@ -89,6 +89,8 @@ pub struct Replica {
     roster: Roster,
     epochs: BTreeMap<EpochId, Epoch>,
     head: Option<SignedHead>,
+    /// The place of that head. Broadcasts and entries, which show no head, may be ahead of it.
+    head_at: Position,
     shown: Position,
     loading: Option<(Manifest, u32)>,
     asked: Option<Time>,
@@ -101,7 +103,7 @@ impl Replica {
     /// A replica of `master`'s log at the device `me`.
     pub fn restore(config: ReplicaConfig, master: DeviceKey, me: DeviceKey, restored: Restored) -> Replica {
         let Restored { tip, roster, epochs, head, loading } = restored;
-        let shown = head.as_ref().and_then(|head| head.verify(&master).ok()).map(|head| head.at).unwrap_or_default();
+        let head_at = head.as_ref().and_then(|head| head.verify(&master).ok()).map(|head| head.at).unwrap_or_default();
         let expelled = roster.is_expelled(&me);
         Replica {
             config,
@@ -111,7 +113,8 @@ impl Replica {
             roster,
             epochs: epochs.into_iter().map(|epoch| (epoch.id, epoch)).collect(),
             head,
-            shown,
+            head_at,
+            shown: head_at,
             loading,
             asked: None,
             reachable: false,
@@ -180,9 +183,9 @@ impl Replica {
             self.stop(Stopped::Fork(head.at));
             return true;
         }
-        let newer = self.head.is_none() || head.at > self.shown;
         self.shown = self.shown.max(head.at);
-        if newer {
+        if self.head.is_none() || head.at > self.head_at {
+            self.head_at = head.at;
             self.head = Some(signed.clone());
             self.effects.push_back(Effect::KeepHead(signed.clone()));
         }
