@@ -235,7 +235,6 @@ impl Replica {
 
     /// Entries that were asked for came.
     pub fn entries_came(&mut self, now: Time, entries: Vec<PlainEntry>) {
-        self.asked = None;
         for PlainEntry { header, salted } in entries {
             let Ok(header) = header.verify(&self.master) else { break };
             self.shown = self.shown.max(header.header().at);
@@ -244,7 +243,11 @@ impl Replica {
                 return;
             }
             match self.tip.judge(&header) {
-                Judgement::Next => self.apply(header, salted),
+                Judgement::Next => {
+                    // An answer that brings nothing is no reason to ask again at once.
+                    self.asked = None;
+                    self.apply(header, salted);
+                }
                 Judgement::Old => {}
                 Judgement::Gap => break,
                 Judgement::Fork => self.stop(Stopped::Fork(header.header().at)),
@@ -256,33 +259,30 @@ impl Replica {
     /// A page of a snapshot came.
     pub fn page_came(&mut self, now: Time, manifest: &SignedManifest, page: u32, bytes: Vec<u8>) {
         let Ok(manifest) = manifest.verify(&self.master) else { return };
-        self.asked = None;
-        let is_expected = match &self.loading {
-            Some((loading, next)) => *loading == manifest && *next == page,
-            None => page == 0,
-        };
-        if is_expected && manifest.at > self.tip.at && page < manifest.pages {
-            self.shown = self.shown.max(manifest.at);
-            self.effects.push_back(Effect::KeepPage(manifest.clone(), page, bytes));
-            self.loading = Some((manifest.clone(), page + 1));
-            if page + 1 == manifest.pages {
-                self.effects.push_back(Effect::Load(manifest));
+        if let Some((loading, next)) = self.loading.as_ref().filter(|(loading, _)| *loading == manifest) {
+            if page < *next && loading.at > self.tip.at {
+                // The answer to a question that was repeated because this one was late.
                 return;
             }
-        } else if page == 0 && manifest.at > self.tip.at {
-            // Another snapshot than the one that was being loaded: that one is gone, so this one begins.
-            self.loading = None;
-            return self.page_came_first(now, manifest, bytes);
-        } else {
-            self.loading = None;
+            if page == *next && page < manifest.pages && manifest.at > self.tip.at {
+                return self.take_page(now, manifest, page, bytes);
+            }
+        } else if page == 0 && manifest.pages > 0 && manifest.at > self.tip.at {
+            // The first snapshot, or another one than was being loaded: that one is gone, so this one begins.
+            return self.take_page(now, manifest, 0, bytes);
+        } else if self.loading.is_some() {
+            return;
         }
+        self.loading = None;
         self.ask_if_behind(now);
     }
 
-    fn page_came_first(&mut self, now: Time, manifest: Manifest, bytes: Vec<u8>) {
-        self.effects.push_back(Effect::KeepPage(manifest.clone(), 0, bytes));
-        self.loading = Some((manifest.clone(), 1));
-        if manifest.pages == 1 {
+    fn take_page(&mut self, now: Time, manifest: Manifest, page: u32, bytes: Vec<u8>) {
+        self.asked = None;
+        self.shown = self.shown.max(manifest.at);
+        self.effects.push_back(Effect::KeepPage(manifest.clone(), page, bytes));
+        self.loading = Some((manifest.clone(), page + 1));
+        if page + 1 == manifest.pages {
             self.effects.push_back(Effect::Load(manifest));
         } else {
             self.ask_if_behind(now);
