@@ -89,6 +89,8 @@ pub struct Replica {
     roster: Roster,
     epochs: BTreeMap<EpochId, Epoch>,
     head: Option<SignedHead>,
+    /// The place of that head. Broadcasts and entries, which show no head, may be ahead of it.
+    head_at: Position,
     shown: Position,
     loading: Option<(Manifest, u32)>,
     asked: Option<Time>,
@@ -101,7 +103,7 @@ impl Replica {
     /// A replica of `master`'s log at the device `me`.
     pub fn restore(config: ReplicaConfig, master: DeviceKey, me: DeviceKey, restored: Restored) -> Replica {
         let Restored { tip, roster, epochs, head, loading } = restored;
-        let shown = head.as_ref().and_then(|head| head.verify(&master).ok()).map(|head| head.at).unwrap_or_default();
+        let head_at = head.as_ref().and_then(|head| head.verify(&master).ok()).map(|head| head.at).unwrap_or_default();
         let expelled = roster.is_expelled(&me);
         Replica {
             config,
@@ -111,7 +113,8 @@ impl Replica {
             roster,
             epochs: epochs.into_iter().map(|epoch| (epoch.id, epoch)).collect(),
             head,
-            shown,
+            head_at,
+            shown: head_at,
             loading,
             asked: None,
             reachable: false,
@@ -186,9 +189,9 @@ impl Replica {
             self.stop(Stopped::Fork(head.at));
             return true;
         }
-        let newer = self.head.is_none() || head.at > self.shown;
         self.shown = self.shown.max(head.at);
-        if newer {
+        if self.head.is_none() || head.at > self.head_at {
+            self.head_at = head.at;
             self.head = Some(signed.clone());
             self.effects.push_back(Effect::KeepHead(signed.clone()));
         }
@@ -238,7 +241,6 @@ impl Replica {
 
     /// Entries that were asked for came.
     pub fn entries_came(&mut self, now: Time, entries: Vec<PlainEntry>) {
-        let before = self.tip;
         for PlainEntry { header, salted } in entries {
             let Ok(header) = header.verify(&self.master) else { break };
             self.shown = self.shown.max(header.header().at);
@@ -247,61 +249,57 @@ impl Replica {
                 return;
             }
             match self.tip.judge(&header) {
-                Judgement::Next => self.apply(header, salted),
+                Judgement::Next => {
+                    // An answer that brings nothing is no reason to ask again at once.
+                    self.asked = None;
+                    self.apply(header, salted);
+                }
                 Judgement::Old => {}
                 Judgement::Gap => break,
                 Judgement::Fork => self.stop(Stopped::Fork(header.header().at)),
             }
         }
-        self.answered(now, self.tip != before);
-    }
-
-    /// An answer that brought nothing is not asked for again at once, or two nodes could keep each other busy for ever.
-    fn answered(&mut self, now: Time, with_progress: bool) {
-        self.asked = (!with_progress).then_some(now);
         self.ask_if_behind(now);
     }
 
     /// A page of a snapshot came.
     pub fn page_came(&mut self, now: Time, manifest: &SignedManifest, page: u32, bytes: Vec<u8>) {
         let Ok(manifest) = manifest.verify(&self.master) else { return };
-        let is_expected = match &self.loading {
-            Some((loading, next)) => *loading == manifest && *next == page,
-            None => page == 0,
-        };
-        if is_expected && manifest.at > self.tip.at && page < manifest.pages {
-            self.shown = self.shown.max(manifest.at);
-            self.effects.push_back(Effect::KeepPage(manifest.clone(), page, bytes));
-            self.loading = Some((manifest.clone(), page + 1));
-            if page + 1 == manifest.pages {
-                self.effects.push_back(Effect::Load(manifest));
+        if let Some((loading, next)) = self.loading.as_ref().filter(|(loading, _)| *loading == manifest) {
+            if page < *next && loading.at > self.tip.at {
+                // The answer to a question that was repeated because this one was late.
                 return;
             }
-        } else if page == 0 && manifest.at > self.tip.at {
-            // Another snapshot than the one that was being loaded: that one is gone, so this one begins.
-            self.loading = None;
-            return self.page_came_first(now, manifest, bytes);
-        } else {
-            self.loading = None;
-            return self.answered(now, false);
+            if page == *next && page < manifest.pages && manifest.at > self.tip.at {
+                return self.take_page(now, manifest, page, bytes);
+            }
+        } else if page == 0 && manifest.pages > 0 && manifest.at > self.tip.at {
+            // The first snapshot, or another one than was being loaded: that one is gone, so this one begins.
+            return self.take_page(now, manifest, 0, bytes);
+        } else if self.loading.is_some() {
+            return;
         }
-        self.answered(now, true);
+        self.loading = None;
+        self.ask_if_behind(now);
     }
 
-    fn page_came_first(&mut self, now: Time, manifest: Manifest, bytes: Vec<u8>) {
-        self.effects.push_back(Effect::KeepPage(manifest.clone(), 0, bytes));
-        self.loading = Some((manifest.clone(), 1));
-        if manifest.pages == 1 {
+    fn take_page(&mut self, now: Time, manifest: Manifest, page: u32, bytes: Vec<u8>) {
+        self.asked = None;
+        self.shown = self.shown.max(manifest.at);
+        self.effects.push_back(Effect::KeepPage(manifest.clone(), page, bytes));
+        self.loading = Some((manifest.clone(), page + 1));
+        if page + 1 == manifest.pages {
             self.effects.push_back(Effect::Load(manifest));
         } else {
-            self.answered(now, true);
+            self.ask_if_behind(now);
         }
     }
 
     /// The snapshot was swapped in, with these devices; or it was not what its manifest says, and is dropped.
     pub fn loaded(&mut self, now: Time, outcome: Option<(LogTip, Roster)>) {
         self.loading = None;
-        let progress = outcome.is_some();
+        // A snapshot that was dropped is not asked for again at once.
+        self.asked = outcome.is_none().then_some(now);
         if let Some((tip, roster)) = outcome {
             self.tip = tip;
             self.roster = roster;
@@ -309,7 +307,7 @@ impl Replica {
                 self.stop(Stopped::Expelled);
             }
         }
-        self.answered(now, progress);
+        self.ask_if_behind(now);
     }
 
     /// The server could not deliver what was asked: the master is away.

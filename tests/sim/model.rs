@@ -171,11 +171,11 @@ impl Model {
         key: DeviceKey,
         store: &MemberStore,
     ) -> Result<(), String> {
-        self.remember_idle(key, store);
         let Some(tip) = store.tip().expect("a store") else { return Ok(()) };
         if self.seen.insert(node, tip.at) == Some(tip.at) {
             return Ok(());
         }
+        self.remember_idle(key, store);
         if !self.entries.contains(&tip.header) {
             return Err(format!("{name} has an entry that the master has not on its disk: {}", tip.at));
         }

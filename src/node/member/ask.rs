@@ -66,7 +66,12 @@ impl MemberCore {
         let Some(me) = self.me else { return Ok(None) };
         let generation = self.pen.tip().at.generation;
         let (mut new, mut changed) = (Vec::new(), Vec::new());
-        for LocalFile { meta, .. } in self.store.staged(FILES_PER_REQUEST_MAX)? {
+        for LocalFile { mut meta, .. } in self.store.staged(FILES_PER_REQUEST_MAX)? {
+            if let Some(row) = self.store.file_at(&me, &meta.path)?.filter(|row| row.file.id != meta.id) {
+                // The catalog has this path from a time that this device's database, restored, does not remember.
+                self.store.rename_local(&meta.id, &row.file.id)?;
+                meta.id = row.file.id;
+            }
             match self.store.file(&meta.id)?.filter(|row| row.owner == me) {
                 None => new.push(meta),
                 // The answer was lost, or came before this device's database was restored.

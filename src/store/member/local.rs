@@ -368,6 +368,12 @@ impl MemberStore {
         Ok(())
     }
 
+    /// A file goes by another id from now on: the one that the catalog has for its path.
+    pub fn rename_local(&self, id: &FileId, now: &FileId) -> Result<(), DbError> {
+        self.db.prepare_cached("UPDATE local_files SET id = ?2 WHERE id = ?1")?.execute([id.0, now.0])?;
+        Ok(())
+    }
+
     /// The master refused this file.
     pub fn refuse_local(&self, id: &FileId, why: &str) -> Result<(), DbError> {
         self.db

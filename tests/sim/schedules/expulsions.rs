@@ -50,6 +50,9 @@ fn hidden_expulsion() {
     let last = asks_on(&mut world, 2, 1, 400_000);
     let last = last.unwrap_or(expelled_at);
     world.check(last <= expelled_at + FRESH_MS, &format!("the owner stops in time, not at {last}"));
+    // An honest server takes its place; it is told what the other one was told.
+    world.intercept = None;
+    world.crash_server();
     world.settle();
     world.check(world.nodes[2].store().expulsions().unwrap().len() == 1, "it knows");
 }

@@ -28,8 +28,9 @@ fn quick_restart() {
         world.start_node(0);
         let done = world.run_till(60_000, |world| all_idle(world, 1, 3));
         world.check(done, "the request does not wait for ever");
-        let (one, two) = (world.nodes[1].store().tip().unwrap(), world.nodes[2].store().tip().unwrap());
-        world.check(one == two, "a member that was idle since has learnt the head");
+        let tip = |world: &World, node: usize| world.nodes[node].store().tip().unwrap();
+        let learnt = world.run_till(2_000, |world| tip(world, 1) == tip(world, 2));
+        world.check(learnt, "a member that was idle since has learnt the head");
         world.settle();
     }
 }
