@@ -80,6 +80,8 @@ pub struct Link {
     attempt: u64,
     /// Something is awaited on the current connection; nothing was heard since.
     awaited: Option<Time>,
+    /// When anything came in last.
+    heard: Time,
     pinged: Option<Time>,
     ended: Option<Ended>,
     effects: VecDeque<Effect>,
@@ -97,6 +99,7 @@ impl Link {
             down_since: Some(now),
             attempt: 0,
             awaited: None,
+            heard: now,
             pinged: None,
             ended: None,
             effects: VecDeque::new(),
@@ -186,7 +189,8 @@ impl Link {
     }
 
     /// Something came in.
-    pub fn heard(&mut self) {
+    pub fn heard(&mut self, now: Time) {
+        self.heard = now;
         self.awaited = None;
         self.pinged = None;
         if self.current.is_some() {
@@ -198,7 +202,10 @@ impl Link {
     pub fn awaiting(&mut self, now: Time, since: Option<Time>) {
         match since {
             None => self.awaited = None,
-            Some(since) if self.current.is_some() => self.awaited = self.awaited.or(Some(since.min(now))),
+            Some(since) if self.current.is_some() => {
+                // An answer to a ping is a sign of life, too, though not what is awaited.
+                self.awaited = self.awaited.or(Some(since.max(self.heard).min(now)));
+            }
             Some(_) => {}
         }
     }
@@ -318,9 +325,21 @@ mod tests {
         link.tick(Time(1_000));
         link.tick(Time(3_000));
         while link.poll_effect().is_some() {}
-        link.heard();
+        link.heard(Time(3_000));
         link.dialed(ConnId(2));
         assert_eq!(link.poll_effect(), Some(Effect::Close(ConnId(2))));
+    }
+
+    #[test]
+    fn a_link_that_answers_pings_keeps_its_connection_however_long_something_else_is_awaited() {
+        let mut link = up();
+        for second in 1..60 {
+            link.awaiting(Time(second * 1_000), Some(Time(0)));
+            link.tick(Time(second * 1_000));
+            let ping = link.poll_effect();
+            assert!(matches!(ping, Some(Effect::Ping(ConnId(1), _))), "{ping:?} after {second} s");
+            link.heard(Time(second * 1_000));
+        }
     }
 
     #[test]

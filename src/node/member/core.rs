@@ -218,7 +218,7 @@ impl MemberCore {
             Input::Frame(conn, frame) => self.frame(cx, conn, *frame)?,
             Input::Lost(conn, lost) => self.conn_lost(cx, conn, lost),
             Input::Heard(bytes) => {
-                self.link.heard();
+                self.link.heard(cx.now);
                 self.downloads.heard(cx.now, bytes);
             }
             Input::Came(asked, came) => self.unit_came(cx, asked, came)?,

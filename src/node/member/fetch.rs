@@ -108,7 +108,7 @@ impl MemberCore {
     }
 
     pub(super) fn unit_came(&mut self, cx: &mut Cx<'_>, asked: Asked, came: Came) -> Result<(), DbError> {
-        self.link.heard();
+        self.link.heard(cx.now);
         if came == Came::Verified
             && let Some(job) = self.activity.received(cx.now, asked.transfer, u64::from(asked.length))
         {

@@ -21,7 +21,7 @@ impl MemberCore {
         if self.link.current() != Some(conn) {
             return Ok(());
         }
-        self.link.heard();
+        self.link.heard(cx.now);
         if matches!(self.pen.roster().standing(&self.key), Some(standing) if standing.is_final()) {
             return Ok(());
         }
