@@ -112,6 +112,7 @@ fn misunderstood(error: &clap::Error) -> ExitCode {
     ExitCode::from(end::USAGE)
 }
 
+/// `RUST_LOG` says in detail what is logged; `-v` for most uses.
 fn log_to_stderr(verbose: u8) {
     let level = match (verbose, daemon::is_background()) {
         (0, false) => "warn",
@@ -121,5 +122,6 @@ fn log_to_stderr(verbose: u8) {
     };
     let stderr = std::io::stderr;
     let log = tracing_subscriber::fmt().with_writer(stderr).with_ansi(stderr().is_terminal());
-    log.with_env_filter(EnvFilter::new(level)).init();
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
+    log.with_env_filter(filter).init();
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// Bytes of one control frame, its length prefix not counted. Holds the largest log entry (256 KiB) with its envelope.
-pub const CONTROL_FRAME_BYTES_MAX: usize = 320 * 1024;
+pub const CONTROL_FRAME_BYTES_MAX: usize = crate::wire::limits::FRAME_BYTES_MAX;
 
 /// Bytes of control frames that may wait for one peer. Some seconds of news over a slow link; who is further behind
 /// catches up by revision anyway.

@@ -164,6 +164,11 @@ impl Replica {
         self.stopped
     }
 
+    /// Since when an answer of the master is awaited, if one is.
+    pub fn asked_at(&self) -> Option<Time> {
+        self.asked.filter(|_| self.reachable)
+    }
+
     /// Whether it holds all that it knows of.
     pub fn is_caught_up(&self) -> bool {
         self.tip.at >= self.shown && self.tip.at.revision > 0
@@ -179,7 +184,8 @@ impl Replica {
     /// Somebody showed a head. Returns whether it is the master's.
     pub fn head_shown(&mut self, now: Time, signed: &SignedHead) -> bool {
         let Ok(head) = signed.verify(&self.master) else { return false };
-        if self.tip.contradicts(&head) {
+        let known = self.head.as_ref().and_then(|known| known.verify(&self.master).ok());
+        if self.tip.contradicts(&head) || known.is_some_and(|known| known.forks_from(&head)) {
             self.stop(Stopped::Fork(head.at));
             return true;
         }
@@ -235,6 +241,7 @@ impl Replica {
 
     /// Entries that were asked for came.
     pub fn entries_came(&mut self, now: Time, entries: Vec<PlainEntry>) {
+        let before = self.tip;
         for PlainEntry { header, salted } in entries {
             let Ok(header) = header.verify(&self.master) else { break };
             self.shown = self.shown.max(header.header().at);
@@ -243,16 +250,18 @@ impl Replica {
                 return;
             }
             match self.tip.judge(&header) {
-                Judgement::Next => {
-                    // An answer that brings nothing is no reason to ask again at once.
-                    self.asked = None;
-                    self.apply(header, salted);
-                }
+                Judgement::Next => self.apply(header, salted),
                 Judgement::Old => {}
                 Judgement::Gap => break,
                 Judgement::Fork => self.stop(Stopped::Fork(header.header().at)),
             }
         }
+        self.answered(now, self.tip != before);
+    }
+
+    /// An answer that brought nothing is not asked for again at once, or two nodes could keep each other busy for ever.
+    fn answered(&mut self, now: Time, with_progress: bool) {
+        self.asked = (!with_progress).then_some(now);
         self.ask_if_behind(now);
     }
 
@@ -274,24 +283,24 @@ impl Replica {
             return;
         }
         self.loading = None;
-        self.ask_if_behind(now);
+        self.answered(now, false);
     }
 
     fn take_page(&mut self, now: Time, manifest: Manifest, page: u32, bytes: Vec<u8>) {
-        self.asked = None;
         self.shown = self.shown.max(manifest.at);
         self.effects.push_back(Effect::KeepPage(manifest.clone(), page, bytes));
         self.loading = Some((manifest.clone(), page + 1));
         if page + 1 == manifest.pages {
             self.effects.push_back(Effect::Load(manifest));
         } else {
-            self.ask_if_behind(now);
+            self.answered(now, true);
         }
     }
 
     /// The snapshot was swapped in, with these devices; or it was not what its manifest says, and is dropped.
     pub fn loaded(&mut self, now: Time, outcome: Option<(LogTip, Roster)>) {
         self.loading = None;
+        let progress = outcome.is_some();
         if let Some((tip, roster)) = outcome {
             self.tip = tip;
             self.roster = roster;
@@ -299,7 +308,7 @@ impl Replica {
                 self.stop(Stopped::Expelled);
             }
         }
-        self.ask_if_behind(now);
+        self.answered(now, progress);
     }
 
     /// The server could not deliver what was asked: the master is away.

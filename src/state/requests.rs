@@ -93,9 +93,9 @@ impl Requests {
         Some(sent.after(self.config.answer_wait))
     }
 
-    /// Whether something was asked and not answered.
-    pub fn is_waiting(&self) -> bool {
-        self.outstanding.is_some()
+    /// Since when an answer is awaited, if one is.
+    pub fn sent_at(&self) -> Option<Time> {
+        self.sent.filter(|_| self.ready)
     }
 
     /// Whether the master can be asked, and where the replica is: caught up, at `at`.

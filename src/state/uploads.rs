@@ -156,6 +156,11 @@ impl Uploads {
         self.refuse_held();
     }
 
+    /// Since when a fresh word of the master is awaited, if one is.
+    pub fn asked_at(&self) -> Option<Time> {
+        self.asked.map(|(_, at)| at).filter(|_| self.reachable)
+    }
+
     /// When to call [`Uploads::tick`].
     pub fn poll_timeout(&self) -> Option<Time> {
         let held = self.held.front().map(|(_, since)| since.after(self.config.fresh_wait));

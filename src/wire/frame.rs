@@ -5,6 +5,7 @@
 
 use super::ids::{ContentId, DeviceKey, GroupId, Hash, InviteId, Position, PublicId};
 use super::invite::AdmissionSecret;
+use super::limits::{CHUNKS_PER_FRAME_MAX, RANGES_PER_FRAME_MAX};
 use super::log::{SignedHead, SignedHeader};
 use super::seal::SealedBody;
 use serde::{Deserialize, Serialize};
@@ -270,6 +271,12 @@ impl ChunkRange {
             (range.content, index, bytes)
         })
     }
+}
+
+/// Whether ranges from a peer name no more than a frame may.
+pub fn within_limits(ranges: &[ChunkRange]) -> bool {
+    let chunks: u64 = ranges.iter().map(|range| u64::from(range.count)).sum();
+    ranges.len() <= RANGES_PER_FRAME_MAX && chunks <= CHUNKS_PER_FRAME_MAX
 }
 
 /// Joins chunks that follow each other into ranges.

@@ -6,6 +6,8 @@ use std::time::Duration;
 pub const ENTRY_BODY_BYTES_MAX: usize = 256 * 1024;
 /// Bytes of a header: a few hashes and, at most, one membership change.
 pub const HEADER_BYTES_MAX: usize = 512;
+/// The last revision of a generation: at a thousand entries a second, 142 years. Databases hold it as a signed number.
+pub const REVISION_MAX: u64 = (1 << 52) - 1;
 /// Bytes of an envelope, sealed: an entry or a page of a snapshot, with its signature, head and epoch secrets.
 pub const ENVELOPE_BYTES_MAX: usize = 304 * 1024;
 /// Bytes of one control frame: an envelope with its address.
@@ -24,6 +26,8 @@ pub const REQUEST_FILES_BYTES_MAX: usize = 200 * 1024;
 pub const HEADERS_PER_FRAME_MAX: usize = 256;
 /// Ranges in one chunk request or refusal; a longer list is several frames.
 pub const RANGES_PER_FRAME_MAX: usize = 2_048;
+/// Chunks that one request or refusal may name: what an asker may have outstanding. Ranges are short and name many.
+pub const CHUNKS_PER_FRAME_MAX: u64 = 8_192;
 /// Presence rows in one frame.
 pub const PRESENCE_PER_FRAME_MAX: usize = 4_096;
 /// Open invites that a master keeps, and tells its server, at most.
@@ -41,8 +45,6 @@ pub const FILES_PER_DEVICE_MAX: u64 = 1_000_000;
 pub const CHUNK_TTL: Duration = Duration::from_secs(120);
 /// The slowest asker that is supported, in bytes a second.
 pub const SLOWEST_RATE: u64 = 64 * 1024;
-/// How long an epoch that was replaced is still accepted: what was sealed before the news may be under way that long.
-pub const OLD_EPOCH_ACCEPTED: Duration = CHUNK_TTL;
 
 const _: () = assert!(ENTRY_BODY_BYTES_MAX + HEADER_BYTES_MAX + 4096 < ENVELOPE_BYTES_MAX);
 const _: () = assert!(PAGE_BYTES_MAX + HEADER_BYTES_MAX + 4096 < ENVELOPE_BYTES_MAX);

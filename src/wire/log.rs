@@ -4,7 +4,7 @@
 use super::codec::{decode, encode};
 use super::geometry::ChunkSize;
 use super::ids::{Audience, ContentId, DeviceKey, EpochId, FileId, GroupId, Hash, Position, PublicId, SealKey};
-use super::limits::{ENTRY_BODY_BYTES_MAX, HEADER_BYTES_MAX};
+use super::limits::{ENTRY_BODY_BYTES_MAX, HEADER_BYTES_MAX, REVISION_MAX};
 use super::name::DeviceName;
 use super::path::RelPath;
 use super::sign::{Context, Identity, Signature, verify};
@@ -83,6 +83,11 @@ pub enum NotTheMasters {
     TooLarge,
 }
 
+/// A revision that no log reaches is nobody's.
+fn check_position(at: Position) -> Result<(), NotTheMasters> {
+    if at.revision <= REVISION_MAX { Ok(()) } else { Err(NotTheMasters::TooLarge) }
+}
+
 /// A header as it travels.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SignedHeader {
@@ -112,6 +117,7 @@ impl SignedHeader {
         if header.group != group {
             return Err(NotTheMasters::Group);
         }
+        check_position(header.at)?;
         let hash = Hash::of(&self.bytes);
         Ok(VerifiedHeader { signed: self, header, hash })
     }
@@ -203,6 +209,7 @@ impl SignedHead {
         let group = GroupId::of(master);
         verify(master, Context::Head, &group, &self.bytes, &self.signature).map_err(|_| NotTheMasters::Signature)?;
         let head: Head = decode(&self.bytes).map_err(|_| NotTheMasters::Newer)?;
+        check_position(head.at)?;
         if head.group == group { Ok(head) } else { Err(NotTheMasters::Group) }
     }
 }
@@ -324,7 +331,7 @@ pub enum Body {
 pub const SALT_BYTES: usize = 32;
 
 /// A body with its salt: what the header commits to.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct SaltedBody(Vec<u8>);
 
 impl SaltedBody {
@@ -412,6 +419,7 @@ impl SignedManifest {
         verify(master, Context::Snapshot, &group, &self.bytes, &self.signature)
             .map_err(|_| NotTheMasters::Signature)?;
         let manifest: Manifest = decode(&self.bytes).map_err(|_| NotTheMasters::Newer)?;
+        check_position(manifest.at)?;
         if manifest.group == group { Ok(manifest) } else { Err(NotTheMasters::Group) }
     }
 }

@@ -328,3 +328,24 @@ async fn w21_a_folder_comes_as_the_tree_it_is() {
         node.stop().await;
     }
 }
+
+/// Locks around something else: a pool of empty buffers, and the receiving end of finished handshakes.
+const EXEMPT: [&str; 2] = ["buffers.rs", "accept.rs"];
+
+/// W19 is a property of the code: each piece of state has one owner and is reached by messages.
+#[test]
+fn w19_no_shared_locks_around_clients_or_files() {
+    let sources = walkdir::WalkDir::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src"));
+    let locks: Vec<String> = sources
+        .into_iter()
+        .flatten()
+        .filter(|entry| entry.path().extension().is_some_and(|extension| extension == "rs"))
+        .filter(|entry| {
+            let text = std::fs::read_to_string(entry.path()).expect("a source");
+            ["Mutex", "RwLock", "DashMap"].iter().any(|lock| text.contains(lock))
+        })
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .filter(|name| !EXEMPT.contains(&name.as_str()))
+        .collect();
+    assert!(locks.is_empty(), "{locks:?}");
+}

@@ -112,15 +112,17 @@ fn resident() -> u64 {
     line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
 }
 
-/// Reads 256 MiB while another asker has asked for 32 MiB and reads nothing.
+/// Two askers fill the cache and read nothing; then another one reads 256 MiB.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stalled_asker_holds_up_nobody_and_memory_stays_bounded() {
     let dir = tempfile::tempdir().unwrap();
     let server = server(dir.path());
-    let _master = Fake::master(&server, &[1, 2, 3]).await;
+    let _master = Fake::master(&server, &[1, 2, 3, 4]).await;
     tokio::spawn(Fake::member(&server, 1).await.serve());
     let mut stalled = Fake::idle_member(&server, 2).await;
     stalled.ask(1, 1, 1_000, 32);
+    let also_stalled = Fake::idle_member(&server, 4).await;
+    also_stalled.ask(1, 1, 2_000, 32);
     let reader = Fake::member(&server, 3).await;
     let before = resident();
     let mut grown = 0;

@@ -215,7 +215,8 @@ impl Model {
                 put(&mut devices, change);
             }
         }
-        let expelled = group.expulsions.iter().filter_map(|header| self.change(header)).map(|(_, change)| change.device);
+        let expelled =
+            group.expulsions.iter().filter_map(|header| self.change(header)).map(|(_, change)| change.device);
         view.expelled = expelled.collect();
         for (key, change) in devices {
             if change.standing.is_final() {

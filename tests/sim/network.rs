@@ -72,14 +72,7 @@ pub(crate) struct Link {
 impl Link {
     /// A connection that neither end has yet.
     pub(crate) fn new(id: ConnId, node: NodeId) -> Link {
-        Link {
-            id,
-            node,
-            node_open: false,
-            server_open: false,
-            to_node: Lane::default(),
-            to_server: Lane::default(),
-        }
+        Link { id, node, node_open: false, server_open: false, to_node: Lane::default(), to_server: Lane::default() }
     }
 
     /// Whether a side has it open.

@@ -71,7 +71,13 @@ impl Disk {
     }
 
     /// What a scan of a share finds that is not known by its stamp.
-    pub(crate) fn scan(&self, dice: &mut Dice, share: &Path, name: &RelPath, known: &[(RelPath, Stamp)]) -> Vec<Staged> {
+    pub(crate) fn scan(
+        &self,
+        dice: &mut Dice,
+        share: &Path,
+        name: &RelPath,
+        known: &[(RelPath, Stamp)],
+    ) -> Vec<Staged> {
         let mut staged = Vec::new();
         for (path, file) in self.shared.iter().filter(|(path, _)| path.starts_with(share)) {
             let rel = match path.strip_prefix(share).ok().and_then(|rest| rest.to_str()).filter(|rest| !rest.is_empty())

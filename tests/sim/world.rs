@@ -3,9 +3,7 @@
 
 use crate::dice::Dice;
 use crate::model::{Model, changes_of};
-use crate::network::{
-    DIAL_MS, IDLE_MS, KEEP_ALIVE_MS, LANE_FRAMES_MAX, Link, NodeId, Piece, Side, label,
-};
+use crate::network::{DIAL_MS, IDLE_MS, KEEP_ALIVE_MS, LANE_FRAMES_MAX, Link, NodeId, Piece, Side, label};
 use crate::plane::{Disk, Landed, Plane};
 use bailiwick::node::local::{Command, LocalError, Reply};
 use bailiwick::node::member::io::{Input, Lost, Output, Served, Upload, UploadSource};
@@ -773,6 +771,10 @@ impl World {
                 self.at(when, Event::Dials(conn, attempt, life));
             }
             Output::Send(conn, frame) => self.send(conn, Side::Server, *frame),
+            Output::SendBulk(conn, frame) => {
+                self.send(conn, Side::Server, *frame);
+                self.tell_later(node, Input::Drained(conn));
+            }
             Output::Close(conn, code) => self.close(conn, Side::Node, code),
             Output::Streams(..) => self.nodes[node].plane.streams(),
             Output::Epochs(epochs) => self.nodes[node].plane.epochs(epochs.iter().map(|epoch| epoch.id)),
@@ -815,6 +817,7 @@ impl World {
             }
             Output::Reply(token, reply) => self.replied(node, token, reply),
             Output::Event(name, detail) => self.note(format!("{} event {name} {detail:?}", self.nodes[node].name)),
+            Output::Stopped => {}
             Output::Fatal(error) => {
                 self.note(format!("{} ends: {error}", self.nodes[node].name));
                 self.nodes[node].fatal = Some(error);
@@ -1464,7 +1467,8 @@ impl World {
 
     /// Ids of the files in a node's catalog that others share.
     pub(crate) fn files_of_others(&self, node: NodeId) -> Vec<String> {
-        let me = changes_of(self.nodes[node].store(), &self.model.master).get(&self.nodes[node].key()).map(|one| one.id);
+        let me =
+            changes_of(self.nodes[node].store(), &self.model.master).get(&self.nodes[node].key()).map(|one| one.id);
         let rows = self.nodes[node].store().files_page(None, &[], 0, u64::MAX).expect("a store");
         rows.iter().filter(|row| Some(row.owner) != me).map(|row| row.file.id.to_string()).collect()
     }

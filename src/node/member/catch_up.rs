@@ -1,7 +1,9 @@
 //! How a master brings others up to its head: by entries, or by a snapshot for who is new or too far behind.
 
 use super::core::{Cx, MemberCore};
+use super::io::Output;
 use super::pen::Pen;
+use crate::state::conn::ConnId;
 use crate::state::replica::content_of;
 use crate::state::roster::Device;
 use crate::store::member::DbError;
@@ -12,6 +14,30 @@ use crate::wire::log::{Manifest, SignedManifest};
 
 impl MemberCore {
     pub(super) fn catch_up_asked(&mut self, cx: &mut Cx<'_>, device: &Device, asked: CatchUp) -> Result<(), DbError> {
+        self.session.catching_up.push(device.id, asked);
+        self.next_catch_up(cx)
+    }
+
+    /// The answer of before has left.
+    pub(super) fn bulk_drained(&mut self, cx: &mut Cx<'_>, conn: ConnId) -> Result<(), DbError> {
+        if self.link.current() == Some(conn) {
+            self.session.catching_up.under_way = false;
+        }
+        self.next_catch_up(cx)
+    }
+
+    fn next_catch_up(&mut self, cx: &mut Cx<'_>) -> Result<(), DbError> {
+        while !self.session.catching_up.under_way
+            && let Some((id, asked)) = self.session.catching_up.waiting.pop_front()
+        {
+            if let Some(device) = self.roster().device(&id).cloned() {
+                self.answer_catch_up(cx, &device, asked)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn answer_catch_up(&mut self, cx: &mut Cx<'_>, device: &Device, asked: CatchUp) -> Result<(), DbError> {
         if !self.roster().is_member(&device.key) {
             return Ok(());
         }
@@ -31,7 +57,10 @@ impl MemberCore {
             }
             None => self.first_page(cx, epochs)?,
         };
-        self.send_letter(device.key, device.seal, 0, payload);
+        if let Some((conn, frame)) = self.letter(device.key, device.seal, 0, payload) {
+            self.session.catching_up.under_way = true;
+            self.outputs.push(Output::SendBulk(conn, Box::new(frame)));
+        }
         Ok(())
     }
 

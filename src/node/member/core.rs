@@ -216,6 +216,7 @@ impl MemberCore {
                 self.link.dial_failed(cx.now, cx.random, attempt);
             }
             Input::Frame(conn, frame) => self.frame(cx, conn, *frame)?,
+            Input::Drained(conn) => self.bulk_drained(cx, conn)?,
             Input::Lost(conn, lost) => self.conn_lost(cx, conn, lost),
             Input::Heard(bytes) => {
                 self.link.heard(cx.now);
@@ -230,6 +231,7 @@ impl MemberCore {
             Input::Staged(share, files) => self.staged(cx, &share, &files)?,
             Input::ScanEnded(share, skipped, count) => self.scan_ended(cx, &share, &skipped, count)?,
             Input::Local(token, command) => self.local(cx, token, command)?,
+            Input::Stopping => self.downloads.stop(),
             Input::Refused(token, error) => self.outputs.push(Output::Reply(token, Err(error))),
         }
         self.drain(cx)
@@ -237,13 +239,25 @@ impl MemberCore {
 
     /// Lets time pass, once a batch.
     pub(super) fn settle(&mut self, cx: &mut Cx<'_>) -> Result<(), DbError> {
-        self.link.awaiting(cx.now, self.downloads.awaited_since());
+        self.link.awaiting(self.awaited_since());
         self.link.tick(cx.now);
         self.requests.tick(cx.now);
         self.uploads.tick(cx.now, cx.random);
         self.downloads.tick(cx.now);
         self.tick_pen(cx)?;
         self.drain(cx)
+    }
+
+    /// Since when bytes or an answer are awaited, if any are.
+    fn awaited_since(&self) -> Option<Time> {
+        let asked = match &self.pen {
+            Pen::Replica(replica) => replica.asked_at(),
+            Pen::Master(_) => None,
+        };
+        [self.downloads.awaited_since(), self.requests.sent_at(), self.uploads.asked_at(), asked]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Carries out what the machines want until they want nothing more.

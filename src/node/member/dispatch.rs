@@ -12,6 +12,7 @@ use crate::wire::close::CloseCode;
 use crate::wire::codec::encode;
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::time::Duration;
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 /// What the dispatcher is told.
@@ -26,7 +27,18 @@ pub(super) enum Event {
     Asked(LocalRequest),
     /// The core was opened anew: all connections of before are over.
     Reopened,
+    /// The time to claim what is there is over.
+    Stopped,
 }
+
+/// Bytes that may wait for the network when the next large frame joins them: enough to keep it busy for a moment, and
+/// little beside the queue's limit.
+const BULK_QUEUED_MAX: usize = 512 * 1024;
+/// How often that is looked at.
+const BULK_LOOK: Duration = Duration::from_millis(5);
+
+/// How long a stopping node may take to claim what it has downloaded; what it could not claim comes again.
+const LAST_CLAIMS: Duration = Duration::from_millis(500);
 
 /// What a node's answers are completed with.
 pub(super) struct Surroundings {
@@ -44,6 +56,8 @@ pub(super) struct Dispatcher {
     pub(super) surroundings: Surroundings,
     pub(super) stop: Option<oneshot::Sender<Result<(), LocalError>>>,
     connections: HashMap<ConnId, (Connection, ControlSender)>,
+    /// The connection whose chunk streams are taken.
+    streaming: Option<ConnId>,
     questions: HashMap<u64, oneshot::Sender<Result<Reply, LocalError>>>,
     next_connection: u64,
     next_question: u64,
@@ -72,6 +86,7 @@ impl Dispatcher {
             surroundings,
             stop: Some(stop),
             connections: HashMap::new(),
+            streaming: None,
             questions: HashMap::new(),
             next_connection: 0,
             next_question: 0,
@@ -90,6 +105,7 @@ impl Dispatcher {
                     self.connections.remove(&id);
                 }
                 Event::Asked(request) => self.asked(request),
+                Event::Stopped => self.end(Ok(())),
                 Event::Reopened => {
                     self.close_all(CloseCode::Internal);
                     let lost = LocalError::new(
@@ -129,6 +145,25 @@ impl Dispatcher {
                     connection.close(CloseCode::TooSlow);
                 }
             }
+            Output::SendBulk(id, frame) => {
+                let Some((connection, control)) = self.connections.get(&id) else { return };
+                if let Err(error) = control.try_send(encode(&*frame)) {
+                    tracing::warn!(%error, "a frame can't be sent");
+                    return connection.close(CloseCode::TooSlow);
+                }
+                let (connection, control, core) = (connection.clone(), control.clone(), self.core.clone());
+                tokio::spawn(async move {
+                    let drained = async {
+                        while control.queued_bytes() > BULK_QUEUED_MAX {
+                            tokio::time::sleep(BULK_LOOK).await;
+                        }
+                    };
+                    tokio::select! {
+                        () = drained => drop(core.send(Input::Drained(id)).await),
+                        _ = connection.closed() => {}
+                    }
+                });
+            }
             Output::Close(id, code) => {
                 if let Some((connection, _)) = self.connections.remove(&id) {
                     connection.close(code);
@@ -137,7 +172,9 @@ impl Dispatcher {
             Output::Streams(id, group, streams) => {
                 if let Some((connection, _)) = self.connections.get(&id) {
                     connection.raise_streams(streams);
-                    self.tell_plane(PlaneCommand::Streams(connection.clone(), group));
+                    if self.streaming.replace(id) != Some(id) {
+                        self.tell_plane(PlaneCommand::Streams(connection.clone(), group));
+                    }
                 }
             }
             Output::Upload(upload, source) => {
@@ -156,6 +193,7 @@ impl Dispatcher {
             Output::Reply(token, reply) => self.reply(token, reply),
             Output::Event(event, detail) => self.announce(event, detail),
             Output::Fatal(error) => self.end(Err(error)),
+            Output::Stopped => self.end(Ok(())),
         }
     }
 
@@ -195,7 +233,12 @@ impl Dispatcher {
             (Command::Stop, _) => {
                 self.announce("stopping", Vec::new());
                 let _ = reply.send(Ok(Reply::Done));
-                self.end(Ok(()));
+                let (core, events) = (self.core.clone(), self.events.clone());
+                tokio::spawn(async move {
+                    let _ = core.send(Input::Stopping).await;
+                    tokio::time::sleep(LAST_CLAIMS).await;
+                    let _ = events.send(Event::Stopped);
+                });
             }
             (Command::Ticket, Some(ticket)) => {
                 let _ = reply.send(Ok(Reply::Ticket(ticket.clone())));

@@ -5,7 +5,7 @@ use super::io::{Leftover, Output, Place};
 use crate::state::downloads::fetch::Wanted;
 use crate::state::downloads::{Asked, Came, Effect, Outcome, TransferId};
 use crate::store::member::{DbError, Failure, StoredTransfer};
-use crate::wire::frame::{ChunkRange, ChunkRefusal, Frame, ranges_of};
+use crate::wire::frame::{ChunkRange, ChunkRefusal, Frame, ranges_of, within_limits};
 use crate::wire::geometry::Geometry;
 use crate::wire::limits::RANGES_PER_FRAME_MAX;
 use crate::wire::log::FileKind;
@@ -62,6 +62,10 @@ impl MemberCore {
             Effect::Close(transfer, needed) => {
                 let leftover = if needed { Leftover::Keep } else { Leftover::Remove };
                 self.outputs.push(Output::Drop(transfer, leftover));
+                Ok(())
+            }
+            Effect::Stopped => {
+                self.outputs.push(Output::Stopped);
                 Ok(())
             }
             Effect::LookAgain(transfer) => self.look_again(cx, transfer),
@@ -138,7 +142,7 @@ impl MemberCore {
         ranges: &[ChunkRange],
         reason: ChunkRefusal,
     ) {
-        if ranges.len() > RANGES_PER_FRAME_MAX {
+        if !within_limits(ranges) {
             return;
         }
         let units: Vec<_> =
@@ -188,9 +192,7 @@ impl MemberCore {
             self.settle_transfer(transfer, Outcome::Removed, received)?;
         }
         for transfer in self.store.transfers_of_old_versions()? {
-            if self.downloads.fetch(transfer).is_some() {
-                self.downloads.drop_transfer(cx.now, transfer, false);
-            }
+            self.downloads.drop_transfer(cx.now, transfer, true);
             if let Some(row) = self.store.transfer(transfer)?
                 && let Some(now) = self.store.file(&row.file)?
             {

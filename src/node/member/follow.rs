@@ -68,7 +68,7 @@ impl MemberCore {
         if let Pen::Replica(replica) = &mut self.pen {
             replica.loaded(cx.now, outcome);
         }
-        if let (None, Some(header)) = (&self.registration, self.store.registration_of(&self.key, &self.group.master)?) {
+        if let (None, Some(header)) = (&self.registration, self.store.registration_of(&self.key)?) {
             self.registered(header)?;
         }
         let policy: Policy = self.store.get("policy")?.unwrap_or_default();

@@ -108,7 +108,7 @@ impl MemberCore {
             }
         };
         let Payload::ClientRegister { secret, seal, name } = letter.payload else { return Ok(()) };
-        let known = self.store.registration_of(&from, &self.key)?;
+        let known = self.store.registration_of(&from)?;
         let asked = Registration { key: from, number: letter.number, secret, seal, name };
         let new = self.with_authority(cx, |authority, moment| authority.register(moment, asked, known)).flatten();
         if let Some(id) = new {

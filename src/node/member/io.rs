@@ -24,6 +24,8 @@ pub enum Input {
     DialFailed(u64, String),
     /// A frame came.
     Frame(ConnId, Box<Frame>),
+    /// What [`Output::SendBulk`] sent is on its way, and there is room for more.
+    Drained(ConnId),
     /// A connection ended.
     Lost(ConnId, Lost),
     /// Chunk bytes came in.
@@ -46,6 +48,8 @@ pub enum Input {
     ScanEnded(PathBuf, Vec<String>, u64),
     /// The local API asks; the number comes back with the answer.
     Local(u64, Command),
+    /// The node is to end: what was downloaded is to be claimed now.
+    Stopping,
     /// The local API asked for something that can't be done, as was seen before the core was asked.
     Refused(u64, LocalError),
 }
@@ -133,6 +137,8 @@ pub enum Output {
     Dial(u64, ServerAddress),
     /// Send a frame.
     Send(ConnId, Box<Frame>),
+    /// Send a frame that is large and of which there may be many; say [`Input::Drained`] when there is room for the next.
+    SendBulk(ConnId, Box<Frame>),
     /// Close a connection.
     Close(ConnId, CloseCode),
     /// Chunk streams come on this connection from now on, for this group; as many at a time as this.
@@ -159,6 +165,8 @@ pub enum Output {
     Reply(u64, Result<Reply, LocalError>),
     /// Tell whoever watches.
     Event(&'static str, Vec<(&'static str, String)>),
+    /// Everything is on disk: the node may end.
+    Stopped,
     /// This node can't go on, and says why.
     Fatal(LocalError),
 }

@@ -403,7 +403,7 @@ impl MemberCore {
             received_bytes: received,
             rate,
             eta_s: eta(job.total.saturating_sub(done), rate),
-            path: running.then_some(PathRow::Relay),
+            path: (running || received > 0).then_some(PathRow::Relay),
             dest: job.dest,
             elapsed_ms: job.moving_ms + self.activity.unkept_ms(job.job),
         }

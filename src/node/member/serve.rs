@@ -6,10 +6,9 @@ use super::pen::Pen;
 use crate::state::conn::ConnId;
 use crate::state::uploads::{Asked, Effect};
 use crate::store::member::{DbError, LocalFile};
-use crate::wire::frame::{ChunkRange, ChunkRefusal, Frame, ranges_of};
+use crate::wire::frame::{ChunkRange, ChunkRefusal, Frame, ranges_of, within_limits};
 use crate::wire::geometry::Geometry;
 use crate::wire::ids::ContentId;
-use crate::wire::limits::RANGES_PER_FRAME_MAX;
 use std::sync::Arc;
 
 impl MemberCore {
@@ -20,7 +19,7 @@ impl MemberCore {
         request: u64,
         ranges: Vec<ChunkRange>,
     ) -> Result<(), DbError> {
-        if self.is_let_in() && ranges.len() <= RANGES_PER_FRAME_MAX {
+        if self.is_let_in() && within_limits(&ranges) {
             self.uploads.request(cx.now, cx.random, Asked { request, ranges });
         }
         Ok(())

@@ -9,15 +9,15 @@ use crate::state::conn::ConnId;
 use crate::state::link::{Effect, Ended};
 use crate::store::member::DbError;
 use crate::wire::close::CloseCode;
-use crate::wire::envelope::{Letter, Payload};
+use crate::wire::envelope::{CatchUp, Letter, Payload};
 use crate::wire::frame::{
     Class, Frame, HeldRegistration, Hello, MasterRefusal, MasterRegistered, PROTOCOL_VERSION, Present, Role, Tip,
     Welcome,
 };
 use crate::wire::ids::{DeviceKey, Position, PublicId, SealKey};
-use crate::wire::limits::HEADERS_PER_FRAME_MAX;
+use crate::wire::limits::{HEADERS_PER_FRAME_MAX, MEMBERS_MAX};
 use crate::wire::log::{MembershipChange, SignedHead, SignedHeader, Standing, VerifiedHeader};
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 /// Chunk streams that the server may open towards this device.
@@ -49,8 +49,27 @@ pub(super) struct Session {
     pub(super) presence: HashMap<PublicId, Presence>,
     pub(super) master_online: bool,
     pub(super) dial_error: Option<String>,
+    /// Who waits for an answer that brings it up to the log's head (master).
+    pub(super) catching_up: Queue,
     number: u64,
     routed: HashMap<u64, Purpose>,
+}
+
+/// Catching-up answers go one at a time, each when the one before has left: a thousand members that come back together,
+/// or one that asks all the time, never fill the master's connection. Who asks again keeps its place.
+#[derive(Default)]
+pub(super) struct Queue {
+    pub(super) waiting: VecDeque<(PublicId, CatchUp)>,
+    pub(super) under_way: bool,
+}
+
+impl Queue {
+    pub(super) fn push(&mut self, id: PublicId, asked: CatchUp) {
+        match self.waiting.iter_mut().find(|(of, _)| *of == id) {
+            Some((_, earlier)) => *earlier = asked,
+            None => self.waiting.push_back((id, asked)),
+        }
+    }
 }
 
 impl Session {
@@ -266,6 +285,10 @@ impl MemberCore {
 
     pub(super) fn present(&mut self, cx: &mut Cx<'_>, list: Vec<Present>) {
         for Present { id, online, since_ms } in list {
+            let is_new = !self.session.presence.contains_key(&id);
+            if is_new && self.session.presence.len() >= MEMBERS_MAX {
+                continue;
+            }
             let seen_ms = cx.wall_ms.saturating_sub(since_ms);
             let before = self.session.presence.insert(id, Presence { online, seen_ms });
             let is_master = self.roster().device(&id).is_some_and(|device| device.key == self.group.master);
@@ -375,6 +398,8 @@ impl MemberCore {
         if self.registration.is_none() && standing == Standing::Registered {
             self.store.set("registration", &header)?;
             self.registration = Some(header);
+            self.group.invite = None;
+            self.store.set("group", &self.group)?;
             self.event("registered", vec![("id", id.to_string()), ("code", verified.short_code())]);
         }
         Ok(())
@@ -399,7 +424,19 @@ impl MemberCore {
 
     /// Signs, seals and sends a letter, if there is a connection to send it on.
     pub(super) fn send_letter(&mut self, to: DeviceKey, seal: SealKey, number: u64, payload: Payload) {
-        let Some(conn) = self.link.current() else { return };
+        if let Some((conn, frame)) = self.letter(to, seal, number, payload) {
+            self.send(conn, frame);
+        }
+    }
+
+    pub(super) fn letter(
+        &mut self,
+        to: DeviceKey,
+        seal: SealKey,
+        number: u64,
+        payload: Payload,
+    ) -> Option<(ConnId, Frame)> {
+        let conn = self.link.current()?;
         let purpose = match &payload {
             Payload::Request { .. } => Purpose::Request,
             Payload::CatchUp(_) => Purpose::CatchUp,
@@ -409,7 +446,7 @@ impl MemberCore {
         let letter = Letter { from: self.key, to, number, head: self.own_head(), payload };
         let envelope = letter.seal(&self.identity, &self.group.id(), &seal);
         let number = self.session.remember(purpose);
-        self.send(conn, Frame::Routed { peer: to, number, envelope });
+        Some((conn, Frame::Routed { peer: to, number, envelope }))
     }
 
     /// Sends a letter to the master.

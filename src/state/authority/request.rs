@@ -3,6 +3,7 @@
 use super::{Authority, Effect, LastRequest, Moment};
 use crate::wire::codec::encode;
 use crate::wire::envelope::{Answer, FileRefusal, Payload, Request, RequestRefusal};
+use crate::wire::geometry::Geometry;
 use crate::wire::ids::{FileId, Hash, PublicId};
 use crate::wire::limits::{FILES_PER_DEVICE_MAX, FILES_PER_REQUEST_MAX, REQUEST_FILES_BYTES_MAX};
 use crate::wire::log::{Body, FileMeta};
@@ -217,5 +218,6 @@ fn judge_new(
 fn is_within_limits(files: &[FileMeta], facts: &RequestFacts) -> bool {
     files.len() <= FILES_PER_REQUEST_MAX
         && files.len() == facts.len()
+        && files.iter().all(|file| Geometry::new(file.size, file.chunk).is_ok())
         && encode(&files).len() <= REQUEST_FILES_BYTES_MAX
 }

@@ -131,6 +131,8 @@ pub enum Effect {
     Settle(TransferId, Outcome, u64),
     /// Close what is open for a transfer that is no longer in memory. Its part file is needed again, or not.
     Close(TransferId, bool),
+    /// Nothing is left to be claimed, and nothing more will be asked for.
+    Stopped,
     /// A file changed or went under a transfer: look at the catalog, persist what is to be done with it now.
     LookAgain(TransferId),
 }
@@ -153,6 +155,7 @@ pub struct Downloads {
     loading: bool,
     rate: Rate,
     heard: Time,
+    stopping: bool,
     effects: VecDeque<Effect>,
 }
 
@@ -176,6 +179,7 @@ impl Downloads {
             loading: false,
             rate: Rate::default(),
             heard: Time::default(),
+            stopping: false,
             effects: VecDeque::new(),
         }
     }
@@ -348,7 +352,7 @@ impl Downloads {
         match outcome {
             Some(outcome) => self.settle(now, transfer, outcome),
             None => {
-                self.drop_transfer(now, transfer, false);
+                self.drop_transfer(now, transfer, true);
                 self.more_in_store = true;
             }
         }
@@ -373,6 +377,22 @@ impl Downloads {
         self.effects.push_back(effect);
         self.end_if_complete(now, transfer);
         self.go_on(now);
+    }
+
+    /// The node ends: nothing more is asked for, and all that is there is claimed at once.
+    pub fn stop(&mut self) {
+        self.stopping = true;
+        let ids: Vec<TransferId> = self.fetches.keys().copied().collect();
+        ids.into_iter().for_each(|transfer| self.claim(transfer));
+        self.flush_finishing();
+        self.stopped_if_all_is_claimed();
+    }
+
+    fn stopped_if_all_is_claimed(&mut self) {
+        let busy = |fetch: &Fetch| fetch.syncing || fetch.phase == Phase::Ending || !fetch.unclaimed.is_empty();
+        if self.stopping && !self.fetches.values().any(busy) {
+            self.effects.push_back(Effect::Stopped);
+        }
     }
 
     /// The outcome of [`Effect::Finish`].
@@ -461,6 +481,9 @@ impl Downloads {
     }
 
     fn go_on(&mut self, now: Time) {
+        if self.stopping {
+            return self.stopped_if_all_is_claimed();
+        }
         self.ask(now);
         let room = self.config.files_max.saturating_sub(self.fetches.len());
         if self.more_in_store && !self.loading && room > self.config.files_max / 2 {

@@ -25,12 +25,21 @@ impl Downloads {
         let Some(fetch) = self.fetches.get_mut(&transfer) else { return };
         let late = fetch.unclaimed_since.is_some_and(|since| now.since(since) >= config.claim_wait);
         let due = fetch.unclaimed_bytes() >= config.claim_bytes || late;
-        if due && !fetch.syncing && fetch.phase == Phase::Moving && !fetch.is_complete() {
-            fetch.syncing = true;
-            fetch.unclaimed_since = None;
-            let chunks = std::mem::take(&mut fetch.unclaimed);
-            self.effects.push_back(Effect::Sync(transfer, chunks));
+        if due && !fetch.is_complete() {
+            self.claim(transfer);
         }
+    }
+
+    /// Syncs what is there and not claimed, so that it can be.
+    pub(super) fn claim(&mut self, transfer: TransferId) {
+        let Some(fetch) = self.fetches.get_mut(&transfer) else { return };
+        if fetch.unclaimed.is_empty() || fetch.syncing || fetch.phase != Phase::Moving {
+            return;
+        }
+        fetch.syncing = true;
+        fetch.unclaimed_since = None;
+        let chunks = std::mem::take(&mut fetch.unclaimed);
+        self.effects.push_back(Effect::Sync(transfer, chunks));
     }
 
     pub(super) fn end_if_complete(&mut self, now: Time, transfer: TransferId) {

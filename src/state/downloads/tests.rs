@@ -261,6 +261,22 @@ fn small_files_share_one_ending() {
 }
 
 #[test]
+fn who_stops_claims_what_is_there_first() {
+    let file = Wanted { has_list: true, ..wanted(1, OWNER, 10 * KIB) };
+    let mut downloads = begun(small_credit(), vec![file]);
+    let first = asked(effects(&mut downloads));
+    downloads.came(Time(1), first[0].1, Came::Verified);
+    effects(&mut downloads);
+    downloads.stop();
+    assert_eq!(effects(&mut downloads), [Effect::Sync(1, vec![0])]);
+    downloads.synced(Time(2), 1, &[0], true);
+    let last = effects(&mut downloads);
+    assert!(matches!(last.first(), Some(Effect::Claim { transfer: 1, .. })));
+    assert_eq!(last.last(), Some(&Effect::Stopped));
+    assert!(!last.iter().any(|effect| matches!(effect, Effect::Ask { .. })));
+}
+
+#[test]
 fn an_empty_file_needs_no_request() {
     let mut downloads = begun(small_credit(), vec![wanted(1, OWNER, 0)]);
     let seen = run(&mut downloads, 0);

@@ -2,7 +2,7 @@
 //! sign, and makes none: it can refuse and forget, but not let anybody in.
 //!
 //! Invariants: what an [`Effect::Persist`] says comes before every [`Effect::Send`] that tells anyone about it. A
-//! connection is in one [`Phase`]; it gets routed frames, broadcasts and chunks only as approved, in a group that is
+//! connection is in one phase; it gets routed frames, broadcasts and chunks only as approved, in a group that is
 //! settled. After [`Effect::Close`] nothing more is said of a connection.
 
 mod admission;

@@ -137,6 +137,18 @@ impl MemberStore {
         )
     }
 
+    /// Files in the order that they were put in, after a row's number, each with its own.
+    pub(super) fn files_after(&self, after: i64, limit: i64) -> Result<Vec<(i64, CatalogRow)>, DbError> {
+        let mut statement =
+            self.db.prepare_cached(&format!("SELECT {COLUMNS}, n FROM files WHERE n > ?1 ORDER BY n LIMIT ?2"))?;
+        let rows = statement.query_map([after, limit], |row| Ok((row.get(10)?, read_row(row))))?;
+        rows.map(|row| {
+            let (n, file) = row?;
+            Ok((n, file?))
+        })
+        .collect()
+    }
+
     fn many(&self, sql: &str, params: impl rusqlite::Params) -> Result<Vec<CatalogRow>, DbError> {
         let mut statement = self.db.prepare_cached(sql)?;
         let rows = statement.query_map(params, |row| Ok(read_row(row)))?;

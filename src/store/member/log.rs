@@ -4,7 +4,7 @@ use super::{DbError, MemberStore, damaged, decoded};
 use crate::wire::codec::encode;
 use crate::wire::envelope::{Answer, PlainEntry};
 use crate::wire::ids::{DeviceKey, EpochId, Hash, InviteId, Position, PublicId};
-use crate::wire::log::{Body, Entry, SignedHead, SignedHeader, VerifiedHeader};
+use crate::wire::log::{Body, Entry, SignedHead, SignedHeader, Standing, VerifiedHeader};
 use crate::wire::name::DeviceName;
 use crate::wire::seal::Epoch;
 use crate::wire::sign::Secret32;
@@ -72,9 +72,19 @@ impl MemberStore {
 
     pub(super) fn keep_membership(&self, header: &VerifiedHeader) -> Result<(), DbError> {
         let at = header.header().at;
+        let Some(change) = &header.header().membership else { return Ok(()) };
         self.db
-            .prepare_cached("INSERT OR REPLACE INTO membership(generation, revision, header) VALUES (?1, ?2, ?3)")?
-            .execute(params![at.generation, at.revision as i64, encode(header.signed())])?;
+            .prepare_cached(
+                "INSERT OR REPLACE INTO membership(generation, revision, device, registers, header)
+                 VALUES (?1, ?2, ?3, ?4, ?5)",
+            )?
+            .execute(params![
+                at.generation,
+                at.revision as i64,
+                change.device.as_bytes(),
+                change.standing == Standing::Registered,
+                encode(header.signed())
+            ])?;
         if let Some(change) = header.expulsion() {
             self.keep_expulsion(&change.device, header)?;
         }
@@ -249,13 +259,13 @@ impl MemberStore {
     }
 
     /// The header that registered a device, if one did.
-    pub fn registration_of(&self, device: &DeviceKey, master: &DeviceKey) -> Result<Option<SignedHeader>, DbError> {
-        let names_it = |header: &SignedHeader| {
-            let verified = header.clone().verify(master).ok()?;
-            let change = verified.header().membership.as_ref()?;
-            (change.device == *device && change.standing == crate::wire::log::Standing::Registered).then_some(())
-        };
-        Ok(self.membership_after(Position::default())?.into_iter().find(|header| names_it(header).is_some()))
+    pub fn registration_of(&self, device: &DeviceKey) -> Result<Option<SignedHeader>, DbError> {
+        let found: Option<Vec<u8>> = self
+            .db
+            .prepare_cached("SELECT header FROM membership WHERE device = ?1 AND registers LIMIT 1")?
+            .query_row([device.as_bytes()], |row| row.get(0))
+            .optional()?;
+        found.map(|bytes| decoded(&bytes)).transpose()
     }
 
     /// Whether a header is in the log's membership part.

@@ -163,7 +163,10 @@ const SCHEMA: &str = "
 CREATE TABLE meta(key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
 
 -- The log: membership headers for ever; whole entries at the master alone.
-CREATE TABLE membership(generation INTEGER, revision INTEGER, header BLOB NOT NULL, PRIMARY KEY(generation, revision)) WITHOUT ROWID;
+CREATE TABLE membership(
+  generation INTEGER, revision INTEGER, device BLOB NOT NULL, registers INTEGER NOT NULL, header BLOB NOT NULL,
+  PRIMARY KEY(generation, revision)) WITHOUT ROWID;
+CREATE INDEX membership_by_device ON membership(device) WHERE registers;
 CREATE TABLE expulsions(device BLOB PRIMARY KEY, header BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE names(id BLOB PRIMARY KEY, name TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE entries(generation INTEGER, revision INTEGER, header BLOB NOT NULL, salted BLOB NOT NULL, PRIMARY KEY(generation, revision));

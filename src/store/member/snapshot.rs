@@ -9,7 +9,7 @@ use crate::wire::name::DeviceName;
 use rusqlite::{OptionalExtension, params};
 
 /// Rows of the catalog that are read at once while spooling.
-const SPOOL_ROWS: u64 = 4_096;
+const SPOOL_ROWS: i64 = 4_096;
 
 impl MemberStore {
     /// Writes the pages of a snapshot of what is here, at `at`. Gives their hashes, in order.
@@ -29,16 +29,13 @@ impl MemberStore {
         if let Some(servers) = self.get("servers")? {
             pages.push(SnapshotRow::Servers(servers))?;
         }
-        let mut offset = 0;
+        let mut after = 0;
         loop {
-            let rows = self.files_page(None, &[], offset, SPOOL_ROWS)?;
-            offset += rows.len() as u64;
-            let last = (rows.len() as u64) < SPOOL_ROWS;
-            for row in rows {
+            let rows = self.files_after(after, SPOOL_ROWS)?;
+            let Some((last, _)) = rows.last() else { return pages.end() };
+            after = *last;
+            for (_, row) in rows {
                 pages.push(SnapshotRow::File { owner: row.owner, file: row.file })?;
-            }
-            if last {
-                return pages.end();
             }
         }
     }

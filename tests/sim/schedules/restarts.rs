@@ -200,8 +200,7 @@ fn same_name() {
     world.approve(&[2, 3]);
     world.run_for(2_000);
     world.settle();
-    let mut names: Vec<String> =
-        world.nodes[1].store().names().unwrap().values().map(|name| name.folded()).collect();
+    let mut names: Vec<String> = world.nodes[1].store().names().unwrap().values().map(|name| name.folded()).collect();
     names.sort();
     assert_eq!(names, ["c1", "desk", "laptop", "laptop-2"]);
     admit(&mut world, 1);

@@ -9,13 +9,14 @@ mod receive;
 mod scan;
 mod send;
 
-use super::io::{Input, Leftover, Place, Upload, UploadSource};
+use super::io::{Input, Leftover, Place, Served, Upload, UploadSource};
 use crate::net::connection::Connection;
 use crate::state::downloads::{Asked, Came, Opened, Outcome, TransferId};
 use crate::store::download::{Folder, Part};
 use crate::store::tree::check_list;
 use crate::store::walk::Stamp;
 use crate::wire::chunk::ChunkHeader;
+use crate::wire::frame::ChunkRefusal;
 use crate::wire::geometry::LIST_PART_BYTES;
 use crate::wire::ids::{ContentId, EpochId, GroupId};
 use crate::wire::path::RelPath;
@@ -184,8 +185,8 @@ impl Plane {
             Command::ListPart(asked, part, bytes) => self.list_part(asked, part, &bytes).await,
             Command::Sync(transfer, chunks) => self.sync(transfer, chunks),
             Command::Finish(transfers) => self.finish(transfers),
-            Command::Drop(transfer, leftover) => self.drop_transfer(transfer, leftover),
-            Command::Upload(connection, upload, source) => self.upload(connection, upload, *source),
+            Command::Drop(transfer, leftover) => self.drop_transfer(transfer, leftover).await,
+            Command::Upload(connection, upload, source) => self.upload(connection, upload, *source).await,
             Command::Scan(path, name, known) => self.scan(path, name, known),
             Command::Scanned(path) => {
                 self.scanning.remove(&path);
@@ -310,22 +311,26 @@ impl Plane {
         }
     }
 
-    fn drop_transfer(&mut self, transfer: TransferId, leftover: Leftover) {
+    async fn drop_transfer(&mut self, transfer: TransferId, leftover: Leftover) {
         self.expected.retain(|_, (_, asked)| asked.transfer != transfer);
         let Some(open) = self.open.remove(&transfer) else { return };
         let Open { place, folder, part, made, .. } = open;
         let removable = made && !place.is_folder && leftover == Leftover::Remove;
         let Some(folder) = folder.filter(|_| removable) else { return };
-        tokio::task::spawn_blocking(move || {
+        // Waited for: whoever wants this place next finds it free.
+        let removed = tokio::task::spawn_blocking(move || {
             drop(part);
-            if let Err(error) = folder.remove_part(&place.dest) {
-                tracing::debug!(%error, "a part file stays");
-            }
+            folder.remove_part(&place.dest)
         });
+        if let Ok(Err(error)) = removed.await {
+            tracing::debug!(%error, "a part file stays");
+        }
     }
 
-    fn upload(&mut self, connection: Connection, upload: Upload, source: UploadSource) {
-        let (Some(group), Some(epoch)) = (self.group, self.newest.clone()) else { return };
+    async fn upload(&mut self, connection: Connection, upload: Upload, source: UploadSource) {
+        let (Some(group), Some(epoch)) = (self.group, self.newest.clone()) else {
+            return self.tell(Input::Served(upload, Served::No(ChunkRefusal::NotReady))).await;
+        };
         tokio::spawn(send::send(connection, group, epoch, upload, source, self.outlet.clone()));
     }
 

@@ -1,0 +1,6 @@
+//! Whole groups as processes: killed, restored, looked into.
+
+mod kills;
+mod node;
+mod outs;
+mod secrets;
