@@ -3,6 +3,7 @@
 use crate::dice::Dice;
 use crate::world::{Faults, World};
 use bailiwick::node::local::Command;
+use bailiwick::store::server_db::ServerStore;
 use bailiwick::wire::log::Standing;
 
 /// Worlds that the test runs if nothing else is said.
@@ -86,12 +87,23 @@ fn act(world: &mut World, dice: &mut Dice) {
         88..92 => world.lose_connections(anybody),
         92..94 => world.sleep(anybody, dice.between(100, 120_000)),
         94..96 => world.set_clock(anybody, dice.between(0, 8_000_000) as i64 - 4_000_000),
-        96..98 => {
+        96 => restore_server(world, dice),
+        97 => {
             let stalled = dice.once_in(3);
             world.nodes[anybody].stalled = stalled;
         }
         _ => world.run_for(dice.between(1_000, 60_000)),
     }
+}
+
+/// The server's machine comes back with nothing, or with what it had some time ago.
+fn restore_server(world: &mut World, dice: &mut Dice) {
+    let old = if dice.once_in(2) { world.server_backup() } else { ServerStore::open_in_memory().expect("a database") };
+    world.run_for(dice.between(0, 20_000));
+    world.crash_server();
+    world.replace_server_store(old);
+    world.run_for(dice.between(0, 5_000));
+    world.start_server();
 }
 
 fn size(dice: &mut Dice) -> u64 {

@@ -66,3 +66,17 @@ fn greedy_member() {
     world.settle();
     world.check(world.nodes[2].disk.done.len() == 5, "another one's downloads, too");
 }
+
+#[test]
+fn slow_owner() {
+    let mut world = group(43, 2);
+    share(&mut world, 1, "films", &[3 << 20]);
+    let dials = world.dials;
+    get_all(&mut world, 2);
+    world.run_for(40);
+    world.sleep(1, 8_000);
+    world.run_for(8_000);
+    world.check(world.dials == dials, "an asker that waits for a slow owner does not leave its server");
+    world.settle();
+    world.check(world.nodes[2].disk.done.len() == 1, "it is there");
+}
