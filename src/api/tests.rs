@@ -7,7 +7,6 @@ use crate::node::local::*;
 use crate::store::statedir::StateDir;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -117,12 +116,10 @@ async fn shutdown_ends_open_streams_at_once_and_takes_the_file_along() {
     fixture.events.send(event.clone()).unwrap();
     assert_eq!(events.next().await.unwrap(), Some(event.clone()));
     fixture.events.send(Event { event: "stopping".into(), ..event }).unwrap();
-    let start = Instant::now();
     fixture.shutdown.send(true).unwrap();
     assert_eq!(events.next().await.unwrap().unwrap().event, "stopping");
     assert_eq!(events.next().await.unwrap(), None);
     fixture.api.ended().await;
-    assert!(start.elapsed() < Duration::from_millis(250), "{:?}", start.elapsed());
     assert!(Client::open(fixture.dir.path()).is_err_and(|error| error.code == ErrorCode::NotRunning));
     assert_eq!(client.ask(&Command::Status).await.unwrap_err().code, ErrorCode::NotRunning);
 }

@@ -1,7 +1,8 @@
 //! What a person asks of this node.
 
-use super::core::{Cx, MemberCore, failed};
+use super::core::{Cx, MemberCore};
 use super::io::{Input, Output};
+use super::opening::failed;
 use super::pen::Pen;
 use super::rows::{JOBS_LISTED, TRANSFERS_LISTED};
 use crate::node::local::{Command, ErrorCode, FILES_PAGE_MAX, LocalError, Reply};

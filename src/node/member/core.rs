@@ -4,28 +4,27 @@
 //! its commit. So nobody is ever told what this device could forget.
 
 use super::io::{Input, Output};
+use super::opening::{failed, restore};
 use super::pen::Pen;
 use super::session::Session;
-use crate::node::local::{ErrorCode, LocalError};
-use crate::state::authority::{Authority, Gate, GateConfig, LastRequest, Moment};
+use crate::node::local::LocalError;
+use crate::state::authority::{GateConfig, Moment};
 use crate::state::chain::LogTip;
 use crate::state::downloads::{Downloads, DownloadsConfig, TransferId};
-use crate::state::link::{Ended, Link, LinkConfig};
+use crate::state::link::{Link, LinkConfig};
 use crate::state::random::Random;
-use crate::state::replica::{self, Replica, ReplicaConfig};
-use crate::state::requests::{Outstanding, Requests, RequestsConfig};
-use crate::state::roster::{Device, Roster};
+use crate::state::replica::ReplicaConfig;
+use crate::state::requests::{Requests, RequestsConfig};
+use crate::state::roster::Roster;
 use crate::state::time::Time;
 use crate::state::uploads::{Uploads, UploadsConfig};
-use crate::store::member::{DbError, MemberStore, StoredTip};
-use crate::wire::ids::{DeviceKey, GroupId, Position, PublicId, SealKey};
+use crate::store::member::{DbError, MemberStore};
+use crate::wire::ids::{DeviceKey, GroupId, PublicId, SealKey};
 use crate::wire::invite::{AdmissionSecret, Invite, InviteSecret, ServerAddress, Ticket};
-use crate::wire::log::{Policy, SignedHeader};
+use crate::wire::log::SignedHeader;
 use crate::wire::name::DeviceName;
-use crate::wire::seal::Epoch;
 use crate::wire::sign::Identity;
 use serde::{Deserialize, Serialize};
-use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -288,220 +287,5 @@ impl MemberCore {
 
     pub(super) fn is_master(&self) -> bool {
         matches!(self.pen, Pen::Master(_))
-    }
-}
-
-pub(super) fn failed(error: DbError) -> LocalError {
-    LocalError::new(ErrorCode::Failed, error.to_string(), "see the message; nothing was changed")
-}
-
-fn restore(
-    store: MemberStore,
-    identity: Arc<Identity>,
-    config: MemberConfig,
-    start: Start,
-    downloads_dir: PathBuf,
-    cx: &mut Cx<'_>,
-) -> Result<MemberCore, LocalError> {
-    let key = identity.device_key();
-    let is_master = matches!(start, Start::Master { .. });
-    check_role(&store, is_master)?;
-    let (group, name) = group_and_name(&store, &identity, start)?;
-    store.set("group", &group).map_err(failed)?;
-    store.set("name", &name).map_err(failed)?;
-    store.set("downloads", &downloads_dir.to_string_lossy().into_owned()).map_err(failed)?;
-    let pen = if is_master {
-        restore_master(&store, identity.clone(), &config, &name, cx)
-    } else {
-        restore_replica(&store, &group, key, &config)
-    }
-    .map_err(failed)?;
-    let kept: Option<(u64, Option<Outstanding>)> = store.get("requests").map_err(failed)?;
-    let (number, outstanding) = kept.unwrap_or_default();
-    let mut uploads = Uploads::new(config.uploads, is_master);
-    let policy: Policy = store.get("policy").map_err(failed)?.unwrap_or_default();
-    uploads.set_fresh_for(Duration::from_millis(policy.master_away_wait_ms));
-    let mut link = Link::new(config.link, cx.now);
-    if pen.roster().is_expelled(&key) {
-        link.end(Ended::Expelled);
-    }
-    let me = match &pen {
-        Pen::Master(master) => Some(master.authority.id()),
-        Pen::Replica(_) => store.get("me").map_err(failed)?,
-    };
-    let mut core = MemberCore {
-        me,
-        registration: store.get("registration").map_err(failed)?,
-        link,
-        session: Session::default(),
-        requests: Requests::restore(config.requests, number, outstanding),
-        uploads,
-        downloads: Downloads::new(config.downloads),
-        loaded: 0,
-        activity: super::rows::Activity::default(),
-        downloads_dir,
-        held_because: None,
-        outputs: Vec::new(),
-        store,
-        identity,
-        key,
-        config,
-        group,
-        name,
-        pen,
-    };
-    core.begin(cx).map_err(failed)?;
-    Ok(core)
-}
-
-fn check_role(store: &MemberStore, is_master: bool) -> Result<(), LocalError> {
-    let role = if is_master { "master" } else { "client" };
-    let kept: Option<String> = store.get("role").map_err(failed)?;
-    match kept {
-        None => store.set("role", &role).map_err(failed),
-        Some(kept) if kept == role => Ok(()),
-        Some(kept) => Err(LocalError::new(
-            ErrorCode::Usage,
-            format!("this state directory belongs to a {kept}"),
-            format!(
-                "start it with 'bailiwick {kept}', or give this one a directory of its own with --state or --profile"
-            ),
-        )),
-    }
-}
-
-fn group_and_name(store: &MemberStore, identity: &Identity, start: Start) -> Result<(Group, DeviceName), LocalError> {
-    let kept: Option<Group> = store.get("group").map_err(failed)?;
-    let kept_name: Option<DeviceName> = store.get("name").map_err(failed)?;
-    let named = |name: Name| name.chosen.or(kept_name).unwrap_or(name.fallback);
-    match start {
-        Start::Master { ticket, name } => {
-            let group = Group {
-                master: identity.device_key(),
-                seal: identity.seal_key(),
-                server: ticket.server,
-                invite: None,
-                admission: Some(ticket.admission),
-            };
-            Ok((group, named(name)))
-        }
-        Start::Client { invite, name } => match (kept, invite) {
-            (None, None) => Err(LocalError::new(
-                ErrorCode::Usage,
-                "this device belongs to no group yet",
-                "start it once with an invite: 'bailiwick client INVITE'; the master makes one with 'bailiwick invite'",
-            )),
-            (Some(kept), Some(invite)) if kept.master != invite.master => Err(LocalError::new(
-                ErrorCode::Usage,
-                "the invite is for another group than the one this state directory belongs to",
-                "give the other group a directory of its own with --state or --profile",
-            )),
-            // An invite of one's own group is a change of server.
-            (Some(kept), Some(invite)) => {
-                Ok((Group { server: invite.server.clone(), invite: Some(invite.secret), ..kept }, named(name)))
-            }
-            (Some(kept), None) => Ok((kept, named(name))),
-            (None, Some(invite)) => {
-                let Invite { server, master, seal, secret } = *invite;
-                Ok((Group { master, seal, server, invite: Some(secret), admission: None }, named(name)))
-            }
-        },
-    }
-}
-
-fn restore_master(
-    store: &MemberStore,
-    identity: Arc<Identity>,
-    config: &MemberConfig,
-    name: &DeviceName,
-    cx: &mut Cx<'_>,
-) -> Result<Pen, DbError> {
-    let master_key = identity.device_key();
-    let Some(tip) = store.tip()? else {
-        let authority = Authority::found(identity, name.clone(), &mut cx.moment());
-        return Ok(Pen::master(authority, Gate::Open));
-    };
-    let roster = load_roster(store, &master_key)?;
-    let seen_by_others = roster.devices().count() > 1;
-    let newest = store.epochs()?.pop();
-    let epoch = newest.ok_or_else(|| DbError::Damaged("the group's secrets are missing".to_owned()))?;
-    let last = store
-        .last_requests()?
-        .into_iter()
-        .map(|(id, number, content, answer)| (id, LastRequest { number, content, answer }))
-        .collect();
-    let restored = crate::state::authority::Restored {
-        tip: tip_of(&tip),
-        roster,
-        epoch,
-        invites: store.invites()?.into_iter().map(|(id, _, expires)| (id, expires)).collect(),
-        last,
-        files: store.file_counts()?,
-    };
-    let gate = Gate::at_start(cx.now, seen_by_others, &config.gate);
-    Ok(Pen::master(Authority::restore(identity, restored), gate))
-}
-
-fn restore_replica(store: &MemberStore, group: &Group, key: DeviceKey, config: &MemberConfig) -> Result<Pen, DbError> {
-    let restored = replica::Restored {
-        tip: store.tip()?.as_ref().map(tip_of),
-        roster: load_roster(store, &group.master)?,
-        epochs: store.epochs()?,
-        head: store.head()?,
-        loading: store.loading()?,
-    };
-    Ok(Pen::Replica(Box::new(Replica::restore(config.replica, group.master, key, restored))))
-}
-
-pub(super) fn tip_of(tip: &StoredTip) -> LogTip {
-    LogTip { at: tip.at, header: tip.header, membership: tip.membership }
-}
-
-/// The roster follows from the membership headers and the names.
-pub(super) fn load_roster(store: &MemberStore, master: &DeviceKey) -> Result<Roster, DbError> {
-    let names = store.names()?;
-    let mut devices: HashMap<PublicId, Device> = HashMap::new();
-    let mut order = VecDeque::new();
-    for header in store.membership_after(Position::default())? {
-        let header = header.verify(master).map_err(|error| DbError::Damaged(error.to_string()))?;
-        let Some(change) = &header.header().membership else { continue };
-        match devices.get_mut(&change.id) {
-            Some(device) if device.standing.is_final() => {}
-            Some(device) => device.standing = change.standing,
-            None => {
-                let name = names.get(&change.id).cloned();
-                let name = name.ok_or_else(|| DbError::Damaged("a device has no name".to_owned()))?;
-                order.push_back(change.id);
-                devices.insert(
-                    change.id,
-                    Device {
-                        id: change.id,
-                        key: change.device,
-                        seal: change.seal,
-                        standing: change.standing,
-                        name,
-                        code: header.short_code(),
-                    },
-                );
-            }
-        }
-    }
-    let ahead = store.expulsions()?.into_iter().filter_map(|header| {
-        let header = header.verify(master).ok()?;
-        header.expulsion().map(|change| change.device)
-    });
-    Ok(Roster::restore(order.iter().filter_map(|id| devices.remove(id)), ahead))
-}
-
-/// The newest secrets, for the data plane.
-pub(super) fn epochs_for_chunks(pen: &Pen, store: &MemberStore) -> Result<Vec<Epoch>, DbError> {
-    match pen {
-        Pen::Master(master) => {
-            let mut epochs = store.epochs()?;
-            epochs.retain(|epoch| epoch.id != master.authority.epoch().id);
-            epochs.push(master.authority.epoch().clone());
-            Ok(epochs)
-        }
-        Pen::Replica(_) => store.epochs(),
     }
 }

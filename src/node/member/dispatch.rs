@@ -47,22 +47,6 @@ pub(super) struct Surroundings {
     pub(super) ticket: Option<TicketRow>,
 }
 
-pub(super) struct Dispatcher {
-    pub(super) endpoint: Endpoint,
-    pub(super) events: mpsc::UnboundedSender<Event>,
-    pub(super) core: mpsc::Sender<Input>,
-    pub(super) plane: mpsc::UnboundedSender<PlaneCommand>,
-    pub(super) watchers: broadcast::Sender<local::Event>,
-    pub(super) surroundings: Surroundings,
-    pub(super) stop: Option<oneshot::Sender<Result<(), LocalError>>>,
-    connections: HashMap<ConnId, (Connection, ControlSender)>,
-    /// The connection whose chunk streams are taken.
-    streaming: Option<ConnId>,
-    questions: HashMap<u64, oneshot::Sender<Result<Reply, LocalError>>>,
-    next_connection: u64,
-    next_question: u64,
-}
-
 /// What a dispatcher is made of.
 pub(super) struct Parts {
     pub(super) endpoint: Endpoint,
@@ -71,20 +55,24 @@ pub(super) struct Parts {
     pub(super) plane: mpsc::UnboundedSender<PlaneCommand>,
     pub(super) watchers: broadcast::Sender<local::Event>,
     pub(super) surroundings: Surroundings,
-    pub(super) stop: oneshot::Sender<Result<(), LocalError>>,
+    /// Told once, when the node ends; gone then.
+    pub(super) stop: Option<oneshot::Sender<Result<(), LocalError>>>,
+}
+
+pub(super) struct Dispatcher {
+    parts: Parts,
+    connections: HashMap<ConnId, (Connection, ControlSender)>,
+    /// The connection whose chunk streams are taken.
+    streaming: Option<ConnId>,
+    questions: HashMap<u64, oneshot::Sender<Result<Reply, LocalError>>>,
+    next_connection: u64,
+    next_question: u64,
 }
 
 impl Dispatcher {
     pub(super) fn new(parts: Parts) -> Dispatcher {
-        let Parts { endpoint, events, core, plane, watchers, surroundings, stop } = parts;
         Dispatcher {
-            endpoint,
-            events,
-            core,
-            plane,
-            watchers,
-            surroundings,
-            stop: Some(stop),
+            parts,
             connections: HashMap::new(),
             streaming: None,
             questions: HashMap::new(),
@@ -116,7 +104,7 @@ impl Dispatcher {
                     self.questions.drain().for_each(|(_, question)| drop(question.send(Err(lost.clone()))));
                 }
             }
-            if self.stop.is_none() {
+            if self.parts.stop.is_none() {
                 break;
             }
         }
@@ -134,7 +122,8 @@ impl Dispatcher {
             Output::Dial(attempt, server) => {
                 self.next_connection += 1;
                 let id = ConnId(self.next_connection);
-                let (endpoint, events, core) = (self.endpoint.clone(), self.events.clone(), self.core.clone());
+                let (endpoint, events, core) =
+                    (self.parts.endpoint.clone(), self.parts.events.clone(), self.parts.core.clone());
                 tokio::spawn(dial::dial(endpoint, id, attempt, server, events, core));
             }
             Output::Send(id, frame) => {
@@ -151,7 +140,7 @@ impl Dispatcher {
                     tracing::warn!(%error, "a frame can't be sent");
                     return connection.close(CloseCode::TooSlow);
                 }
-                let (connection, control, core) = (connection.clone(), control.clone(), self.core.clone());
+                let (connection, control, core) = (connection.clone(), control.clone(), self.parts.core.clone());
                 tokio::spawn(async move {
                     let drained = async {
                         while control.queued_bytes() > BULK_QUEUED_MAX {
@@ -198,11 +187,11 @@ impl Dispatcher {
     }
 
     fn tell_plane(&self, command: PlaneCommand) {
-        let _ = self.plane.send(command);
+        let _ = self.parts.plane.send(command);
     }
 
     fn end(&mut self, outcome: Result<(), LocalError>) {
-        if let Some(stop) = self.stop.take() {
+        if let Some(stop) = self.parts.stop.take() {
             let _ = stop.send(outcome);
         }
     }
@@ -211,8 +200,8 @@ impl Dispatcher {
         let Some(question) = self.questions.remove(&token) else { return };
         let completed = reply.map(|reply| match reply {
             Reply::Status(mut status) => {
-                status.state_dir.clone_from(&self.surroundings.state_dir);
-                status.api.clone_from(&self.surroundings.api);
+                status.state_dir.clone_from(&self.parts.surroundings.state_dir);
+                status.api.clone_from(&self.parts.surroundings.api);
                 Reply::Status(status)
             }
             other => other,
@@ -224,16 +213,16 @@ impl Dispatcher {
         tracing::debug!(event, "happened");
         let detail = detail.into_iter().map(|(key, value)| (key.to_owned(), value.into())).collect();
         // Nobody may be watching.
-        let _ = self.watchers.send(local::Event { event: event.to_owned(), time: now_rfc3339(), detail });
+        let _ = self.parts.watchers.send(local::Event { event: event.to_owned(), time: now_rfc3339(), detail });
     }
 
     fn asked(&mut self, request: LocalRequest) {
         let LocalRequest { command, reply } = request;
-        match (command, &self.surroundings.ticket) {
+        match (command, &self.parts.surroundings.ticket) {
             (Command::Stop, _) => {
                 self.announce("stopping", Vec::new());
                 let _ = reply.send(Ok(Reply::Done));
-                let (core, events) = (self.core.clone(), self.events.clone());
+                let (core, events) = (self.parts.core.clone(), self.parts.events.clone());
                 tokio::spawn(async move {
                     let _ = core.send(Input::Stopping).await;
                     tokio::time::sleep(LAST_CLAIMS).await;
@@ -247,7 +236,7 @@ impl Dispatcher {
                 self.next_question += 1;
                 let token = self.next_question;
                 self.questions.insert(token, reply);
-                let core = self.core.clone();
+                let core = self.parts.core.clone();
                 tokio::spawn(async move {
                     let input = match tokio::task::spawn_blocking(move || prepare(command)).await {
                         Ok(Ok(command)) => Input::Local(token, command),

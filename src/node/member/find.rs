@@ -1,6 +1,7 @@
 //! What people mean: devices by name or prefix, files by `NAME:PATH` or prefix.
 
-use super::core::{Cx, MemberCore, failed};
+use super::core::{Cx, MemberCore};
+use super::opening::failed;
 use crate::node::local::{ErrorCode, LocalError};
 use crate::state::roster::Device;
 use crate::store::member::{CatalogRow, Found, NewTransfer};

@@ -1,7 +1,8 @@
 //! A client's replica: what it applies, and what it asks for.
 
-use super::core::{Cx, MemberCore, load_roster, tip_of};
+use super::core::{Cx, MemberCore};
 use super::io::Output;
+use super::opening::{load_roster, tip_of};
 use super::pen::Pen;
 use crate::state::replica::{Effect, content_of};
 use crate::store::member::DbError;

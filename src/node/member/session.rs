@@ -1,7 +1,8 @@
 //! One connection to the server: hello, welcome, what this device is there, and who is present.
 
-use super::core::{Cx, MemberCore, epochs_for_chunks};
+use super::core::{Cx, MemberCore};
 use super::io::{Lost, Output};
+use super::opening::epochs_for_chunks;
 use super::pen::Pen;
 use crate::node::local::{ErrorCode, LocalError};
 use crate::state::authority::Gate;

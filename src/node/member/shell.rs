@@ -77,7 +77,7 @@ pub async fn start(options: MemberOptions, ends: NodeEnds) -> Result<Member, Loc
         plane: plane.commands(),
         watchers: ends.events,
         surroundings: Surroundings { state_dir, api, ticket },
-        stop,
+        stop: Some(stop),
     });
     let outputs = events.clone();
     let thread = std::thread::Builder::new()
