@@ -32,7 +32,7 @@ fn run(seed: u64) -> blake3::Hash {
     let mut world = World::new(seed);
     let mut dice = Dice::new(!seed);
     let rate = dice.between(0, 3);
-    let often = |often: u64| if rate == 0 { 0 } else { often / rate };
+    let often = |often: u64| often.checked_div(rate).unwrap_or(0);
     world.faults = Faults { crash_before: often(900), crash_after: often(600), failed_write: often(900) };
     world.delay_max = [5, 40, 400][dice.below(3) as usize];
     for _ in 0..dice.between(30, 120) {

@@ -36,8 +36,7 @@ fn month_away() {
             world.run_for(150);
         }
         // Silence follows, whatever it had to drop meanwhile.
-        let at_head =
-            |world: &World| world.nodes[2].store().tip().unwrap() == world.nodes[0].store().tip().unwrap();
+        let at_head = |world: &World| world.nodes[2].store().tip().unwrap() == world.nodes[0].store().tip().unwrap();
         let so = world.run_till(60_000, at_head);
         world.check(so, "it catches up by itself");
         world.settle();
@@ -55,9 +54,8 @@ fn slow_snapshot() {
         world.run_till(10_000, |world| !world.invites.is_empty());
         let invite = world.invites.remove(0);
         let node = world.join("late", &invite);
-        world.run_till(30_000, |world| {
-            world.nodes_standing(bailiwick::wire::log::Standing::Registered).contains(&node)
-        });
+        world
+            .run_till(30_000, |world| world.nodes_standing(bailiwick::wire::log::Standing::Registered).contains(&node));
         world.approve(&[node]);
         for entry in 0..6 {
             world.share(0, &format!("new{round}-{entry}"), &[5]);
