@@ -82,6 +82,42 @@ fn restored_master_alone() {
     world.run_for(600_000);
 }
 
+/// Members that were idle when the newest entries came know of them, and show it to an old copy of the master.
+#[test]
+fn restored_master_and_idle_members() {
+    let mut world = group(15, 2);
+    let (master, server) = (world.backup(0), world.server_backup());
+    share(&mut world, 0, "films", &[5; 2]);
+    let tip = world.nodes[1].store().tip().unwrap();
+    world.crash(0);
+    world.crash_server();
+    world.model.master_was_restored = true;
+    world.restore(0, master);
+    world.replace_server_store(server);
+    world.start_server();
+    world.start_node(0);
+    world.run_for(60_000);
+    let so = says_that_it_is_old(&mut world);
+    world.check(so, "the master says what it is");
+    world.check(world.nodes[2].store().tip().unwrap() == tip, "it signs nothing");
+}
+
+/// Files that a restored client does not have any more: who asks for them is told, and does not wait for ever.
+#[test]
+fn restored_client_and_askers() {
+    let mut world = group(16, 2);
+    let yesterday = world.backup(1);
+    share(&mut world, 1, "films", &[5; 2]);
+    world.crash(1);
+    world.restore(1, yesterday);
+    world.start_node(1);
+    world.run_for(10_000);
+    super::basics::get_all(&mut world, 2);
+    world.run_for(60_000);
+    let open = world.nodes[2].store().open_transfers(0, 9).unwrap();
+    world.check(open.is_empty(), "the transfers end");
+}
+
 /// Of the two, one is connected and the other says that there is a second one.
 fn one_of(world: &mut World, one: usize, other: usize) {
     world.run_for(120_000);
