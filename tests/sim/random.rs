@@ -7,7 +7,7 @@ use bailiwick::store::server_db::ServerStore;
 use bailiwick::wire::log::Standing;
 
 /// Worlds that the test runs if nothing else is said.
-const SEEDS: u64 = 150;
+const SEEDS: u64 = 100;
 /// Clients of a world, at most.
 const CLIENTS_MAX: usize = 5;
 

@@ -2,6 +2,7 @@
 
 use super::basics::{group, share};
 use crate::world::World;
+use bailiwick::node::local::{Command, Reply};
 use bailiwick::store::member::LocalStatus;
 
 #[test]
@@ -102,7 +103,8 @@ fn restored_master_and_idle_members() {
     world.check(world.nodes[2].store().tip().unwrap() == tip, "it signs nothing");
 }
 
-/// Files that a restored client does not have any more: who asks for them is told, and does not wait for ever.
+/// Files that a restored client does not know any more: who asks for them is told why it waits, until they are shared
+/// again.
 #[test]
 fn restored_client_and_askers() {
     let mut world = group(16, 2);
@@ -114,8 +116,18 @@ fn restored_client_and_askers() {
     world.run_for(10_000);
     super::basics::get_all(&mut world, 2);
     world.run_for(60_000);
-    let open = world.nodes[2].store().open_transfers(0, 9).unwrap();
-    world.check(open.is_empty(), "the transfers end");
+    let token = world.ask(2, Command::Transfers { job: None });
+    world.run_for(100);
+    let told = match world.nodes[2].replies.get(&token) {
+        Some(Ok(Reply::Transfers(rows))) => rows.iter().all(|row| row.reason.is_some()),
+        _ => false,
+    };
+    world.check(told, "the asker says why it waits");
+    // The person shares the folder again: the catalog's files get their contents back, under their own ids.
+    world.ask(1, Command::Add { paths: vec!["/home/c1/films".into()] });
+    world.run_for(1_000);
+    world.settle();
+    world.check(world.nodes[2].disk.done.len() == 2, "and then the transfers go on");
 }
 
 /// Of the two, one is connected and the other says that there is a second one.
