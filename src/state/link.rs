@@ -204,6 +204,18 @@ impl Link {
         self.awaited = since.filter(|_| self.current.is_some()).map(|since| since.max(self.heard));
     }
 
+    /// A person looks: a connection on which nothing was heard for a while is asked whether it is still there, so that a
+    /// server that was killed and is back is noticed now, not at the next keep-alive.
+    pub fn look(&mut self, now: Time) {
+        if let Some(conn) = self.current
+            && self.pinged.is_none()
+            && now.since(self.heard) >= self.config.ping_after
+        {
+            self.pinged = Some(now);
+            self.effects.push_back(Effect::Ping(conn, now.0));
+        }
+    }
+
     /// When to call [`Link::tick`].
     pub fn poll_timeout(&self) -> Option<Time> {
         let redial = self.dialing.map(|since| since.after(self.config.dial_wait));
@@ -339,6 +351,18 @@ mod tests {
             }
         }
         assert_eq!(pings, 9);
+    }
+
+    #[test]
+    fn a_quiet_link_is_pinged_when_a_person_looks() {
+        let mut link = up();
+        link.heard(Time(0));
+        link.look(Time(500));
+        assert_eq!(link.poll_effect(), None);
+        link.look(Time(5_000));
+        assert!(matches!(link.poll_effect(), Some(Effect::Ping(ConnId(1), _))));
+        link.look(Time(5_100));
+        assert_eq!(link.poll_effect(), None);
     }
 
     #[test]

@@ -241,7 +241,6 @@ impl Replica {
 
     /// Entries that were asked for came.
     pub fn entries_came(&mut self, now: Time, entries: Vec<PlainEntry>) {
-        let before = self.tip;
         for PlainEntry { header, salted } in entries {
             let Ok(header) = header.verify(&self.master) else { break };
             self.shown = self.shown.max(header.header().at);
@@ -250,18 +249,16 @@ impl Replica {
                 return;
             }
             match self.tip.judge(&header) {
-                Judgement::Next => self.apply(header, salted),
+                Judgement::Next => {
+                    // An answer that brings nothing is no reason to ask again at once.
+                    self.asked = None;
+                    self.apply(header, salted);
+                }
                 Judgement::Old => {}
                 Judgement::Gap => break,
                 Judgement::Fork => self.stop(Stopped::Fork(header.header().at)),
             }
         }
-        self.answered(now, self.tip != before);
-    }
-
-    /// An answer that brought nothing is not asked for again at once, or two nodes could keep each other busy for ever.
-    fn answered(&mut self, now: Time, with_progress: bool) {
-        self.asked = (!with_progress).then_some(now);
         self.ask_if_behind(now);
     }
 
@@ -283,24 +280,26 @@ impl Replica {
             return;
         }
         self.loading = None;
-        self.answered(now, false);
+        self.ask_if_behind(now);
     }
 
     fn take_page(&mut self, now: Time, manifest: Manifest, page: u32, bytes: Vec<u8>) {
+        self.asked = None;
         self.shown = self.shown.max(manifest.at);
         self.effects.push_back(Effect::KeepPage(manifest.clone(), page, bytes));
         self.loading = Some((manifest.clone(), page + 1));
         if page + 1 == manifest.pages {
             self.effects.push_back(Effect::Load(manifest));
         } else {
-            self.answered(now, true);
+            self.ask_if_behind(now);
         }
     }
 
     /// The snapshot was swapped in, with these devices; or it was not what its manifest says, and is dropped.
     pub fn loaded(&mut self, now: Time, outcome: Option<(LogTip, Roster)>) {
         self.loading = None;
-        let progress = outcome.is_some();
+        // A snapshot that was dropped is not asked for again at once.
+        self.asked = outcome.is_none().then_some(now);
         if let Some((tip, roster)) = outcome {
             self.tip = tip;
             self.roster = roster;
@@ -308,7 +307,7 @@ impl Replica {
                 self.stop(Stopped::Expelled);
             }
         }
-        self.answered(now, progress);
+        self.ask_if_behind(now);
     }
 
     /// The server could not deliver what was asked: the master is away.

@@ -217,7 +217,7 @@ impl World {
     /// Starts a server, at a port that the system chooses the first time.
     pub(crate) async fn server(&self, name: &str) -> Node {
         let (dir, handle, home) = self.home(name);
-        let listen = (!dir.join("port").exists()).then(|| "127.0.0.1:0".parse().expect("an address"));
+        let listen = (!dir.join("server-place").exists()).then(|| "127.0.0.1:0".parse().expect("an address"));
         let options = ServerOptions { state_dir: dir.clone(), place: ServerPlace { listen, advertise: Vec::new() } };
         let task = tokio::spawn(run::server(home, options));
         Node { dir, handle, task }

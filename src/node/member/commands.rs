@@ -19,6 +19,7 @@ const INVITE_LIFE_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
 
 impl MemberCore {
     pub(super) fn local(&mut self, cx: &mut Cx<'_>, token: u64, command: Command) -> Result<(), DbError> {
+        self.link.look(cx.now);
         let signs = matches!(command, Command::Approve { .. } | Command::Disapprove { .. });
         let command = match &mut self.pen {
             Pen::Master(master) if signs => match master.hold(Input::Local(token, command)) {

@@ -68,9 +68,9 @@ pub fn start(config: ServerConfig) -> Result<ServerHandle, LocalError> {
     let store = ServerStore::open(&dir.path(DB_FILE)).map_err(|error| unusable(&error))?;
     let fresh = AdmissionSecret(draw(&mut SystemRandom));
     let core = ServerCore::open(clock::now(), core, store, fresh).map_err(|error| unusable(&error))?;
-    let endpoint = place::bind(&dir, &keys, place.listen)?;
+    let (endpoint, advertise) = place::bind(&dir, &keys, place)?;
     let listen = endpoint.local_addr().map_err(|error| unusable(&error))?;
-    let addresses = place::addresses(place.advertise, listen, loopback);
+    let addresses = place::addresses(advertise, listen, loopback);
     let address = ServerAddress { key: keys.identity.device_key(), addresses };
     let admission = core.admission();
     let (events, received) = mpsc::channel(EVENTS);

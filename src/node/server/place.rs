@@ -1,8 +1,9 @@
-//! Where a server listens and what its ticket names. The port of the first start is kept, or invites would die.
+//! Where a server listens and what its ticket names. Both are kept from the first start on, or invites would die.
 
 use crate::net::endpoint::{BindError, Config, Endpoint};
 use crate::node::identity::{Keys, state_error};
 use crate::node::local::{ErrorCode, LocalError};
+use crate::node::options::ServerPlace;
 use crate::store::statedir::StateDir;
 use crate::wire::invite::Address;
 use crate::wire::limits::ADDRESSES_MAX;
@@ -13,27 +14,50 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 pub const DEFAULT_PORT: u16 = 4433;
 /// Ports that are tried after it, before any is taken.
 const PORTS_TRIED: u16 = 100;
-/// The file that keeps the port.
-const PORT_FILE: &str = "server-port";
+/// The file that keeps where the server listens, and under it what a person said of how others reach it.
+const PLACE_FILE: &str = "server-place";
 
-/// Binds where a person said, else where the server was before, else to the first port that is free.
-pub(super) fn bind(dir: &StateDir, keys: &Keys, listen: Option<SocketAddr>) -> Result<Endpoint, LocalError> {
-    let kept = dir.read_secret(PORT_FILE).map_err(state_error)?;
-    let kept: Option<u16> = kept.and_then(|bytes| String::from_utf8(bytes).ok()?.trim().parse().ok());
-    let ip = listen.map_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED), |listen| listen.ip());
-    let said = listen.map(|listen| listen.port()).filter(|port| *port != 0);
+/// A server's place at its last start.
+#[derive(Default)]
+struct Kept {
+    listen: Option<SocketAddr>,
+    advertise: Vec<Address>,
+}
+
+impl Kept {
+    fn read(dir: &StateDir) -> Result<Kept, LocalError> {
+        let Some(bytes) = dir.read_secret(PLACE_FILE).map_err(state_error)? else { return Ok(Kept::default()) };
+        let text = String::from_utf8_lossy(&bytes);
+        let mut lines = text.lines();
+        let listen = lines.next().and_then(|line| line.parse().ok());
+        Ok(Kept { listen, advertise: lines.filter_map(Address::parse).collect() })
+    }
+
+    fn write(&self, dir: &StateDir) -> Result<(), LocalError> {
+        let listen = self.listen.map(|listen| listen.to_string());
+        let lines: Vec<String> = listen.into_iter().chain(self.advertise.iter().map(Address::to_string)).collect();
+        dir.write_secret(PLACE_FILE, lines.join("\n").as_bytes()).map_err(state_error)
+    }
+}
+
+/// Binds where a person said, else where the server was before, else to the first port that is free. Gives the endpoint
+/// and the addresses that were said now or before.
+pub(super) fn bind(dir: &StateDir, keys: &Keys, said: ServerPlace) -> Result<(Endpoint, Vec<Address>), LocalError> {
+    let kept = Kept::read(dir)?;
+    let ServerPlace { listen, advertise } = said;
+    let ip = listen.or(kept.listen).map_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED), |listen| listen.ip());
+    let port = listen.map(|listen| listen.port()).filter(|port| *port != 0);
     let at = |port| Endpoint::bind(Config::new((ip, port).into(), &keys.identity, keys.reset_key, keys.cid_key));
-    let bound = match (said.or(kept), listen) {
+    let bound = match (port.or(kept.listen.map(|kept| kept.port())), listen) {
         (Some(port), _) => at(port).map_err(|error| taken(port, &error)),
         (None, Some(_)) => at(0).map_err(|error| failed(&error)),
         (None, None) => first_free(at).map_err(|error| failed(&error)),
     };
     let endpoint = bound?;
     let port = endpoint.local_addr().map_err(|error| failed(&error))?.port();
-    if kept != Some(port) {
-        dir.write_secret(PORT_FILE, port.to_string().as_bytes()).map_err(state_error)?;
-    }
-    Ok(endpoint)
+    let advertise = if advertise.is_empty() { kept.advertise } else { advertise };
+    Kept { listen: Some(SocketAddr::new(ip, port)), advertise: advertise.clone() }.write(dir)?;
+    Ok((endpoint, advertise))
 }
 
 fn first_free(at: impl Fn(u16) -> Result<Endpoint, BindError>) -> Result<Endpoint, BindError> {
