@@ -7,7 +7,7 @@ use bailiwick::store::server_db::ServerStore;
 use bailiwick::wire::log::Standing;
 
 /// Worlds that the test runs if nothing else is said.
-const SEEDS: u64 = 150;
+const SEEDS: u64 = 100;
 /// Clients of a world, at most.
 const CLIENTS_MAX: usize = 5;
 
@@ -86,7 +86,8 @@ fn act(world: &mut World, dice: &mut Dice) {
         80..88 => world.cut(anybody, false, false),
         88..92 => world.lose_connections(anybody),
         92..94 => world.sleep(anybody, dice.between(100, 120_000)),
-        94..96 => world.set_clock(anybody, dice.between(0, 8_000_000) as i64 - 4_000_000),
+        94 => world.set_clock(anybody, dice.between(0, 8_000_000) as i64 - 4_000_000),
+        95 => restore_client(world, dice, anybody),
         96 => restore_server(world, dice),
         97 => {
             let stalled = dice.once_in(3);
@@ -104,6 +105,19 @@ fn restore_server(world: &mut World, dice: &mut Dice) {
     world.replace_server_store(old);
     world.run_for(dice.between(0, 5_000));
     world.start_server();
+}
+
+/// A client comes back with what it had some time ago.
+fn restore_client(world: &mut World, dice: &mut Dice, node: usize) {
+    if node == 0 || world.nodes[node].fatal.is_some() {
+        return;
+    }
+    let old = world.backup(node);
+    world.run_for(dice.between(0, 20_000));
+    world.crash(node);
+    world.restore(node, old);
+    world.run_for(dice.between(0, 5_000));
+    world.start_node(node);
 }
 
 fn size(dice: &mut Dice) -> u64 {

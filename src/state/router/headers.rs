@@ -106,11 +106,14 @@ impl Router {
                 return false;
             }
         };
-        let others_master = group.master.as_ref().map(|master| master.conn).filter(|master| *master != conn);
+        // From the master it goes to all: a replica shows no newer head than it was shown, whatever entries it has.
+        // From a member it goes to the master.
+        let master = group.master.as_ref().map(|master| master.conn);
+        let to = if master == Some(conn) { group.approved.iter().copied().collect() } else { Vec::from_iter(master) };
         match group.membership.show(head, signed.clone()) {
             Shown::Newer => {
                 self.effects.push_back(Effect::Persist(Record::Head { group: id, head: signed.clone() }));
-                self.send_all(others_master.into_iter().collect(), Frame::Head(signed));
+                self.send_all(to, Frame::Head(signed));
             }
             Shown::Fork => self.tell_fork(id, signed),
             Shown::Old => {}

@@ -2,6 +2,7 @@
 
 use super::basics::{group, share};
 use crate::world::World;
+use bailiwick::node::local::{Command, Reply};
 use bailiwick::store::member::LocalStatus;
 
 #[test]
@@ -80,6 +81,81 @@ fn restored_master_alone() {
     let why = world.waits_for(1).unwrap_or_default();
     world.check(why.contains("forked") || !why.is_empty(), &format!("the member says what is wrong: {why}"));
     world.run_for(600_000);
+}
+
+/// Somebody asks something of an old copy of the master as soon as it starts: it waits for what members have to show.
+#[test]
+fn restored_master_at_work() {
+    let mut world = group(17, 2);
+    let (master, server) = (world.backup(0), world.server_backup());
+    share(&mut world, 1, "films", &[5; 2]);
+    let tip = world.nodes[1].store().tip().unwrap();
+    (0..3).for_each(|node| world.crash(node));
+    world.crash_server();
+    world.model.master_was_restored = true;
+    world.restore(0, master);
+    world.replace_server_store(server);
+    world.start_server();
+    world.start_node(0);
+    world.share(0, "more", &[5]);
+    world.disapprove(&[2]);
+    world.run_for(1_000);
+    world.start_node(1);
+    world.start_node(2);
+    world.run_for(60_000);
+    let so = says_that_it_is_old(&mut world);
+    world.check(so, "the master says what it is");
+    world.check(world.nodes[2].store().tip().unwrap() == tip, "it signs nothing");
+}
+
+/// Members that were idle when the newest entries came know of them, and show it to an old copy of the master.
+#[test]
+fn restored_master_and_idle_members() {
+    let mut world = group(15, 2);
+    let (master, server) = (world.backup(0), world.server_backup());
+    share(&mut world, 0, "films", &[5; 2]);
+    let tip = world.nodes[1].store().tip().unwrap();
+    world.crash(0);
+    world.crash_server();
+    world.model.master_was_restored = true;
+    world.restore(0, master);
+    world.replace_server_store(server);
+    world.start_server();
+    world.start_node(0);
+    world.run_for(60_000);
+    let so = says_that_it_is_old(&mut world);
+    world.check(so, "the master says what it is");
+    world.check(world.nodes[2].store().tip().unwrap() == tip, "it signs nothing");
+}
+
+/// Files that a restored client does not know any more: who asks for them is told why it waits, until they are shared
+/// again.
+#[test]
+fn restored_client_and_askers() {
+    let mut world = group(16, 2);
+    let yesterday = world.backup(1);
+    share(&mut world, 1, "films", &[5; 2]);
+    world.crash(1);
+    world.restore(1, yesterday);
+    world.start_node(1);
+    world.run_for(10_000);
+    super::basics::get_all(&mut world, 2);
+    world.run_for(60_000);
+    // In between it asks again.
+    let told = (0..20).any(|_| {
+        let token = world.ask(2, Command::Transfers { job: None });
+        world.run_for(150);
+        match world.nodes[2].replies.get(&token) {
+            Some(Ok(Reply::Transfers(rows))) => rows.iter().all(|row| row.reason.is_some()),
+            _ => false,
+        }
+    });
+    world.check(told, "the asker says why it waits");
+    // The person shares the folder again: the catalog's files get their contents back, under their own ids.
+    world.ask(1, Command::Add { paths: vec!["/home/c1/films".into()] });
+    world.run_for(1_000);
+    world.settle();
+    world.check(world.nodes[2].disk.done.len() == 2, "and then the transfers go on");
 }
 
 /// Of the two, one is connected and the other says that there is a second one.

@@ -1,0 +1,205 @@
+//! Batches: what a node decides at once, and how it is carried out, cut short, or fails.
+
+use super::*;
+
+impl World {
+    pub(super) fn tell(&mut self, node: NodeId, input: Input) {
+        if self.nodes[node].alive {
+            self.nodes[node].inbox.push(input);
+            let soon = self.now + self.dice.below(3);
+            self.wake_at(node, soon);
+        }
+    }
+
+    /// A frame reaches the server as if a node had sent it just now.
+    pub(crate) fn inject(&mut self, node: NodeId, frame: Frame) {
+        let open = self.links.values().rev().find(|link| link.node == node && link.node_open && link.server_open);
+        if let Some(conn) = open.map(|link| link.id) {
+            self.note(format!("{} ->{} INJECTED {}", self.nodes[node].name, conn.0, label(&frame)));
+            self.tell_server(ServerInput::Frame { conn, frame });
+        }
+    }
+
+    pub(super) fn tell_later(&mut self, node: NodeId, input: Input) {
+        let (when, life) = (self.soon(), self.nodes[node].life);
+        self.at(when, Event::Told(node, life, Box::new(input)));
+    }
+
+    pub(super) fn wake_at(&mut self, node: NodeId, when: u64) {
+        let one = &mut self.nodes[node];
+        if one.core.is_none() || one.wake_at.is_some_and(|at| at <= when) {
+            return;
+        }
+        one.wake_at = Some(when);
+        let life = one.life;
+        self.at(when, Event::Wake(node, life));
+    }
+
+    pub(super) fn wake(&mut self, node: NodeId) {
+        if self.nodes[node].wake_at.is_none_or(|at| at > self.now) {
+            return;
+        }
+        self.nodes[node].wake_at = None;
+        if self.nodes[node].frozen_until > self.now {
+            return self.wake_at(node, self.nodes[node].frozen_until);
+        }
+        if self.nodes[node].core.is_none() {
+            return;
+        }
+        self.count_batch(node);
+        let inputs = std::mem::take(&mut self.nodes[node].inbox);
+        let crash = self.crash_point(node);
+        if crash == Some(CrashPoint::Before) {
+            return self.crash_and_return(node);
+        }
+        let fails = self.dice.once_in(self.faults.failed_write);
+        let (now, wall_ms) = (Time(self.now), self.wall(node));
+        let Some(core) = &mut self.nodes[node].core else { return };
+        if fails {
+            core.store().set_read_only(true).expect("a pragma");
+        }
+        let mut cx = Cx { now, wall_ms, random: &mut self.dice };
+        match core.handle(&mut cx, inputs) {
+            Ok(outputs) => {
+                if fails {
+                    core.store().set_read_only(false).expect("a pragma");
+                }
+                self.committed(node);
+                let told = match crash {
+                    Some(CrashPoint::After(told)) => told.min(outputs.len()),
+                    _ => outputs.len(),
+                };
+                for output in outputs.into_iter().take(told) {
+                    self.carry_out(node, output);
+                }
+                if crash.is_some() {
+                    return self.crash_and_return(node);
+                }
+            }
+            Err(error) if fails => return self.reopen(node, &error.to_string()),
+            Err(error) => self.fail(&format!("{} can't write: {error}", self.nodes[node].name)),
+        }
+        let next = self.nodes[node].core.as_ref().and_then(MemberCore::poll_timeout);
+        if let Some(next) = next {
+            self.wake_at(node, next.0.max(self.now + 1));
+        }
+    }
+
+    pub(super) fn count_batch(&mut self, node: NodeId) {
+        let second = self.now / 1_000;
+        let batches = &mut self.nodes[node].batches;
+        if batches.0 != second {
+            *batches = (second, 0);
+        }
+        batches.1 += 1;
+        if batches.1 > BATCHES_PER_SECOND_MAX {
+            self.fail(&format!("{} never rests", self.nodes[node].name));
+        }
+    }
+
+    pub(super) fn crash_point(&mut self, node: NodeId) -> Option<CrashPoint> {
+        match &mut self.nodes[node].crash_in {
+            Some((0, point)) => {
+                let point = *point;
+                self.nodes[node].crash_in = None;
+                return Some(point);
+            }
+            Some((batches, _)) => *batches -= 1,
+            None => {}
+        }
+        if self.dice.once_in(self.faults.crash_before) {
+            return Some(CrashPoint::Before);
+        }
+        self.dice.once_in(self.faults.crash_after).then(|| CrashPoint::After(self.dice.below(6) as usize))
+    }
+
+    pub(super) fn crash_and_return(&mut self, node: NodeId) {
+        let quick = self.dice.once_in(2);
+        let pause = if quick { self.dice.between(20, 1_500) } else { self.dice.between(1_000, 90_000) };
+        self.crash_for(node, pause);
+    }
+
+    /// What the real shell does after a failed write: the core is dropped, all connections are closed, the core is read
+    /// from disk again a second later. What came meanwhile still comes in.
+    pub(super) fn reopen(&mut self, node: NodeId, why: &str) {
+        self.note(format!("{} can't write: {why}", self.nodes[node].name));
+        let Some(core) = self.nodes[node].core.take() else { return };
+        self.nodes[node].store = Some(core.store().copy_in_memory().expect("a copy"));
+        drop(core);
+        let links: Vec<ConnId> =
+            self.links.values().filter(|link| link.node == node && link.node_open).map(|link| link.id).collect();
+        for conn in links {
+            self.close(conn, Side::Node, CloseCode::Internal);
+        }
+        self.purposes.retain(|(of, _), _| *of != node);
+        // No new life: the data plane and the network go on.
+        self.at(self.now + REOPEN_MS, Event::Reopen(node));
+    }
+
+    pub(super) fn carry_out(&mut self, node: NodeId, output: Output) {
+        match output {
+            Output::Dial(attempt, server) => {
+                assert!(server == self.server.address, "there is one server");
+                self.next_id += 1;
+                self.dials += 1;
+                let conn = ConnId(self.next_id);
+                self.links.insert(conn, Link::new(conn, node));
+                let (when, life) = (self.soon(), self.nodes[node].life);
+                self.at(when, Event::Dials(conn, attempt, life));
+            }
+            Output::Send(conn, frame) => self.send(conn, Side::Server, *frame),
+            Output::SendBulk(conn, frame) => {
+                self.send(conn, Side::Server, *frame);
+                self.tell_later(node, Input::Drained(conn));
+            }
+            Output::Close(conn, code) => self.close(conn, Side::Node, code),
+            Output::Streams(..) => self.nodes[node].plane.streams(),
+            Output::Epochs(epochs) => self.nodes[node].plane.epochs(epochs.iter().map(|epoch| epoch.id)),
+            Output::Open(place) => {
+                let transfer = place.transfer;
+                let one = &mut self.nodes[node];
+                let opened = one.plane.open(&mut one.disk, *place);
+                self.tell_later(node, Input::Opened(transfer, opened));
+            }
+            Output::Expect(request, units) => self.nodes[node].plane.expect(request, units),
+            Output::Forget(request, units) => self.nodes[node].plane.forget(request, &units),
+            Output::Sync(transfer, chunks) => {
+                let one = &mut self.nodes[node];
+                if one.plane.sync(&mut one.disk, transfer) {
+                    self.tell_later(node, Input::Synced(transfer, chunks, true));
+                }
+            }
+            Output::Finish(transfers) => {
+                for transfer in transfers {
+                    let one = &mut self.nodes[node];
+                    match one.plane.finish(&mut one.disk, transfer) {
+                        Ok(Some(outcome)) => self.tell_later(node, Input::Finished(transfer, outcome)),
+                        Ok(None) => {}
+                        Err(why) => self.fail(&format!("{}: {why}", self.nodes[node].name)),
+                    }
+                }
+            }
+            Output::Drop(transfer, leftover) => {
+                let one = &mut self.nodes[node];
+                one.plane.drop_transfer(&mut one.disk, transfer, leftover);
+            }
+            Output::Upload(upload, source) => self.upload(node, upload, source),
+            Output::Scan(path, name, known) => {
+                let staged = self.nodes[node].disk.scan(&mut self.dice, &path, &name, &known);
+                if !staged.is_empty() {
+                    self.tell_later(node, Input::Staged(path.clone(), staged));
+                }
+                let (when, life) = (self.now + self.delay_max + 1, self.nodes[node].life);
+                self.at(when, Event::Told(node, life, Box::new(Input::ScanEnded(path, Vec::new(), 0))));
+            }
+            Output::Reply(token, reply) => self.replied(node, token, reply),
+            Output::Event(name, detail) => self.note(format!("{} event {name} {detail:?}", self.nodes[node].name)),
+            Output::Stopped => {}
+            Output::Fatal(error) => {
+                self.note(format!("{} ends: {error}", self.nodes[node].name));
+                self.nodes[node].fatal = Some(error);
+                self.crash(node);
+            }
+        }
+    }
+}

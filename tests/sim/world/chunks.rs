@@ -1,0 +1,124 @@
+//! Chunk streams: from an owner to the server, from there to who asked.
+
+use super::*;
+
+impl World {
+    pub(super) fn upload(&mut self, node: NodeId, upload: Upload, source: Box<UploadSource>) {
+        self.nodes[node].uploads += 1;
+        let one = &self.nodes[node];
+        let Some(epoch) = one.plane.newest else { return };
+        if !self.links.get(&upload.conn).is_some_and(|link| link.node_open) {
+            return;
+        }
+        let refused = match one.disk.shared.get(&source.path) {
+            None => Some(ChunkRefusal::Unreadable),
+            Some(there) if there.stamp != source.stamp => Some(ChunkRefusal::Changed),
+            Some(_) => None,
+        };
+        if let Some(why) = refused {
+            return self.tell_later(node, Input::Served(upload, Served::No(why)));
+        }
+        let mut nonce = [0; NONCE_BYTES];
+        bailiwick::state::random::Random::fill(&mut self.dice, &mut nonce);
+        let header = ChunkHeader {
+            cipher: Cipher::Aes256Gcm,
+            audience: Audience::EVERYONE,
+            epoch,
+            request: upload.request,
+            content: upload.content,
+            index: upload.index,
+            length: upload.length,
+            nonce,
+        };
+        self.next_id += 1;
+        let id = StreamId(self.next_id);
+        self.streams.insert(id, Stream { node, link: upload.conn, header, upload, source, entry: None });
+        let soon = self.soon();
+        self.at(soon, Event::Arrives(id));
+    }
+
+    pub(super) fn arrives(&mut self, id: StreamId) {
+        let Some(stream) = self.streams.get(&id) else { return };
+        let (conn, node, header) = (stream.link, stream.node, stream.header);
+        let Some(link) = self.links.get(&conn).filter(|link| link.server_open) else {
+            self.streams.remove(&id);
+            return;
+        };
+        if !link.node_open {
+            self.streams.remove(&id);
+            return;
+        }
+        if self.nodes[node].cut_out {
+            return self.at(self.now + 500, Event::Arrives(id));
+        }
+        self.tell_server(ServerInput::Arriving { conn, stream: id, header });
+    }
+
+    pub(super) fn received(&mut self, id: StreamId) {
+        let Some(stream) = self.streams.get(&id) else { return };
+        let (conn, node, upload) = (stream.link, stream.node, stream.upload);
+        let Some(entry) = stream.entry else { return };
+        let node_open = self.links.get(&conn).is_some_and(|link| link.node_open);
+        if node_open && self.nodes[node].cut_out {
+            return self.at(self.now + 500, Event::Received(id));
+        }
+        if !node_open {
+            // The rest of it never comes; the server learns when the connection ends.
+            return;
+        }
+        if let Some(there) = self.server.entries.get_mut(&entry) {
+            there.1 = true;
+            self.tell_server(ServerInput::Complete(entry));
+            self.tell_later(node, Input::Served(upload, Served::Sent));
+            let waiting: Vec<ForwardId> =
+                self.server.forwards.iter().filter(|(_, one)| one.0 == entry).map(|(id, _)| *id).collect();
+            for forward in waiting {
+                let soon = self.soon();
+                self.at(soon, Event::Forwards(forward));
+            }
+        }
+    }
+
+    pub(super) fn stop_stream(&mut self, id: StreamId) {
+        if let Some(stream) = self.streams.remove(&id) {
+            self.tell_later(stream.node, Input::Served(stream.upload, Served::Unwanted));
+        }
+    }
+
+    pub(super) fn forwards(&mut self, forward: ForwardId) {
+        let Some((entry, conn, request)) = self.server.forwards.get(&forward).copied() else { return };
+        let Some((stream, true)) = self.server.entries.get(&entry).copied() else { return };
+        let Some(stream) = self.streams.get(&stream) else { return };
+        let Some(link) = self.links.get(&conn).filter(|link| link.server_open) else {
+            self.server.forwards.remove(&forward);
+            return;
+        };
+        let node = link.node;
+        if self.nodes[node].stalled || self.is_cut(node, Side::Node) || self.nodes[node].frozen_until > self.now {
+            return self.at(self.now + 500, Event::Forwards(forward));
+        }
+        self.server.forwards.remove(&forward);
+        if !link.node_open {
+            return;
+        }
+        let header = ChunkHeader { request, ..stream.header };
+        let (root, list) = (stream.source.root, stream.source.list.clone());
+        self.note(format!("{} <~{} chunk {:?} {}", self.nodes[node].name, conn.0, header.content, header.index));
+        let one = &mut self.nodes[node];
+        if one.core.is_none() {
+            return;
+        }
+        match one.plane.land(&mut one.disk, &header, root, &list) {
+            Landed::NotWanted => self.tell_server(ServerInput::Unwanted(forward)),
+            Landed::Taken { asked, came, list } => {
+                one.units += 1;
+                self.tell_server(ServerInput::Forwarded(forward));
+                self.tell(node, Input::Heard(u64::from(header.length)));
+                self.tell(node, Input::Came(asked, came));
+                if let Some(list) = list {
+                    self.tell(node, Input::List(asked.transfer, Some(list)));
+                }
+            }
+        }
+    }
+}

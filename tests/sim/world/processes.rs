@@ -1,0 +1,151 @@
+//! Processes: started, killed, started again on what was on their disks.
+
+use super::*;
+
+impl World {
+    /// Starts a node's process, if it doesn't run and has not ended by itself.
+    pub(crate) fn start_node(&mut self, node: NodeId) {
+        if self.nodes[node].core.is_some() || self.nodes[node].fatal.is_some() {
+            return;
+        }
+        self.nodes[node].inbox.clear();
+        self.note(format!("{} starts", self.nodes[node].name));
+        self.nodes[node].life += 1;
+        self.nodes[node].plane = Plane::default();
+        self.nodes[node].alive = true;
+        self.open_core(node);
+    }
+
+    pub(super) fn open_core(&mut self, node: NodeId) {
+        let (now, wall_ms) = (Time(self.now), self.wall(node));
+        let one = &mut self.nodes[node];
+        let Some(store) = one.store.take() else { return };
+        store.set_read_only(false).expect("a pragma");
+        let downloads = PathBuf::from(format!("/downloads/{}", one.name));
+        let (identity, config, start) = (one.identity.clone(), one.config, one.start.clone());
+        let kept = store.copy_in_memory().expect("a copy");
+        let mut cx = Cx { now, wall_ms, random: &mut self.dice };
+        match MemberCore::open(store, identity, config, start, downloads, &mut cx) {
+            Ok(core) => self.nodes[node].core = Some(core),
+            Err(error) => {
+                self.nodes[node].store = Some(kept);
+                self.fail(&format!("{} can't be opened: {error}", self.nodes[node].name));
+            }
+        }
+        self.committed(node);
+        self.wake_at(node, self.now);
+    }
+
+    /// A node's process is killed.
+    pub(crate) fn crash(&mut self, node: NodeId) {
+        if !std::mem::take(&mut self.nodes[node].alive) {
+            return;
+        }
+        self.note(format!("{} is killed", self.nodes[node].name));
+        let one = &mut self.nodes[node];
+        if let Some(core) = one.core.take() {
+            one.store = Some(core.store().copy_in_memory().expect("a copy"));
+        }
+        one.life += 1;
+        one.inbox.clear();
+        one.wake_at = None;
+        one.disk.power_cut(&mut self.dice);
+        self.purposes.retain(|(of, _), _| *of != node);
+        let links: Vec<ConnId> =
+            self.links.values().filter(|link| link.node == node && link.node_open).map(|link| link.id).collect();
+        for conn in links {
+            self.vanish(conn, Side::Node);
+        }
+    }
+
+    /// Kills a node, and starts it again later.
+    pub(crate) fn crash_for(&mut self, node: NodeId, ms: u64) {
+        self.crash(node);
+        self.at(self.now + ms, Event::Restart(node));
+    }
+
+    /// One end of a connection is gone without a word. What was under way from there may be lost from some frame on.
+    pub(super) fn vanish(&mut self, conn: ConnId, side: Side) {
+        let quick = self.dice.once_in(2);
+        let learns = if quick { self.dice.between(1, 2_000) } else { self.dice.between(1_000, IDLE_MS) };
+        let kept = self.dice.below(8) as usize;
+        let Some(link) = self.links.get_mut(&conn) else { return };
+        link.set_open(side, false);
+        link.lane_to(side).pieces.clear();
+        link.lane_to(side.other()).pieces.truncate(kept);
+        self.at(self.now + learns, Event::Dies(conn, side.other()));
+    }
+
+    /// Starts the server, if it doesn't run.
+    pub(crate) fn start_server(&mut self) {
+        if self.server.core.is_some() {
+            return;
+        }
+        self.note("server starts".to_owned());
+        self.server.life += 1;
+        let Some(store) = self.server.store.take() else { return };
+        store.set_read_only(false).expect("a pragma");
+        let core = ServerCore::open(Time(self.now), self.server.config.clone(), store, self.server.admission);
+        match core {
+            Ok(core) => self.server.core = Some(core),
+            Err(error) => self.fail(&format!("the server can't start: {error}")),
+        }
+        self.wake_server_at(self.now);
+    }
+
+    /// The server's process is killed.
+    pub(crate) fn crash_server(&mut self) {
+        let Some(core) = self.server.core.take() else { return };
+        self.note("server is killed".to_owned());
+        self.server.store = Some(core.store().copy_in_memory().expect("a copy"));
+        self.server.life += 1;
+        self.server.inbox.clear();
+        self.server.wake_at = None;
+        self.forget_server_connections();
+    }
+
+    pub(super) fn forget_server_connections(&mut self) {
+        self.server.entries.clear();
+        self.server.forwards.clear();
+        self.streams.clear();
+        let links: Vec<ConnId> = self.links.values().filter(|link| link.server_open).map(|link| link.id).collect();
+        for conn in links {
+            self.vanish(conn, Side::Server);
+        }
+    }
+
+    /// Kills the server, and starts it again later.
+    pub(crate) fn crash_server_for(&mut self, ms: u64) {
+        self.crash_server();
+        self.at(self.now + ms, Event::RestartServer);
+    }
+
+    /// The server's database becomes this one, while it is down.
+    pub(crate) fn replace_server_store(&mut self, store: ServerStore) {
+        assert!(self.server.core.is_none(), "the server runs");
+        self.server.store = Some(store);
+        self.model.server_forgot();
+    }
+
+    /// A copy of the server's database as it is now.
+    pub(crate) fn server_backup(&self) -> ServerStore {
+        match (&self.server.core, &self.server.store) {
+            (Some(core), _) => core.store().copy_in_memory().expect("a copy"),
+            (None, Some(store)) => store.copy_in_memory().expect("a copy"),
+            (None, None) => unreachable!("a server has its store or its core"),
+        }
+    }
+
+    /// A copy of a node's database as it is now.
+    pub(crate) fn backup(&self, node: NodeId) -> MemberStore {
+        self.nodes[node].store().copy_in_memory().expect("a copy")
+    }
+
+    /// A node's database becomes this older one, while it is down.
+    pub(crate) fn restore(&mut self, node: NodeId, store: MemberStore) {
+        assert!(self.nodes[node].core.is_none(), "it runs");
+        self.note(format!("{} is restored from a backup", self.nodes[node].name));
+        self.nodes[node].store = Some(store);
+        self.nodes[node].fatal = None;
+    }
+}
