@@ -1,6 +1,7 @@
 //! A real server on real sockets, between a master and members that speak the protocol and nothing else.
 
 mod fakes;
+mod group;
 
 use bailiwick::net::connection::CloseReason;
 use bailiwick::node::local::LocalError;
@@ -12,7 +13,8 @@ use bailiwick::wire::close::CloseCode;
 use bailiwick::wire::frame::{ChunkRange, ChunkRefusal, Class, Frame, MasterRefusal, Role};
 use bailiwick::wire::ids::InviteId;
 use bailiwick::wire::invite::{Address, AdmissionSecret, Ticket};
-use fakes::{Fake, MIB, content, key, send, within};
+use fakes::send;
+use group::{Fake, MIB, content, key, within};
 use std::path::Path;
 use std::sync::Arc;
 
