@@ -11,8 +11,7 @@ use std::time::Duration;
 /// A private file-sharing group of your devices, under one master's authority
 ///
 /// One device is the master: it decides who belongs to the group. The others are clients: they share files with the
-/// group and fetch what they want, straight from its owner where the networks allow it, else through a server that
-/// can neither read what passes nor let anybody in.
+/// group and fetch what they want, through a server that can neither read what passes nor let anybody in.
 #[derive(Debug, Parser)]
 #[command(name = "bailiwick", version, propagate_version = true, max_term_width = 100)]
 #[command(after_help = "\

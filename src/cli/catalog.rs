@@ -13,11 +13,11 @@ const PAGE: u64 = 10_000;
 /// `files`.
 pub(super) async fn files(node: &Client, query: Option<&str>, output: Output) -> Outcome {
     let mut offset = 0;
-    if output.json {
-        output.part("[")?;
-    }
     loop {
         let rows = page(node, query, offset).await?;
+        if output.json && offset == 0 {
+            output.part("[")?;
+        }
         match output.json {
             true => output.part(&joined(&rows, offset > 0))?,
             false => print_page(&rows, offset, query, output)?,

@@ -46,7 +46,13 @@ fn status_lines(status: &Status) -> Vec<String> {
     let mut field = |title: &str, value: Option<String>| {
         lines.extend(value.map(|value| format!("  {title:<10} {value}")));
     };
-    field("waiting", status.waiting.as_ref().map(|what| format!("for {}", what.trim_start_matches("for "))));
+    field(
+        "waiting",
+        status
+            .waiting
+            .as_ref()
+            .map(|what| format!("for {}", what.trim_start_matches("waiting ").trim_start_matches("for "))),
+    );
     field("code", status.code.clone());
     field("id", status.id.clone());
     field("group", status.group.clone());

@@ -27,8 +27,30 @@ pub struct Home {
     pub config: MemberConfig,
 }
 
+/// The file that says what a state directory is for.
+const ROLE_FILE: &str = "role";
+
+/// A state directory is one node's: nothing is made in it for another role.
+fn check_role(dir: &StateDir, role: &str) -> Result<(), LocalError> {
+    match dir.read_secret(ROLE_FILE).map_err(state_error)? {
+        None => dir.write_secret(ROLE_FILE, role.as_bytes()).map_err(state_error),
+        Some(kept) if kept == role.as_bytes() => Ok(()),
+        Some(kept) => {
+            let kept = String::from_utf8_lossy(&kept).into_owned();
+            Err(LocalError::new(
+                ErrorCode::Usage,
+                format!("this state directory belongs to a {kept}"),
+                format!(
+                    "start it with 'bailiwick {kept}', or give this one a directory of its own with --state or --profile"
+                ),
+            ))
+        }
+    }
+}
+
 /// Runs a client until it ends.
 pub async fn client(home: Home, options: ClientOptions) -> Result<(), LocalError> {
+    check_role(&home.dir, "client")?;
     let ClientOptions { state_dir, invite, name, fallback_name, downloads } = options;
     let start = Start::Client { invite, name: Name { chosen: name, fallback: fallback_name } };
     let downloads = downloads_dir(&home, downloads)?;
@@ -37,6 +59,7 @@ pub async fn client(home: Home, options: ClientOptions) -> Result<(), LocalError
 
 /// Runs a master until it ends.
 pub async fn master(home: Home, options: MasterOptions) -> Result<(), LocalError> {
+    check_role(&home.dir, "master")?;
     let MasterOptions { state_dir, name, fallback_name, server } = options;
     let name = Name { chosen: name, fallback: fallback_name };
     let downloads = downloads_dir(&home, None)?;
@@ -107,6 +130,7 @@ fn downloads_dir(home: &Home, chosen: Option<PathBuf>) -> Result<PathBuf, LocalE
 /// Runs a server until it ends.
 pub async fn server(home: Home, options: ServerOptions) -> Result<(), LocalError> {
     let ServerOptions { state_dir, place } = options;
+    check_role(&home.dir, "server")?;
     let Home { dir, mut ends, api, .. } = home;
     let server = server::start(ServerConfig { dir, place, loopback: true, core: CoreConfig::default() })?;
     while let Some(LocalRequest { command, reply }) = ends.requests.recv().await {

@@ -217,6 +217,14 @@ impl Replica {
         }
     }
 
+    /// Something is sealed under an epoch whose secret is not here: any answer of the master brings the present ones.
+    pub fn secret_missing(&mut self, now: Time) {
+        if self.reachable && self.asked.is_none() && self.stopped.is_none() {
+            self.asked = Some(now);
+            self.effects.push_back(Effect::Ask(CatchUp { since: self.tip.at, page: None }));
+        }
+    }
+
     /// A broadcast came.
     pub fn broadcast(&mut self, now: Time, header: SignedHeader, body: SealedBody) {
         let Ok(header) = header.verify(&self.master) else { return };

@@ -9,6 +9,8 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 const LOCK_NAME: &str = "lock";
+/// Files that hold private keys: what makes a folder with a lock a state directory.
+const KEY_FILES: [&str; 2] = ["identity", "server-identity"];
 /// Bytes of the lock file that are read: a process id in decimal digits.
 const LOCK_BYTES_MAX: u64 = 16;
 
@@ -138,6 +140,12 @@ fn read_pid(mut lock: &File) -> Option<u32> {
     let mut text = String::new();
     Read::by_ref(&mut lock).take(LOCK_BYTES_MAX).read_to_string(&mut text).ok()?;
     text.trim().parse().ok()
+}
+
+/// Whether the names of a folder's entries are those of a state directory: this node's, another profile's or a backup.
+/// Nothing in it may be shared.
+pub fn looks_like_state(mut has: impl FnMut(&str) -> bool) -> bool {
+    has(LOCK_NAME) && KEY_FILES.iter().any(|name| has(name))
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! What a share holds. No link is followed, so a walk ends and stays in its share; whatever is not shared is reported
 //! with a reason, so that an owner can tell "gone" from "could not be read".
 
+use super::statedir::looks_like_state;
 use crate::wire::path::{BadPath, RelPath, is_unfit_for_terminals};
 use std::ffi::OsString;
 use std::fs::{self, Metadata};
@@ -85,8 +86,8 @@ pub enum Why {
     /// The name or the path is none of the catalog's.
     #[error("{0}")]
     Name(#[from] BadPath),
-    /// bailiwick's own state, which holds keys.
-    #[error("it is bailiwick's state directory")]
+    /// The state of this or another node, which holds keys.
+    #[error("it is a state directory of bailiwick, which holds private keys")]
     State,
     /// It may still be there: nothing below it is known to be gone.
     #[error("it cannot be read ({0})")]
@@ -175,6 +176,9 @@ impl Walk {
             return Some(skip(&abs, Why::State));
         }
         match sorted_names(&abs) {
+            Ok(names) if looks_like_state(|name| names.iter().any(|there| there == name)) => {
+                Some(skip(&abs, Why::State))
+            }
             Ok(names) => {
                 self.not_empty();
                 self.open.push(Folder { abs, rel, stamp: Stamp::of(meta), names, empty: true });
@@ -348,7 +352,7 @@ mod tests {
         write(dir.path(), "state/key", b"secret");
         let mut walk = Walk::new(dir.path(), &rel("share"), &dir.path().join("state"));
         let found = lines(&mut walk, dir.path());
-        assert_eq!(found, ["-state: it is bailiwick's state directory", "share/"]);
+        assert_eq!(found, ["-state: it is a state directory of bailiwick, which holds private keys", "share/"]);
         assert_eq!(walk.leftovers(), 1);
     }
 
@@ -382,5 +386,25 @@ mod tests {
             true => assert_eq!(found, ["share/locked/file"]),
             false => assert_eq!(found, ["-locked: it cannot be read (permission denied)"]),
         }
+    }
+
+    #[test]
+    fn no_state_directory_is_shared_whosever_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        write(dir.path(), "home/other-profile/lock", b"1");
+        write(dir.path(), "home/other-profile/identity", b"keys");
+        write(dir.path(), "home/relay/lock", b"1");
+        write(dir.path(), "home/relay/server-identity", b"keys");
+        write(dir.path(), "home/locksmith/lock", b"a film");
+        let found: Vec<String> = walk(&dir.path().join("home"))
+            .filter_map(|step| match step {
+                Step::Found(found) => Some(found.rel.to_string()),
+                Step::Skipped(Skipped { why, .. }) => {
+                    assert_eq!(why, Why::State);
+                    None
+                }
+            })
+            .collect();
+        assert_eq!(found, ["share/locksmith/lock"]);
     }
 }

@@ -103,9 +103,20 @@ async fn w6_a_disapproved_client_is_out_for_ever() {
     phone.add(&shared).await;
     laptop.until_files("the phone's file", |rows| rows.len() == 1).await;
     let id = phone.status().await.id.expect("an id");
+    // A job that can't go on is under way when it is expelled.
+    let of_laptop = world.folder("of-laptop");
+    write(&of_laptop.join("l.txt"), b"l");
+    laptop.add(&of_laptop).await;
+    phone.until_files("the laptop's file", |rows| rows.len() == 2).await;
+    laptop.stop().await;
+    phone.until_files("the laptop to be away", |rows| rows.iter().any(|row| !row.available)).await;
+    let job = phone.get("laptop:of-laptop", &world.folder("got")).await.expect("it is remembered");
     disapprove(&master, &id).await;
     phone.until_standing(StandingRow::Disapproved).await;
-    laptop.until_files("the phone's file to go", <[_]>::is_empty).await;
+    let row = phone.until_job(job, "its end", |row| row.state == TransferState::Failed).await;
+    assert_eq!(row.code, Some(ErrorCode::Refused), "{row:?}");
+    let laptop = world.client("laptop", None).await;
+    laptop.until_files("the phone's file to go", |rows| rows.len() == 1 && rows[0].owner_name == "laptop").await;
     laptop
         .until_clients("the phone's standing", |rows| {
             rows.iter().any(|row| row.id == id && row.standing == StandingRow::Disapproved)
@@ -123,7 +134,7 @@ async fn w6_a_disapproved_client_is_out_for_ever() {
     let laptop = world.client("laptop", None).await;
     laptop.until_status("the master", |status| status.master == Link::Connected).await;
     assert_eq!(phone.status().await.standing, Some(StandingRow::Disapproved));
-    assert!(laptop.files().await.is_empty());
+    assert!(laptop.files().await.iter().all(|row| row.owner_name != "phone"));
     for node in [phone, laptop, master, server] {
         node.stop().await;
     }

@@ -8,9 +8,10 @@ use super::rows::{JOBS_LISTED, TRANSFERS_LISTED};
 use crate::node::local::{Command, ErrorCode, FILES_PAGE_MAX, LocalError, Reply};
 use crate::state::authority::{Gate, NotDone};
 use crate::state::random::draw;
-use crate::store::member::DbError;
+use crate::store::member::{CatalogRow, DbError};
 use crate::wire::ids::{InviteId, PublicId, hex};
 use crate::wire::invite::{Invite, InviteSecret};
+use crate::wire::log::Standing;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -95,19 +96,24 @@ impl MemberCore {
     ) -> Result<Reply, LocalError> {
         let limit = limit.unwrap_or(FILES_PAGE_MAX).min(FILES_PAGE_MAX);
         let page = match query.and_then(|query| query.split_once(':')) {
-            Some((name, path)) => {
-                let owner = self.find_device(name)?.id;
-                let mut rows = self.store.files_of(&owner).map_err(failed)?;
-                let path = path.to_lowercase();
-                rows.retain(|row| row.file.path.as_str().to_lowercase().contains(&path));
-                rows.into_iter().skip(offset as usize).take(limit as usize).collect()
-            }
+            Some((name, path)) => self.files_by_name(name, path, offset, limit)?,
             None => {
                 let owners = query.map(|query| self.owners_matching(query)).unwrap_or_default();
                 self.store.files_page(query, &owners, offset, limit).map_err(failed)?
             }
         };
         Ok(Reply::Files(page.iter().map(|row| self.file_row(cx, row)).collect()))
+    }
+
+    /// Files whose `NAME:PATH` holds `name:path`: the name ends with the one part and the path begins with the other.
+    fn files_by_name(&self, name: &str, path: &str, offset: u64, limit: u64) -> Result<Vec<CatalogRow>, LocalError> {
+        let (name, path) = (name.to_lowercase(), path.to_lowercase());
+        let mut rows = Vec::new();
+        for device in self.roster().devices().filter(|device| device.name.folded().ends_with(&name)) {
+            rows.extend(self.store.files_of(&device.id).map_err(failed)?);
+        }
+        rows.retain(|row| row.file.path.as_str().to_lowercase().starts_with(&path));
+        Ok(rows.into_iter().skip(offset as usize).take(limit as usize).collect())
     }
 
     fn share_rows(&mut self, cx: &Cx<'_>) -> Result<Reply, LocalError> {
@@ -259,6 +265,14 @@ impl MemberCore {
                 ErrorCode::Refused,
                 "this device was expelled from the group",
                 "use a new state directory and a new invite",
+            ));
+        }
+        if self.standing() != Some(Standing::Approved) {
+            let why = self.waiting(cx).unwrap_or_else(|| "waiting for approval".to_owned());
+            return Err(LocalError::new(
+                ErrorCode::NotNow,
+                format!("this device is not a member yet: {why}"),
+                "the master's person approves it with 'bailiwick approve'; 'bailiwick wait approved' waits for it",
             ));
         }
         let dest = dest.unwrap_or_else(|| self.downloads_dir.clone());

@@ -8,6 +8,7 @@ use crate::net::control::ControlSender;
 use crate::net::endpoint::Endpoint;
 use crate::node::local::{self, Command, ErrorCode, LocalError, LocalRequest, Reply, TicketRow, now_rfc3339};
 use crate::state::conn::ConnId;
+use crate::store::statedir::looks_like_state;
 use crate::wire::close::CloseCode;
 use crate::wire::codec::encode;
 use std::collections::HashMap;
@@ -282,6 +283,14 @@ fn shareable(path: PathBuf) -> Result<PathBuf, LocalError> {
     };
     let path = path.canonicalize().map_err(refused)?;
     let meta = std::fs::metadata(&path).map_err(refused)?;
+    let parent = path.parent().unwrap_or(&path);
+    if !meta.is_dir() && looks_like_state(|name| parent.join(name).exists()) {
+        return Err(LocalError::new(
+            ErrorCode::Usage,
+            format!("{} lies in a state directory of bailiwick, which holds private keys", path.display()),
+            "share something else",
+        ));
+    }
     if meta.is_dir() {
         std::fs::read_dir(&path).map_err(refused)?;
     } else if meta.is_file() {

@@ -2,6 +2,7 @@
 
 use super::core::{Cx, MemberCore};
 use super::io::{Leftover, Output, Place};
+use super::pen::Pen;
 use crate::state::downloads::fetch::Wanted;
 use crate::state::downloads::{Asked, Came, Effect, Outcome, TransferId};
 use crate::store::member::{DbError, Failure, StoredTransfer};
@@ -14,6 +15,9 @@ use std::sync::Arc;
 /// A size that the catalog should not have.
 const TOO_LARGE: Failure<'static> =
     Failure { reason: "the file is larger than any that can be shared", refused: false };
+
+/// Open transfers that are read at once.
+const OPEN_AT_ONCE: usize = 1_024;
 
 impl MemberCore {
     pub(super) fn drain_downloads(&mut self, cx: &mut Cx<'_>) -> Result<bool, DbError> {
@@ -118,6 +122,9 @@ impl MemberCore {
         {
             self.store.job_moved(job.0, job.1)?;
         }
+        if let (Came::NoSecret, Pen::Replica(replica)) = (came, &mut self.pen) {
+            replica.secret_missing(cx.now);
+        }
         self.downloads.came(cx.now, asked, came);
         Ok(())
     }
@@ -155,7 +162,8 @@ impl MemberCore {
 
     fn settle_transfer(&mut self, transfer: TransferId, outcome: Outcome, received: u64) -> Result<(), DbError> {
         let reason = (outcome != Outcome::Done).then(|| outcome.to_string());
-        let refused = matches!(outcome, Outcome::Refused(_) | Outcome::Removed);
+        let refused =
+            matches!(outcome, Outcome::Refused(_) | Outcome::GivenUp(_) | Outcome::Expelled | Outcome::Removed);
         let failure = reason.as_deref().map(|reason| Failure { reason, refused });
         self.store.settle(transfer, failure, received)?;
         if let Some((job, ms)) = self.activity.ended(transfer) {
@@ -182,6 +190,21 @@ impl MemberCore {
         };
         self.downloads.looked_again(cx.now, transfer, outcome);
         Ok(())
+    }
+
+    /// This device is out: everything that it still wanted has failed.
+    pub(super) fn give_everything_up(&mut self, cx: &mut Cx<'_>) -> Result<(), DbError> {
+        loop {
+            let open = self.store.open_transfers(0, OPEN_AT_ONCE)?;
+            if open.is_empty() {
+                return Ok(());
+            }
+            for row in open {
+                let received = self.downloads.fetch(row.id).map_or(row.received, |fetch| fetch.wanted.received);
+                self.downloads.drop_transfer(cx.now, row.id, false);
+                self.settle_transfer(row.id, Outcome::Expelled, received)?;
+            }
+        }
     }
 
     /// Files left the catalog, or changed: transfers of them stop, or go over to the new version.

@@ -123,7 +123,9 @@ impl MemberCore {
             Found::None => Err(LocalError::new(
                 ErrorCode::NotFound,
                 format!("there is no file '{text}' in the catalog"),
-                "give NAME:PATH, or the first digits of an id that 'bailiwick files' shows",
+                format!(
+                    "give NAME:PATH, or the first digits ({PREFIX_DIGITS_MIN} or more) of an id that 'bailiwick files' shows"
+                ),
             )),
         }
     }

@@ -38,7 +38,6 @@ pub(super) fn restore(
 ) -> Result<MemberCore, LocalError> {
     let key = identity.device_key();
     let is_master = matches!(start, Start::Master { .. });
-    check_role(&store, is_master)?;
     let (group, name) = group_and_name(&store, &identity, start)?;
     store.set("group", &group).map_err(failed)?;
     store.set("name", &name).map_err(failed)?;
@@ -85,22 +84,6 @@ pub(super) fn restore(
     };
     core.begin(cx).map_err(failed)?;
     Ok(core)
-}
-
-fn check_role(store: &MemberStore, is_master: bool) -> Result<(), LocalError> {
-    let role = if is_master { "master" } else { "client" };
-    let kept: Option<String> = store.get("role").map_err(failed)?;
-    match kept {
-        None => store.set("role", &role).map_err(failed),
-        Some(kept) if kept == role => Ok(()),
-        Some(kept) => Err(LocalError::new(
-            ErrorCode::Usage,
-            format!("this state directory belongs to a {kept}"),
-            format!(
-                "start it with 'bailiwick {kept}', or give this one a directory of its own with --state or --profile"
-            ),
-        )),
-    }
 }
 
 fn group_and_name(store: &MemberStore, identity: &Identity, start: Start) -> Result<(Group, DeviceName), LocalError> {

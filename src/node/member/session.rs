@@ -257,14 +257,15 @@ impl MemberCore {
             Ok(registered) => registered,
             Err(refusal) => {
                 self.held_because = Some(refusal.to_string());
-                self.fatal(
-                    ErrorCode::Refused,
-                    refusal.to_string(),
-                    "start the master with --server and the server's present ticket",
-                );
+                // A master that was taken before stays, and says what it needs.
+                if self.store.get::<DeviceKey>("registered_at")?.is_none() {
+                    let hint = "start the master with --server and the server's present ticket";
+                    self.fatal(ErrorCode::Refused, refusal.to_string(), hint);
+                }
                 return Ok(());
             }
         };
+        self.store.set("registered_at", &self.group.server.key)?;
         if let Pen::Master(master) = &mut self.pen {
             let knew = registered.tip.is_some() || registered.head.is_some();
             if let Some(head) = &registered.head
@@ -413,6 +414,7 @@ impl MemberCore {
             return Ok(());
         }
         self.downloads.linked(cx.now, false);
+        self.give_everything_up(cx)?;
         self.requests.ready(cx.now, false, self.pen.tip().at);
         self.uploads.master_away();
         self.link.end(Ended::Expelled);

@@ -243,6 +243,29 @@ fn what_comes_damaged_again_and_again_fails() {
 }
 
 #[test]
+fn what_its_owner_never_has_again_fails() {
+    let mut downloads = begun(small_credit(), vec![wanted(1, OWNER, KIB)]);
+    let mut now = Time(0);
+    for _ in 0..1_000 {
+        for effect in effects(&mut downloads) {
+            match effect {
+                Effect::Ask { request, units, .. } => {
+                    downloads.refused(now, request, &[(units[0].content, units[0].index)], ChunkRefusal::Unreadable);
+                }
+                Effect::Settle(1, outcome, _) => {
+                    assert!(now >= Time(20_000), "an owner has time to scan");
+                    return assert_eq!(outcome, Outcome::GivenUp(ChunkRefusal::Unreadable));
+                }
+                _ => {}
+            }
+        }
+        now = downloads.poll_timeout().map_or(now, |due| due.max(now));
+        downloads.tick(now);
+    }
+    panic!("it never ended");
+}
+
+#[test]
 fn small_files_share_one_ending() {
     let files = (1..=100).map(|id| wanted(id, OWNER, KIB)).collect();
     let config = DownloadsConfig { credit_min: 1 << 20, ..DownloadsConfig::default() };

@@ -224,7 +224,7 @@ impl MemberStore {
     pub fn renew_transfer(&self, id: u64, file: &FileMeta) -> Result<(), DbError> {
         self.db
             .prepare_cached(
-                "UPDATE transfers SET content = ?2, size = ?3, hash = ?4, chunk = ?5, mtime = ?6, executable = ?7,
+                "UPDATE transfers SET content = ?2, size = ?3, hash = ?4, chunk = ?5, mtime = ?6, executable = ?7, kind = ?8,
                  claimed = x'', done = 0, list = NULL WHERE id = ?1",
             )?
             .execute(params![
@@ -235,6 +235,7 @@ impl MemberStore {
                 u8::from(file.chunk),
                 file.mtime_ms,
                 file.executable,
+                kind_code(file.kind),
             ])?;
         Ok(())
     }
@@ -354,4 +355,33 @@ fn read_transfer(row: &Row<'_>) -> Result<StoredTransfer, DbError> {
         list: row.get(17)?,
         part: row.get(18)?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::member::MemberStore;
+
+    #[test]
+    fn a_file_that_became_a_folder_is_fetched_as_one() {
+        let store = MemberStore::open_in_memory().unwrap();
+        let file = FileMeta {
+            id: FileId([1; 16]),
+            content: ContentId([2; 16]),
+            path: RelPath::parse("a").unwrap(),
+            kind: FileKind::File,
+            size: 9,
+            hash: Hash([3; 32]),
+            chunk: ChunkSize::for_file(9),
+            mtime_ms: 0,
+            executable: false,
+        };
+        let dest = file.path.clone();
+        let transfer = NewTransfer { owner: PublicId([4; 16]), file: file.clone(), dest };
+        let job = store.put_job("a", Path::new("/"), &[transfer]).unwrap();
+        let id = store.transfers_of(job).unwrap()[0].id;
+        store.renew_transfer(id, &FileMeta { kind: FileKind::Folder, size: 0, ..file }).unwrap();
+        let row = store.transfer(id).unwrap().unwrap();
+        assert_eq!((row.kind, row.size), (FileKind::Folder, 0));
+    }
 }
