@@ -7,10 +7,14 @@ use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 const LOCK_NAME: &str = "lock";
 /// Files that hold private keys: what makes a folder with a lock a state directory.
 const KEY_FILES: [&str; 2] = ["identity", "server-identity"];
+/// How often a lock that another process holds is tried again, and the pause between: half a second in all.
+const LOCK_TRIES: u32 = 20;
+const LOCK_PAUSE: Duration = Duration::from_millis(25);
 /// Bytes of the lock file that are read: a process id in decimal digits.
 const LOCK_BYTES_MAX: u64 = 16;
 
@@ -77,7 +81,7 @@ impl StateDir {
         let lock_path = path.join(LOCK_NAME);
         let failed = StateError::of(&lock_path);
         let mut lock = private().read(true).create(true).open(&lock_path).map_err(&failed)?;
-        match lock.try_lock() {
+        match lock_soon(&lock) {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 return Err(StateError::InUse { path: shown(path), pid: read_pid(&lock) });
@@ -140,6 +144,17 @@ fn read_pid(mut lock: &File) -> Option<u32> {
     let mut text = String::new();
     Read::by_ref(&mut lock).take(LOCK_BYTES_MAX).read_to_string(&mut text).ok()?;
     text.trim().parse().ok()
+}
+
+/// A process that was killed holds its lock until its last thread has ended: who starts it again at once waits for that.
+fn lock_soon(lock: &File) -> Result<(), TryLockError> {
+    for _ in 0..LOCK_TRIES {
+        match lock.try_lock() {
+            Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_PAUSE),
+            other => return other,
+        }
+    }
+    lock.try_lock()
 }
 
 /// Whether the names of a folder's entries are those of a state directory: this node's, another profile's or a backup.
