@@ -39,14 +39,29 @@ fn end(place: &Place, asker: &Node, job: u64, bytes: &[u8]) {
     assert!(!place.path("phone-downloads/film.bin.bwpart").exists(), "a part file is left");
 }
 
+/// A group in the middle of a download by the phone from the laptop.
+struct Stage {
+    server: Node,
+    master: Node,
+    laptop: Node,
+    phone: Node,
+    bytes: Vec<u8>,
+    job: u64,
+}
+
+fn stage(place: &Place) -> Stage {
+    let (server, master) = place.begun();
+    let laptop = place.member(&master, "laptop");
+    let phone = place.member(&master, "phone");
+    let bytes = film(place, &laptop);
+    let job = begin(&phone);
+    Stage { server, master, laptop, phone, bytes, job }
+}
+
 #[test]
 fn killed_asker() {
     let place = Place::new();
-    let (_server, master) = place.begun();
-    let laptop = place.member(&master, "laptop");
-    let phone = place.member(&master, "phone");
-    let bytes = film(&place, &laptop);
-    let job = begin(&phone);
+    let Stage { server: _server, master: _master, laptop: _laptop, phone, bytes, job } = stage(&place);
     phone.kill();
     let phone = place.again("phone");
     end(&place, &phone, job, &bytes);
@@ -55,11 +70,7 @@ fn killed_asker() {
 #[test]
 fn killed_owner() {
     let place = Place::new();
-    let (_server, master) = place.begun();
-    let laptop = place.member(&master, "laptop");
-    let phone = place.member(&master, "phone");
-    let bytes = film(&place, &laptop);
-    let job = begin(&phone);
+    let Stage { server: _server, master: _master, laptop, phone, bytes, job } = stage(&place);
     laptop.kill();
     let _laptop = place.again("laptop");
     end(&place, &phone, job, &bytes);
@@ -68,11 +79,7 @@ fn killed_owner() {
 #[test]
 fn killed_server() {
     let place = Place::new();
-    let (server, master) = place.begun();
-    let laptop = place.member(&master, "laptop");
-    let phone = place.member(&master, "phone");
-    let bytes = film(&place, &laptop);
-    let job = begin(&phone);
+    let Stage { server, master: _master, laptop: _laptop, phone, bytes, job } = stage(&place);
     server.kill();
     let _server = place.server();
     end(&place, &phone, job, &bytes);
@@ -81,11 +88,7 @@ fn killed_server() {
 #[test]
 fn killed_master() {
     let place = Place::new();
-    let (_server, master) = place.begun();
-    let laptop = place.member(&master, "laptop");
-    let phone = place.member(&master, "phone");
-    let bytes = film(&place, &laptop);
-    let job = begin(&phone);
+    let Stage { server: _server, master, laptop: _laptop, phone, bytes, job } = stage(&place);
     master.kill();
     // Transfers between approved peers go on without the master.
     end(&place, &phone, job, &bytes);

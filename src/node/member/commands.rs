@@ -51,10 +51,10 @@ impl MemberCore {
 
     fn answer(&mut self, cx: &mut Cx<'_>, command: Command) -> Result<Reply, LocalError> {
         match command {
-            Command::Status => Ok(Reply::Status(Box::new(self.status(cx)))),
+            Command::Status => Ok(Reply::Status(Box::new(self.status()))),
             Command::Clients => Ok(Reply::Clients(self.client_rows())),
             Command::Files { query, offset, limit } => self.files(cx, query.as_deref(), offset, limit),
-            Command::Shares => self.share_rows(cx),
+            Command::Shares => self.share_rows(),
             Command::ShareFiles { path } => {
                 let files = self.store.local_of(&path).map_err(failed)?;
                 Ok(Reply::Files(files.iter().map(|file| self.local_row(file)).collect()))
@@ -69,7 +69,7 @@ impl MemberCore {
             Command::RevokeInvite { id } => self.revoke(cx, &id),
             Command::Approve { ids } => self.approve(cx, &ids),
             Command::Disapprove { ids } => self.disapprove(cx, &ids),
-            Command::Add { paths } => self.add(cx, &paths),
+            Command::Add { paths } => self.add(&paths),
             Command::Get { files, dest } => self.get(cx, &files, dest),
             Command::Ticket => Err(LocalError::new(
                 ErrorCode::WrongRole,
@@ -116,9 +116,9 @@ impl MemberCore {
         Ok(rows.into_iter().skip(offset as usize).take(limit as usize).collect())
     }
 
-    fn share_rows(&mut self, cx: &Cx<'_>) -> Result<Reply, LocalError> {
+    fn share_rows(&mut self) -> Result<Reply, LocalError> {
         let shares = self.store.shares().map_err(failed)?;
-        Ok(Reply::Shares(shares.into_iter().map(|share| self.share_row(cx, share)).collect()))
+        Ok(Reply::Shares(shares.into_iter().map(|share| self.share_row(share)).collect()))
     }
 
     fn transfers(&mut self, cx: &Cx<'_>, job: Option<u64>) -> Result<Reply, LocalError> {
@@ -241,7 +241,7 @@ impl MemberCore {
         Ok(self.rows_of(&ids))
     }
 
-    fn add(&mut self, cx: &mut Cx<'_>, paths: &[PathBuf]) -> Result<Reply, LocalError> {
+    fn add(&mut self, paths: &[PathBuf]) -> Result<Reply, LocalError> {
         if !self.is_master() && self.standing().is_some_and(|standing| standing.is_final()) {
             return Err(LocalError::new(
                 ErrorCode::Refused,
@@ -256,7 +256,7 @@ impl MemberCore {
         }
         let rows = self.store.shares().map_err(failed)?;
         let rows = rows.into_iter().filter(|share| paths.contains(&share.path));
-        Ok(Reply::Shares(rows.map(|share| self.share_row(cx, share)).collect()))
+        Ok(Reply::Shares(rows.map(|share| self.share_row(share)).collect()))
     }
 
     fn get(&mut self, cx: &mut Cx<'_>, files: &[String], dest: Option<PathBuf>) -> Result<Reply, LocalError> {
@@ -268,7 +268,7 @@ impl MemberCore {
             ));
         }
         if self.standing() != Some(Standing::Approved) {
-            let why = self.waiting(cx).unwrap_or_else(|| "waiting for approval".to_owned());
+            let why = self.waiting().unwrap_or_else(|| "waiting for approval".to_owned());
             return Err(LocalError::new(
                 ErrorCode::NotNow,
                 format!("this device is not a member yet: {why}"),
@@ -280,7 +280,7 @@ impl MemberCore {
         let job = match self.store.open_job(&what, &dest).map_err(failed)? {
             Some(job) => job,
             None => {
-                let transfers = self.find_files(cx, files)?;
+                let transfers = self.find_files(files)?;
                 self.store.put_job(&what, &dest, &transfers).map_err(failed)?
             }
         };

@@ -1,6 +1,6 @@
 //! What people mean: devices by name or prefix, files by `NAME:PATH` or prefix.
 
-use super::core::{Cx, MemberCore};
+use super::core::MemberCore;
 use super::opening::failed;
 use crate::node::local::{ErrorCode, LocalError};
 use crate::state::roster::Device;
@@ -44,7 +44,7 @@ impl MemberCore {
     }
 
     /// The files that a person asked for, with where each belongs below the destination.
-    pub(super) fn find_files(&self, _cx: &Cx<'_>, texts: &[String]) -> Result<Vec<NewTransfer>, LocalError> {
+    pub(super) fn find_files(&self, texts: &[String]) -> Result<Vec<NewTransfer>, LocalError> {
         let mut found = Vec::new();
         for text in texts {
             let rows = match text.split_once(':') {

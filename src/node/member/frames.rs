@@ -39,7 +39,7 @@ impl MemberCore {
             Frame::ServerNotReady { number } => self.not_delivered(cx, number),
             Frame::Busy { number } => self.busy(cx, number),
             Frame::RegistrationHeld(why) => self.registration_held(why),
-            Frame::UploadChunk { request, ranges } => self.upload_asked(cx, conn, request, ranges)?,
+            Frame::UploadChunk { request, ranges } => self.upload_asked(cx, request, ranges)?,
             Frame::ChunkRefused { request, ranges, reason } => self.chunks_refused(cx, request, &ranges, reason),
             Frame::CancelChunk { .. } => {}
             Frame::ClientRegister { from, envelope, .. } => self.client_registers(cx, conn, from, envelope)?,

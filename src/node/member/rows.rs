@@ -120,7 +120,7 @@ pub(super) fn standing_row(standing: Standing) -> StandingRow {
 }
 
 impl MemberCore {
-    pub(super) fn status(&self, cx: &Cx<'_>) -> Status {
+    pub(super) fn status(&self) -> Status {
         let registered = self.registration.as_ref().and_then(|header| header.clone().verify(&self.group.master).ok());
         let standing = self.standing().map_or(StandingRow::Stranger, standing_row);
         let own = self.me.and_then(|me| self.roster().device(&me));
@@ -137,7 +137,7 @@ impl MemberCore {
             group: Some(self.group.id().to_string()),
             server,
             master,
-            waiting: self.waiting(cx),
+            waiting: self.waiting(),
             revision: (tip.at.revision > 0).then(|| tip.at.to_string()),
             state_dir: PathBuf::new(),
             downloads: Some(self.downloads_dir.clone()),
@@ -149,7 +149,7 @@ impl MemberCore {
     }
 
     /// What this node waits for, in words.
-    pub(super) fn waiting(&self, _cx: &Cx<'_>) -> Option<String> {
+    pub(super) fn waiting(&self) -> Option<String> {
         match &self.pen {
             Pen::Master(master) => match master.gate {
                 Gate::Closed(stale) => return Some(stale.to_string()),
@@ -259,7 +259,7 @@ impl MemberCore {
         self.row_of(&self.me.unwrap_or(PublicId([0; 16])), &file.meta, status)
     }
 
-    pub(super) fn share_row(&self, cx: &Cx<'_>, share: ShareSum) -> ShareRow {
+    pub(super) fn share_row(&self, share: ShareSum) -> ShareRow {
         let waits = share.syncing > 0;
         let mut skipped = share.skipped;
         if share.refused > 0 {
@@ -276,7 +276,7 @@ impl MemberCore {
             skipped,
             skipped_count: share.skipped_count + share.refused,
             last_scan: share.last_scan.map(rfc3339),
-            reason: if waits { self.waiting(cx) } else { None },
+            reason: if waits { self.waiting() } else { None },
         }
     }
 

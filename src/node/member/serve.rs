@@ -3,7 +3,6 @@
 use super::core::{Cx, MemberCore};
 use super::io::{Output, Served, Upload, UploadSource};
 use super::pen::Pen;
-use crate::state::conn::ConnId;
 use crate::state::uploads::{Asked, Effect};
 use crate::store::member::{DbError, LocalFile};
 use crate::wire::frame::{ChunkRange, ChunkRefusal, Frame, ranges_of, within_limits};
@@ -15,7 +14,6 @@ impl MemberCore {
     pub(super) fn upload_asked(
         &mut self,
         cx: &mut Cx<'_>,
-        _conn: ConnId,
         request: u64,
         ranges: Vec<ChunkRange>,
     ) -> Result<(), DbError> {

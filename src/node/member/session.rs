@@ -95,7 +95,7 @@ impl MemberCore {
         self.settle(cx)
     }
 
-    pub(super) fn drain_link(&mut self, _cx: &mut Cx<'_>) -> bool {
+    pub(super) fn drain_link(&mut self, cx: &mut Cx<'_>) -> bool {
         let mut moved = false;
         while let Some(effect) = self.link.poll_effect() {
             moved = true;
@@ -104,7 +104,7 @@ impl MemberCore {
                 Effect::Ping(conn, number) => self.send(conn, Frame::Ping(number)),
                 Effect::Close(conn) => self.outputs.push(Output::Close(conn, CloseCode::Done)),
                 Effect::Up(conn) => self.say_hello(conn),
-                Effect::Down(_) => self.session_over(_cx),
+                Effect::Down(_) => self.session_over(cx),
             }
         }
         moved
