@@ -155,7 +155,7 @@ fn samples() -> Vec<(Command, Reply)> {
         (Command::Ticket, Reply::Ticket(TicketRow { ticket: "bwt1x".into(), listen: "[::]:4433".into() })),
         (Command::Approve { ids: ids.clone() }, clients.clone()),
         (Command::Disapprove { ids: ids.clone() }, clients),
-        (Command::Add { paths: vec![path.clone()] }, shares),
+        (Command::Add { paths: vec![path.clone()], copy: true, exclude: vec!["*.tmp".to_owned()] }, shares),
         (Command::ShareFiles { path: path.clone() }, files),
         (Command::Get { files: ids.clone(), dest: Some(path) }, Reply::Jobs(vec![job_row()])),
         (Command::Get { files: ids, dest: None }, Reply::Jobs(vec![job_row()])),
@@ -241,6 +241,7 @@ fn share_row() -> ShareRow {
         skipped_count: 1,
         last_scan: None,
         reason: Some("waiting for the master".into()),
+        ..ShareRow::default()
     }
 }
 

@@ -14,6 +14,7 @@ mod output;
 mod place;
 mod progress;
 mod ready;
+mod remove;
 mod run;
 mod share;
 mod start;
@@ -62,6 +63,8 @@ fn dispatch(cli: &Cli, output: Output) -> Outcome {
         | Command::Approve { .. }
         | Command::Disapprove { .. }
         | Command::Add(_)
+        | Command::Scan(_)
+        | Command::Remove(_)
         | Command::Get(_)
         | Command::Wait(_)
         | Command::Watch
@@ -85,6 +88,8 @@ async fn ask(cli: &Cli, output: Output) -> Outcome {
         Command::Approve { ids } => approve::approve(&open()?, ids, output).await,
         Command::Disapprove { ids, yes } => approve::disapprove(&open()?, ids, *yes, output).await,
         Command::Add(args) => share::add(&open()?, args, output).await,
+        Command::Scan(args) => share::scan(&open()?, args, output).await,
+        Command::Remove(args) => remove::remove(&open()?, args, output).await,
         Command::Get(args) => get::get(&open()?, args, output).await,
         Command::Wait(args) => control::wait(&open()?, args, output).await,
         Command::Watch => control::watch(&open()?, output).await,

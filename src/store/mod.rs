@@ -1,6 +1,8 @@
 //! Disk: SQLite tables, part files, shares, hashing.
 
+pub mod copies;
 pub mod download;
+pub mod exclude;
 pub mod member;
 pub mod read;
 pub mod server_db;

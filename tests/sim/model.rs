@@ -5,10 +5,10 @@ use crate::world::Node;
 use bailiwick::state::requests::Outstanding;
 use bailiwick::store::member::{LocalStatus, MemberStore};
 use bailiwick::store::server_db::GroupRow;
-use bailiwick::wire::codec::encode;
+use bailiwick::wire::codec::{decode, encode};
 use bailiwick::wire::frame::{Class, Frame};
 use bailiwick::wire::ids::{DeviceKey, FileId, Hash, Position};
-use bailiwick::wire::log::{MembershipChange, Policy, SignedHeader, Standing};
+use bailiwick::wire::log::{Body, MembershipChange, Policy, SignedHeader, Standing};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 /// What a server has on its disk.
@@ -38,6 +38,8 @@ pub(crate) struct Model {
     /// Every file that ever was in the master's catalog, and those that are now.
     files_ever: HashSet<FileId>,
     files: HashSet<FileId>,
+    /// Files that an entry removed.
+    pub(crate) removed: HashSet<FileId>,
     states: HashMap<Hash, (Hash, String)>,
     /// Files that were seen idle at their owner.
     idle: BTreeMap<FileId, DeviceKey>,
@@ -88,6 +90,7 @@ impl Model {
             tip: Position::default(),
             files_ever: HashSet::new(),
             files: HashSet::new(),
+            removed: HashSet::new(),
             states: HashMap::new(),
             idle: BTreeMap::new(),
             seen: HashMap::new(),
@@ -122,6 +125,10 @@ impl Model {
         }
         for entry in store.entries_after(self.tip, usize::MAX).expect("a store") {
             self.entries.insert(Hash::of(&entry.header.bytes));
+            let body = entry.salted.get(32..).and_then(|bytes| decode::<Body>(bytes).ok());
+            if let Some(Body::FileRemoved { files, .. }) = body {
+                self.removed.extend(files);
+            }
         }
         self.tip = tip.at;
         let rows = store.files_page(None, &[], 0, u64::MAX).expect("a store");
@@ -150,7 +157,7 @@ impl Model {
         }
         for (file, owner) in &self.idle {
             let gone = standing(owner).is_some_and(Standing::is_final);
-            if !gone && !self.files.contains(file) {
+            if !gone && !self.files.contains(file) && !self.removed.contains(file) {
                 return Err(format!("{file} was idle at its owner and is not in the master's catalog"));
             }
         }
@@ -332,6 +339,19 @@ impl Model {
     fn wishes_unsettled(&self, store: &MemberStore) -> Option<String> {
         if let Some(file) = store.staged(1).expect("a store").first() {
             return Some(format!("{} is still syncing", file.meta.path));
+        }
+        if let Some(leave) = store.leaving(1).expect("a store").first() {
+            return Some(format!("{} is still leaving", leave.id));
+        }
+        for share in store.shares().expect("a store") {
+            let of = store.local_of(&share.path).expect("a store");
+            let lost = of.iter().find(|file| {
+                let row = store.file(&file.meta.id).expect("a store");
+                file.status == LocalStatus::Idle && row.is_none_or(|row| row.file != file.meta)
+            });
+            if let Some(lost) = lost {
+                return Some(format!("{} is said to be in the catalog, and is not", lost.meta.path));
+            }
         }
         let kept: Option<(u64, Option<Outstanding>)> = store.get("requests").expect("a store");
         if let Some((number, Some(_))) = kept {

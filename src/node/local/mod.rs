@@ -67,11 +67,32 @@ pub enum Command {
         /// Ids, prefixes of ids or names.
         ids: Vec<String>,
     },
-    /// Shares files and folders in place. Answers at once with the [`ShareRow`]s; hashing goes on.
+    /// Shares files and folders, in place or as copies. Answers at once with the [`ShareRow`]s; hashing goes on.
     Add {
         /// Absolute paths.
         paths: Vec<PathBuf>,
+        /// Whether copies are made and shared, rather than the files where they lie.
+        #[serde(default)]
+        copy: bool,
+        /// Patterns of what is left out; empty means as before, one empty pattern means nothing.
+        #[serde(default)]
+        exclude: Vec<String>,
     },
+    /// Looks at shares now, at all if none is named. Answers at once with the [`ShareRow`]s.
+    Scan {
+        /// Absolute paths of shares, or of what is in them.
+        paths: Vec<PathBuf>,
+        /// Whether what is missing is gone, however much it is.
+        #[serde(default)]
+        confirm: bool,
+    },
+    /// Takes files out of the catalog. Answers at once with their [`FileRow`]s; a client's go when the master answers.
+    Remove {
+        /// Ids, prefixes of ids, or `NAME:PATH`; a folder means its tree.
+        files: Vec<String>,
+    },
+    /// How much of what was removed is still in the catalog: one [`RemovalRow`].
+    Removals,
     /// The rows of the catalog, or of staging, that a share has made so far: [`FileRow`]s.
     ShareFiles {
         /// The share's absolute path.
@@ -101,9 +122,11 @@ pub enum Reply {
     Ticket(TicketRow),
     /// To [`Command::Clients`], [`Command::Approve`], [`Command::Disapprove`].
     Clients(Vec<ClientRow>),
-    /// To [`Command::Files`], [`Command::ShareFiles`].
+    /// To [`Command::Removals`].
+    Removals(RemovalRow),
+    /// To [`Command::Files`], [`Command::ShareFiles`], [`Command::Remove`].
     Files(Vec<FileRow>),
-    /// To [`Command::Shares`], [`Command::Add`].
+    /// To [`Command::Shares`], [`Command::Add`], [`Command::Scan`].
     Shares(Vec<ShareRow>),
     /// To [`Command::Transfers`].
     Transfers(Vec<TransferRow>),
@@ -125,8 +148,11 @@ impl Reply {
             Command::Clients | Command::Approve { .. } | Command::Disapprove { .. } => {
                 from_slice(json).map(Reply::Clients)
             }
-            Command::Files { .. } | Command::ShareFiles { .. } => from_slice(json).map(Reply::Files),
-            Command::Shares | Command::Add { .. } => from_slice(json).map(Reply::Shares),
+            Command::Files { .. } | Command::ShareFiles { .. } | Command::Remove { .. } => {
+                from_slice(json).map(Reply::Files)
+            }
+            Command::Removals => from_slice(json).map(Reply::Removals),
+            Command::Shares | Command::Add { .. } | Command::Scan { .. } => from_slice(json).map(Reply::Shares),
             Command::Transfers { .. } => from_slice(json).map(Reply::Transfers),
             Command::Jobs { .. } | Command::Get { .. } => from_slice(json).map(Reply::Jobs),
             Command::Invites | Command::Invite { .. } => from_slice(json).map(Reply::Invites),
@@ -178,7 +204,7 @@ pub enum ErrorCode {
 
 /// Something that happened, one line of `watch`. `event` is one of `connected`, `disconnected`, `master_back`,
 /// `master_away`, `registered`, `approved`, `disapproved`, `left`, `online`, `away`, `files_added`, `files_changed`,
-/// `files_removed`, `share_scanned`, `transfer`, `job`, `invite_used`, `waiting`, `stopping`.
+/// `files_removed`, `share_scanned`, `share_ended`, `staging_dropped`, `transfer`, `job`, `invite_used`, `waiting`, `stopping`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Event {
     /// What.

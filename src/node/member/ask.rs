@@ -32,7 +32,7 @@ impl MemberCore {
             moved = true;
             match effect {
                 Effect::LookUp => {
-                    let request = self.difference()?;
+                    let request = self.difference(cx)?;
                     self.requests.difference(cx.now, request);
                 }
                 Effect::Keep(number, outstanding) => self.store.set("requests", &(number, outstanding))?,
@@ -62,8 +62,12 @@ impl MemberCore {
     }
 
     /// What this device wants in the catalog and the catalog lacks, as the next request.
-    fn difference(&self) -> Result<Option<Request>, DbError> {
+    fn difference(&mut self, cx: &mut Cx<'_>) -> Result<Option<Request>, DbError> {
         let Some(me) = self.me else { return Ok(None) };
+        let unwanted = self.unwanted(cx, &me)?;
+        if !unwanted.is_empty() {
+            return Ok(Some(Request::RemoveFile(unwanted)));
+        }
         let generation = self.pen.tip().at.generation;
         let (mut new, mut changed) = (Vec::new(), Vec::new());
         for LocalFile { mut meta, .. } in self.store.staged(FILES_PER_REQUEST_MAX)? {
@@ -93,7 +97,7 @@ impl MemberCore {
         if master.gate != crate::state::authority::Gate::Open {
             return Ok(false);
         }
-        let Some(request) = self.difference()? else { return Ok(false) };
+        let Some(request) = self.difference(cx)? else { return Ok(false) };
         let Some(me) = self.me else { return Ok(false) };
         let facts = self.facts_of(&me, &request)?;
         let answer =

@@ -5,15 +5,18 @@ use super::io::{Input, Output};
 use super::opening::failed;
 use super::pen::Pen;
 use super::rows::{JOBS_LISTED, TRANSFERS_LISTED};
+use super::scan::Ask;
+use super::share::{Adding, NotShared};
 use crate::node::local::{Command, ErrorCode, FILES_PAGE_MAX, LocalError, Reply};
 use crate::state::authority::{Gate, NotDone};
 use crate::state::random::draw;
+use crate::store::exclude::Exclusions;
 use crate::store::member::{CatalogRow, DbError};
 use crate::wire::ids::{InviteId, PublicId, hex};
 use crate::wire::invite::{Invite, InviteSecret};
 use crate::wire::log::Standing;
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// The longest life of an invite.
@@ -22,7 +25,10 @@ const INVITE_LIFE_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
 impl MemberCore {
     pub(super) fn local(&mut self, cx: &mut Cx<'_>, token: u64, command: Command) -> Result<(), DbError> {
         self.link.look(cx.now);
-        let signs = matches!(command, Command::Approve { .. } | Command::Disapprove { .. });
+        let signs = matches!(
+            command,
+            Command::Approve { .. } | Command::Disapprove { .. } | Command::Remove { .. }
+        );
         let command = match &mut self.pen {
             Pen::Master(master) if signs => match master.hold(Input::Local(token, command)) {
                 Some(Input::Local(_, command)) => command,
@@ -69,7 +75,10 @@ impl MemberCore {
             Command::RevokeInvite { id } => self.revoke(cx, &id),
             Command::Approve { ids } => self.approve(cx, &ids),
             Command::Disapprove { ids } => self.disapprove(cx, &ids),
-            Command::Add { paths } => self.add(&paths),
+            Command::Add { paths, copy, exclude } => self.add(cx, &paths, copy, &exclude),
+            Command::Scan { paths, confirm } => self.scan(cx, &paths, confirm),
+            Command::Remove { files } => self.remove(cx, &files),
+            Command::Removals => self.removals(),
             Command::Get { files, dest } => self.get(cx, &files, dest),
             Command::Ticket => Err(LocalError::new(
                 ErrorCode::WrongRole,
@@ -241,7 +250,13 @@ impl MemberCore {
         Ok(self.rows_of(&ids))
     }
 
-    fn add(&mut self, paths: &[PathBuf]) -> Result<Reply, LocalError> {
+    fn add(
+        &mut self,
+        cx: &mut Cx<'_>,
+        paths: &[PathBuf],
+        copy: bool,
+        exclude: &[String],
+    ) -> Result<Reply, LocalError> {
         if !self.is_master() && self.standing().is_some_and(|standing| standing.is_final()) {
             return Err(LocalError::new(
                 ErrorCode::Refused,
@@ -249,11 +264,56 @@ impl MemberCore {
                 "use a new state directory and a new invite",
             ));
         }
+        if let Err(bad) = Exclusions::parse(exclude) {
+            return Err(LocalError::new(
+                ErrorCode::Usage,
+                bad.to_string(),
+                "give names such as '*.tmp', or paths such as 'build/**'",
+            ));
+        }
+        let mut shares = Vec::new();
         for path in paths {
-            if self.add_share(path).map_err(failed)?.is_none() {
-                return Err(unnameable(path));
+            match self.add_share(cx, path, &Adding { copy, exclude }) {
+                Ok(share) => shares.push(share),
+                Err(NotShared::No(error)) => return Err(error),
+                Err(NotShared::Db(error)) => return Err(failed(error)),
             }
         }
+        self.rows_of_shares(&shares)
+    }
+
+    /// Looks at shares now; at all of them if none is named.
+    fn scan(&mut self, cx: &mut Cx<'_>, paths: &[PathBuf], confirm: bool) -> Result<Reply, LocalError> {
+        let mut shares = Vec::new();
+        for path in paths {
+            let Some((share, _)) = self.share_above(path).map_err(failed)? else {
+                return Err(LocalError::new(
+                    ErrorCode::NotFound,
+                    format!("{} is not shared", path.display()),
+                    "'bailiwick shares' shows what is; 'bailiwick add' shares it",
+                ));
+            };
+            shares.push(share);
+        }
+        if paths.is_empty() {
+            let all = self.store.shares().map_err(failed)?;
+            shares.extend(all.into_iter().filter(|share| !share.copy && !share.ending).map(|share| share.path));
+        }
+        for share in &shares {
+            if self.store.share(share).map_err(failed)?.is_some_and(|sum| sum.copy) {
+                return Err(LocalError::new(
+                    ErrorCode::Usage,
+                    format!("{} is shared as a copy, which does not change by itself", share.display()),
+                    format!("'bailiwick add --copy {}' makes a new copy", share.display()),
+                ));
+            }
+            self.store.set_scanning(share).map_err(failed)?;
+            self.ask_scan(cx, share, Ask { waited_for: true, confirmed: confirm }).map_err(failed)?;
+        }
+        self.rows_of_shares(&shares)
+    }
+
+    fn rows_of_shares(&mut self, paths: &[PathBuf]) -> Result<Reply, LocalError> {
         let rows = self.store.shares().map_err(failed)?;
         let rows = rows.into_iter().filter(|share| paths.contains(&share.path));
         Ok(Reply::Shares(rows.map(|share| self.share_row(share)).collect()))
@@ -302,12 +362,4 @@ fn not_done(why: NotDone) -> LocalError {
         ),
         NotDone::Master => LocalError::new(ErrorCode::Refused, why.to_string(), "name another device"),
     }
-}
-
-fn unnameable(path: &Path) -> LocalError {
-    LocalError::new(
-        ErrorCode::Usage,
-        format!("the name of {:?} can't be shown safely or is not Unicode", path),
-        "rename it: no control characters, no backslash, at most 255 bytes",
-    )
 }

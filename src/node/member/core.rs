@@ -46,6 +46,8 @@ pub struct MemberConfig {
     pub gate: GateConfig,
     /// Snapshots.
     pub snapshots: SnapshotConfig,
+    /// Looking at shares.
+    pub scan: super::scan::ScanConfig,
 }
 
 /// How a master keeps snapshots.
@@ -150,6 +152,7 @@ pub struct MemberCore {
     /// The newest transfer that was taken from the store into memory.
     pub(super) loaded: TransferId,
     pub(super) activity: super::rows::Activity,
+    pub(super) scans: super::scan::Scans,
     pub(super) downloads_dir: PathBuf,
     /// What the server said last of why this device is not let in.
     pub(super) held_because: Option<String>,
@@ -200,6 +203,7 @@ impl MemberCore {
             self.uploads.poll_timeout(),
             self.downloads.poll_timeout(),
             self.pen.poll_timeout(),
+            self.scans.poll_timeout(),
         ]
         .into_iter()
         .flatten()
@@ -227,8 +231,10 @@ impl MemberCore {
             Input::Synced(transfer, chunks, good) => self.downloads.synced(cx.now, transfer, &chunks, good),
             Input::Finished(transfer, outcome) => self.downloads.finished(cx.now, transfer, outcome),
             Input::Served(upload, served) => self.served(cx, upload, served)?,
-            Input::Staged(share, files) => self.staged(cx, &share, &files)?,
-            Input::ScanEnded(share, skipped, count) => self.scan_ended(cx, &share, &skipped, count)?,
+            Input::Sighted(scan, files, unreadable) => self.sighted(cx, scan, &files, &unreadable)?,
+            Input::Staged(scan, files) => self.staged(cx, scan, &files)?,
+            Input::ScanEnded(scan, report) => self.scan_ended(cx, scan, &report)?,
+            Input::CopiesFound(there) => self.copies_found(there)?,
             Input::Local(token, command) => self.local(cx, token, command)?,
             Input::Stopping => self.downloads.stop(),
             Input::Refused(token, error) => self.outputs.push(Output::Reply(token, Err(error))),
@@ -243,6 +249,7 @@ impl MemberCore {
         self.requests.tick(cx.now);
         self.uploads.tick(cx.now, cx.random);
         self.downloads.tick(cx.now);
+        self.tick_scans(cx)?;
         self.tick_pen(cx)?;
         self.drain(cx)
     }

@@ -16,11 +16,14 @@ pub mod io;
 mod opening;
 mod pen;
 mod plane;
+mod remove;
 mod rows;
+mod scan;
 mod serve;
 mod session;
 mod share;
 mod shell;
 
 pub use self::core::{Cx, Group, MemberConfig, MemberCore, Name, Start};
+pub use scan::ScanConfig;
 pub use shell::{Member, MemberOptions, start};

@@ -222,6 +222,7 @@ impl MemberCore {
             | Body::ClientDisapproved { .. }
             | Body::ClientLeft { .. } => {
                 self.look_for_lost_transfers(cx)?;
+                self.tidy_shares()?;
             }
             Body::PolicySet(policy) => {
                 self.uploads.set_fresh_for(std::time::Duration::from_millis(policy.master_away_wait_ms));

@@ -91,7 +91,8 @@ impl MemberCore {
     /// What a core that was just opened does first.
     pub(super) fn begin(&mut self, cx: &mut Cx<'_>) -> Result<(), DbError> {
         self.outputs.push(Output::Epochs(epochs_for_chunks(&self.pen, &self.store)?));
-        self.scan_all()?;
+        self.tidy_shares()?;
+        self.scan_all(cx)?;
         self.settle(cx)
     }
 

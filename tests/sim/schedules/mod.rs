@@ -6,3 +6,4 @@ mod copies;
 mod expulsions;
 mod load;
 mod restarts;
+mod shares;
