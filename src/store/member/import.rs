@@ -1,6 +1,6 @@
 //! What a backup leaves out, and the beginning of a new generation on one that was imported.
 
-use super::{DbError, MemberStore, create_private, decoded};
+use super::{DbError, MemberStore, decoded};
 use crate::wire::codec::encode;
 use crate::wire::ids::{Hash, Position, PublicId};
 use crate::wire::log::{SignedHeader, VerifiedHeader};
@@ -16,21 +16,22 @@ impl MemberStore {
         MemberStore::prepare(Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?)
     }
 
-    /// Writes a copy as of the last commit to a file of this name, private to its user; nobody's work waits for it. What
-    /// belongs to this machine alone is left out of it: invites, downloads, snapshots on their way.
+    /// Whether the database is whole, as far as SQLite can tell.
+    pub fn check(&self) -> Result<(), DbError> {
+        let word: String = self.db.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+        if word == "ok" { Ok(()) } else { Err(DbError::Damaged(word)) }
+    }
+
+    /// Writes a copy as of the last commit to this empty file; nobody's work waits for it. What belongs to this machine
+    /// alone is left out of it: invites, downloads, snapshots on their way.
     pub fn copy_to(&self, path: &Path) -> Result<(), DbError> {
-        match std::fs::remove_file(path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
-            _ => {}
-        }
-        create_private(path)?;
         let name = path.to_str().ok_or_else(|| DbError::Damaged("the copy's path is not UTF-8".to_owned()))?;
         self.db.execute("VACUUM INTO ?1", [name])?;
         let copy = Connection::open(path)?;
         copy.pragma_update(None, "journal_mode", "DELETE")?;
         copy.execute_batch(
             "BEGIN IMMEDIATE; DELETE FROM invites; DELETE FROM spools; DELETE FROM pages; DELETE FROM loading;
-             DELETE FROM transfers; DELETE FROM jobs; DELETE FROM meta WHERE key IN ('loading', 'stale'); COMMIT; VACUUM;",
+             DELETE FROM transfers; DELETE FROM jobs; DELETE FROM meta WHERE key IN ('loading', 'stale', 'downloads'); COMMIT; VACUUM;",
         )?;
         copy.close().map_err(|(_, error)| DbError::from(error))
     }
