@@ -363,7 +363,7 @@ impl Router {
         self.send(conn, Frame::Welcome(welcome));
     }
 
-    fn send_headers(&mut self, conn: ConnId, headers: Vec<SignedHeader>) {
+    pub(super) fn send_headers(&mut self, conn: ConnId, headers: Vec<SignedHeader>) {
         for page in headers.chunks(HEADERS_PER_FRAME_MAX) {
             self.send(conn, Frame::Headers(page.to_vec()));
         }
