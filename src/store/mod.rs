@@ -1,5 +1,6 @@
 //! Disk: SQLite tables, part files, shares, hashing.
 
+pub mod backup;
 pub mod copies;
 pub mod download;
 pub mod exclude;

@@ -57,7 +57,8 @@ impl MemberCore {
             Request::AddFiles(files) | Request::ChangeFiles(files) => {
                 files.iter().try_for_each(|file| self.store.refuse_local(&file.id, why))
             }
-            Request::RemoveFile(_) | Request::Rename(_) | Request::Leave => Ok(()),
+            Request::Rename(_) => self.name_refused(),
+            Request::RemoveFile(_) | Request::Leave => Ok(()),
         }
     }
 
@@ -67,6 +68,9 @@ impl MemberCore {
         let unwanted = self.unwanted(cx, &me)?;
         if !unwanted.is_empty() {
             return Ok(Some(Request::RemoveFile(unwanted)));
+        }
+        if let Some(name) = self.wished_name()? {
+            return Ok(Some(name));
         }
         let generation = self.pen.tip().at.generation;
         let (mut new, mut changed) = (Vec::new(), Vec::new());
