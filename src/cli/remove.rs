@@ -28,8 +28,10 @@ pub(super) async fn remove(node: &Client, args: &RemoveArgs, output: Output) -> 
     if output.json {
         return output.value(&rows);
     }
-    let (files, size) = (units::count(rows.len() as u64, "file"), units::size(rows.iter().map(|row| row.size).sum()));
-    output.line(&format!("removed from the catalog: {files}, {size}"))?;
+    let count = rows.len() as u64;
+    let more = if count < FILES_PAGE_MAX { "" } else { " or more" };
+    let (files, size) = (units::count(count, "file"), units::size(rows.iter().map(|row| row.size).sum()));
+    output.line(&format!("removed from the catalog: {files}{more}, {size}"))?;
     output.note("nothing was deleted but copies that bailiwick made; `bailiwick add PATH` shares your own files again");
     Ok(())
 }

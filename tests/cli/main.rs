@@ -2,6 +2,7 @@
 
 mod fake;
 mod running;
+mod shares;
 mod usage;
 
 use assert_cmd::Command;

@@ -262,6 +262,35 @@ async fn w21_what_is_excluded_is_not_shared_or_no_longer() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn w9_files_leave_staging_if_a_master_that_is_there_does_not_answer() {
+    let mut world = World::new();
+    let (server, master) = world.begun().await;
+    let laptop = world.member(&master, "laptop").await;
+    for node in [master, laptop, server] {
+        node.stop().await;
+    }
+    // A master that starts is there, and decides nothing before it has heard what others have seen.
+    world.config.gate.wait = Duration::from_secs(15);
+    world.config.requests.staging_wait = Duration::from_millis(300);
+    world.config.scan.pause = Duration::from_secs(1);
+    let server = world.server("server").await;
+    let laptop = world.client("laptop", None).await;
+    let master = world.master("desk", None).await;
+    laptop.until_status("the master", |status| status.master == Link::Connected).await;
+    let shared = world.folder("films");
+    write(&shared.join("film.bin"), b"film");
+    laptop.add(&shared).await;
+    let row = until_share(&laptop, "word of it", |share| share.skipped.iter().any(|what| what.contains("did not answer"))).await;
+    assert_eq!(row.skipped_count, 1, "{row:?}");
+    // The scans that follow stage it again, and once it is answered it is in.
+    master.until_files("the film", |rows| rows.len() == 1).await;
+    until_share(&laptop, "nothing to say", |share| quiet(share) && share.skipped_count == 0).await;
+    for node in [laptop, master, server] {
+        node.stop().await;
+    }
+}
+
 fn copies(node: &Node) -> usize {
     fs::read_dir(node.dir.join("copies")).map_or(0, Iterator::count)
 }

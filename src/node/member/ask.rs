@@ -46,6 +46,7 @@ impl MemberCore {
                     }
                 }
                 Effect::Refused(request, why) => self.refused_whole(&request, &why.to_string())?,
+                Effect::GaveUp => self.staging_dropped()?,
             }
         }
         Ok(moved)

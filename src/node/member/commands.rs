@@ -11,7 +11,7 @@ use crate::node::local::{Command, ErrorCode, FILES_PAGE_MAX, LocalError, Reply};
 use crate::state::authority::{Gate, NotDone, STALE_HINT};
 use crate::state::random::draw;
 use crate::store::exclude::Exclusions;
-use crate::store::member::{CatalogRow, DbError};
+use crate::store::member::{CatalogRow, DbError, LocalStatus};
 use crate::wire::ids::{InviteId, PublicId, hex};
 use crate::wire::invite::{Invite, InviteSecret};
 use crate::wire::log::Standing;
@@ -59,7 +59,8 @@ impl MemberCore {
             Command::Shares => self.share_rows(),
             Command::ShareFiles { path } => {
                 let files = self.store.local_of(&path).map_err(failed)?;
-                Ok(Reply::Files(files.iter().map(|file| self.local_row(file)).collect()))
+                let listed = files.iter().filter(|file| file.status != LocalStatus::Unlisted);
+                Ok(Reply::Files(listed.map(|file| self.local_row(file)).collect()))
             }
             Command::Transfers { job } => self.transfers(cx, job),
             Command::Jobs { job } => self.jobs(cx, job),

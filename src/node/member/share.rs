@@ -4,6 +4,7 @@ use super::core::{Cx, MemberCore};
 use super::io::{Output, ScanId};
 use super::scan::Ask;
 use crate::node::local::{ErrorCode, LocalError};
+use crate::store::exclude::Exclusions;
 use crate::store::member::{DbError, NewShare, Staged};
 use crate::wire::ids::ContentId;
 use crate::wire::path::RelPath;
@@ -42,7 +43,10 @@ impl MemberCore {
         let wish = path.file_name().and_then(|name| name.to_str()).and_then(|name| RelPath::parse(name).ok());
         let Some(wish) = wish else { return Err(NotShared::No(unnameable(path))) };
         let (share, listed) = match self.share_above(path)? {
-            Some((share, rel)) => (share, rel),
+            Some((share, rel)) => {
+                self.must_not_be_excluded(&share, path, &rel)?;
+                (share, rel)
+            }
             None => {
                 let new = NewShare { wish: &wish, copy: adding.copy, exclude: None };
                 let name = self.store.put_share(path, new)?;
@@ -61,6 +65,19 @@ impl MemberCore {
         self.ask_scan(cx, &share, Ask { waited_for: true, confirmed: false })?;
         self.wishes_changed(cx)?;
         Ok(share)
+    }
+
+    /// What lies in a share and is left out of it can't be added by itself.
+    fn must_not_be_excluded(&self, share: &Path, path: &Path, rel: &RelPath) -> Result<(), NotShared> {
+        let patterns = self.store.share(share)?.map(|sum| sum.exclude).unwrap_or_default();
+        if share == path || !Exclusions::parse(&patterns).is_ok_and(|exclusions| exclusions.excludes(rel)) {
+            return Ok(());
+        }
+        Err(NotShared::No(LocalError::new(
+            ErrorCode::Usage,
+            format!("{} is left out of the share {}", path.display(), share.display()),
+            "'bailiwick shares' shows what is left out; 'bailiwick add SHARE --exclude …' replaces it",
+        )))
     }
 
     /// The share that a path is, or lies in, and what its path in the catalog is.
@@ -105,6 +122,14 @@ impl MemberCore {
             self.requests.wishes_changed(cx.now);
         }
         Ok(())
+    }
+
+    /// W9: the master was there and did not answer. The next scan, or a person, stages the files again.
+    pub(super) fn staging_dropped(&mut self) -> Result<(), DbError> {
+        let files = self.store.drop_staged()?;
+        tracing::warn!(files, "the master is there and does not answer; the files are no longer staged");
+        self.event("staging_dropped", vec![("files", files.to_string())]);
+        self.tidy_shares()
     }
 
     /// Copies that nobody has a row of: a process ended between making and staging one, or between an entry and its end.

@@ -136,7 +136,7 @@ impl MemberStore {
         self.db
             .prepare_cached(
                 "UPDATE shares SET scanning = scanning AND NOT ?2, last_scan = ?3, skipped_count = ?4, skipped = ?5,
-                 failed = ?6, device = coalesce(?7, device), guard = ?8, missing = ?9 WHERE path = ?1",
+                 failed = ?6, device = coalesce(?7, device), guard = ?8, missing = ?9, timed_out = 0 WHERE path = ?1",
             )?
             .execute(params![
                 path.as_os_str().as_bytes(),

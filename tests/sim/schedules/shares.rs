@@ -1,11 +1,13 @@
 //! Files that people remove, change and lose, and the catalog that follows.
 
 use super::basics::{admit, get_all, group, share};
-use crate::world::World;
+use crate::network::Side;
+use crate::world::{Passing, World};
 use bailiwick::node::local::{Command, ErrorCode, Reply, ShareRow};
 use bailiwick::node::member::MemberConfig;
 use bailiwick::node::server::core::CoreConfig;
 use bailiwick::store::member::LocalStatus;
+use bailiwick::wire::frame::Frame;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -183,6 +185,37 @@ fn nobody_removes_what_is_another_ones() {
     world.check(refused, "it is refused");
     world.settle();
     world.check(paths(&world, 0).len() == 2, "and nothing is removed");
+}
+
+#[test]
+fn w9_time_out() {
+    let mut world = group(660, 2);
+    // The master is there, and nothing that it is asked ever arrives.
+    world.intercept = Some(Box::new(|passing: &Passing<'_>| {
+        !(passing.node == 1 && passing.to == Side::Server && matches!(passing.frame, Frame::Routed { .. }))
+    }));
+    let folder = world.share(1, "photos", &[5; 3]);
+    world.run_for(550_000);
+    world.check(world.shared(1).len() == 3, "they are staged");
+    // While it is away nobody counts.
+    world.crash(0);
+    world.run_for(3_600_000);
+    world.start_node(0);
+    world.run_for(30_000);
+    world.check(world.shared(1).len() == 3, "they are still staged");
+    world.run_for(60_000);
+    world.check(world.shared(1).is_empty(), "and then no more");
+    let row = share_rows(&mut world, 1).remove(0);
+    let said = row.skipped.iter().any(|what| what.contains("did not answer"));
+    world.check(said && row.skipped_count == 3 && row.syncing == 0, &format!("it says so: {row:?}"));
+    world.intercept = None;
+    world.run_for(10_000);
+    world.add(1, &folder);
+    world.run_for(1_000);
+    world.settle();
+    world.check(paths(&world, 2).len() == 3, "added again, they are in");
+    let row = share_rows(&mut world, 1).remove(0);
+    world.check(row.skipped_count == 0, &format!("and nothing is said any more: {row:?}"));
 }
 
 /// Files come, change, become folders, and go; a download of one that goes ends and says so.

@@ -192,7 +192,7 @@ impl World {
             }
             Output::Hash(scan, wanted) => {
                 let Some((seen, report)) = self.nodes[node].plane.scans.remove(&scan) else { return };
-                let disk = self.nodes[node].disk.clone();
+                let disk = &self.nodes[node].disk;
                 let wanted = wanted.into_iter().filter_map(|index| seen.get(index as usize));
                 let staged: Vec<_> = wanted.filter_map(|(path, one)| disk.hash(&mut self.dice, path, one)).collect();
                 if !staged.is_empty() {
