@@ -110,6 +110,12 @@ fn router(shared: Shared, guard: Guard) -> Router {
         .route(routes::TICKET, get(async |State(shared): State<Shared>| shared.ask(Command::Ticket).await))
         .route(routes::APPROVE, post(approve))
         .route(routes::DISAPPROVE, post(disapprove))
+        .route(routes::RENAME, post(rename))
+        .route(routes::LEAVE, post(leave))
+        .route(
+            routes::POLICY,
+            get(async |State(shared): State<Shared>| shared.ask(Command::Policy).await).post(set_policy),
+        )
         .route(routes::GET, post(download))
         .route(routes::STOP, post(async |State(shared): State<Shared>| shared.ask(Command::Stop).await))
         .route(routes::WATCH, get(watch_events))
@@ -204,6 +210,35 @@ async fn approve(State(shared): State<Shared>, Content(body): Content<IdsBody>) 
 
 async fn disapprove(State(shared): State<Shared>, Content(body): Content<IdsBody>) -> Answer {
     shared.ask(Command::Disapprove { ids: body.ids }).await
+}
+
+#[derive(Deserialize)]
+struct RenameBody {
+    #[serde(default)]
+    id: Option<String>,
+    name: String,
+}
+
+async fn rename(State(shared): State<Shared>, Content(body): Content<RenameBody>) -> Answer {
+    shared.ask(Command::Rename { id: body.id, name: body.name }).await
+}
+
+#[derive(Deserialize)]
+struct LeaveBody {
+    now: bool,
+}
+
+async fn leave(State(shared): State<Shared>, Content(body): Content<LeaveBody>) -> Answer {
+    shared.ask(Command::Leave { now: body.now }).await
+}
+
+#[derive(Deserialize)]
+struct PolicyBody {
+    master_away_wait_s: u64,
+}
+
+async fn set_policy(State(shared): State<Shared>, Content(body): Content<PolicyBody>) -> Answer {
+    shared.ask(Command::SetPolicy { master_away_wait_s: body.master_away_wait_s }).await
 }
 
 #[derive(Deserialize)]

@@ -125,6 +125,31 @@ pub(super) enum Command {
         #[arg(long)]
         yes: bool,
     },
+    /// Give a device another name: this one, or at the master any
+    ///
+    /// Names are unique in a group, whatever their case. At a client the name changes when the master has answered.
+    #[command(
+        after_help = "Examples:\n  bailiwick rename notebook            this device\n  bailiwick rename laptop notebook     at the master: the device that is called laptop"
+    )]
+    Rename(RenameArgs),
+    /// Leave the group, for ever (client)
+    ///
+    /// Nothing is served or fetched from then on. When the master has heard of it, the node erases its keys and ends by
+    /// itself; until then the wish waits. What was fetched stays. The device can't come back; a new one can, with a new
+    /// state directory and a new invite.
+    #[command(
+        after_help = "Examples:\n  bailiwick leave\n  bailiwick leave --now --yes     doesn't wait for the master, and doesn't ask"
+    )]
+    Leave(LeaveArgs),
+    /// Show the group's rules, or set one (master)
+    ///
+    /// master-away wait=TIME: how long owners go on serving after they last heard from the master, 10s to 30d.
+    /// A longer time keeps transfers going without the master; a shorter one ends a dishonest server's delay of an
+    /// expulsion sooner.
+    #[command(
+        after_help = "Examples:\n  bailiwick policy\n  bailiwick policy master-away wait=3m"
+    )]
+    Policy(PolicyArgs),
     /// Share files and folders with the group, where they lie
     ///
     /// Nothing is copied or moved, and nothing of yours is ever deleted. Waits until all is in the catalog.
@@ -217,11 +242,47 @@ pub(super) struct DemoArgs {
 #[derive(Debug, Args)]
 pub(super) struct InviteArgs {
     /// How long it can be used: 30m, 24h, 7d …
-    #[arg(long, value_name = "TIME", default_value = "24h", value_parser = units::parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "24h", value_parser = units::parse_lifetime)]
     pub(super) expires: Duration,
     /// Revoke this open invite instead
     #[arg(long, value_name = "ID", conflicts_with = "expires")]
     pub(super) revoke: Option<String>,
+}
+
+/// `rename`.
+#[derive(Debug, Args)]
+pub(super) struct RenameArgs {
+    /// The new name; at the master with the device before it: its name, id, or the beginning of its id
+    #[arg(value_names = ["ID", "NAME"], num_args = 1..=2, required = true)]
+    pub(super) words: Vec<String>,
+    /// Exit with 5 instead of waiting for the master
+    #[arg(long)]
+    pub(super) no_wait: bool,
+}
+
+/// `leave`.
+#[derive(Debug, Args)]
+pub(super) struct LeaveArgs {
+    /// Erase the keys at once: the master may never hear that the device has left
+    #[arg(long)]
+    pub(super) now: bool,
+    /// Don't ask
+    #[arg(long)]
+    pub(super) yes: bool,
+    /// Exit with 5 instead of waiting for the master; the wish stays
+    #[arg(long, conflicts_with = "now")]
+    pub(super) no_wait: bool,
+}
+
+/// `policy`.
+#[derive(Debug, Args)]
+pub(super) struct PolicyArgs {
+    /// The rule: master-away
+    #[arg(value_name = "KEY")]
+    pub(super) key: Option<String>,
+    /// What is to hold: wait=3m
+    #[arg(value_name = "VALUE")]
+    pub(super) value: Option<String>,
 }
 
 /// `add`.

@@ -53,6 +53,7 @@ fn status_lines(status: &Status) -> Vec<String> {
             .as_ref()
             .map(|what| format!("for {}", what.trim_start_matches("waiting ").trim_start_matches("for "))),
     );
+    field("name", status.rename.as_ref().map(rename_text));
     field("code", status.code.clone());
     field("id", status.id.clone());
     field("group", status.group.clone());
@@ -66,6 +67,13 @@ fn status_lines(status: &Status) -> Vec<String> {
     field("state", Some(status.state_dir.display().to_string()));
     field("process", Some(format!("{} (bailiwick {}), {}", status.pid, status.version, status.api)));
     lines
+}
+
+fn rename_text(wish: &RenameRow) -> String {
+    match &wish.refused {
+        None => format!("'{}' once the master has heard of it", wish.name),
+        Some(why) => format!("not '{}': {why}", wish.name),
+    }
 }
 
 fn load_text(load: &ServerLoad) -> String {
@@ -143,6 +151,7 @@ fn link_text(link: Link) -> &'static str {
     match link {
         Link::Connected => "connected",
         Link::Away => "away",
+        Link::None => "none",
     }
 }
 

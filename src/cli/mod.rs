@@ -10,6 +10,7 @@ mod end;
 mod get;
 mod group;
 mod invite;
+mod membership;
 mod output;
 mod place;
 mod progress;
@@ -61,6 +62,9 @@ fn dispatch(cli: &Cli, output: Output) -> Outcome {
         | Command::Invite(_)
         | Command::Approve { .. }
         | Command::Disapprove { .. }
+        | Command::Rename(_)
+        | Command::Leave(_)
+        | Command::Policy(_)
         | Command::Add(_)
         | Command::Get(_)
         | Command::Wait(_)
@@ -84,6 +88,9 @@ async fn ask(cli: &Cli, output: Output) -> Outcome {
         Command::Invite(args) => invite::invite(&open()?, args, output).await,
         Command::Approve { ids } => approve::approve(&open()?, ids, output).await,
         Command::Disapprove { ids, yes } => approve::disapprove(&open()?, ids, *yes, output).await,
+        Command::Rename(args) => membership::rename(&open()?, args, output).await,
+        Command::Leave(args) => membership::leave(&open()?, args, output).await,
+        Command::Policy(args) => membership::policy(&open()?, args, output).await,
         Command::Add(args) => share::add(&open()?, args, output).await,
         Command::Get(args) => get::get(&open()?, args, output).await,
         Command::Wait(args) => control::wait(&open()?, args, output).await,

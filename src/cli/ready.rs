@@ -280,7 +280,7 @@ async fn follow_inbox(node: &NodeHandle) {
 }
 
 /// For the person at the terminal, or for the log.
-fn say(text: &str) {
+pub(super) fn say(text: &str) {
     let output = Output { json: false };
     match daemon::is_background() {
         true => output.note(text),

@@ -2,7 +2,8 @@
 
 use super::identity::state_error;
 use super::local::{Command, ErrorCode, Link, LocalError, LocalRequest, NodeEnds, NodeRole, Reply, Status, TicketRow};
-use super::member::{self, MemberConfig, MemberOptions, Name, Start};
+use super::goodbye;
+use super::member::{self, Ending, MemberConfig, MemberOptions, Name, Start};
 use super::options::{ClientOptions, MasterOptions, MasterServer, ServerOptions};
 use super::server::core::CoreConfig;
 use super::server::{self, ServerConfig, ServerHandle};
@@ -50,6 +51,7 @@ fn check_role(dir: &StateDir, role: &str) -> Result<(), LocalError> {
 
 /// Runs a client until it ends.
 pub async fn client(home: Home, options: ClientOptions) -> Result<(), LocalError> {
+    goodbye::check(&home.dir)?;
     check_role(&home.dir, "client")?;
     let ClientOptions { state_dir, invite, name, fallback_name, downloads } = options;
     let start = Start::Client { invite, name: Name { chosen: name, fallback: fallback_name } };
@@ -59,6 +61,7 @@ pub async fn client(home: Home, options: ClientOptions) -> Result<(), LocalError
 
 /// Runs a master until it ends.
 pub async fn master(home: Home, options: MasterOptions) -> Result<(), LocalError> {
+    goodbye::check(&home.dir)?;
     check_role(&home.dir, "master")?;
     let MasterOptions { state_dir, name, fallback_name, server } = options;
     let name = Name { chosen: name, fallback: fallback_name };
@@ -90,10 +93,14 @@ async fn run_member(
 ) -> Result<(), LocalError> {
     let Home { dir, ends, api, config } = home;
     let options = MemberOptions { dir, state_dir, start, downloads, config, api, ticket };
+    let erased = options.dir.clone();
     let mut member = member::start(options, ends).await?;
     let outcome = member.ended().await;
     member.close().await;
-    outcome
+    match outcome? {
+        Ending::Stopped => Ok(()),
+        Ending::Left => goodbye::erase(&erased),
+    }
 }
 
 fn kept_ticket(dir: &StateDir) -> Result<Option<Box<Ticket>>, LocalError> {
@@ -130,6 +137,7 @@ fn downloads_dir(home: &Home, chosen: Option<PathBuf>) -> Result<PathBuf, LocalE
 /// Runs a server until it ends.
 pub async fn server(home: Home, options: ServerOptions) -> Result<(), LocalError> {
     let ServerOptions { state_dir, place } = options;
+    goodbye::check(&home.dir)?;
     check_role(&home.dir, "server")?;
     let Home { dir, mut ends, api, .. } = home;
     let server = server::start(ServerConfig { dir, place, loopback: true, core: CoreConfig::default() })?;
@@ -165,9 +173,11 @@ async fn server_status(server: &ServerHandle, state_dir: &Path, api: &str) -> St
         standing: None,
         code: None,
         group: None,
-        server: Link::Connected,
-        master: Link::Away,
+        server: Link::None,
+        master: Link::None,
         waiting: None,
+        leaving: false,
+        rename: None,
         revision: None,
         state_dir: state_dir.to_owned(),
         downloads: None,

@@ -119,6 +119,18 @@ impl StateDir {
         self.replace(&path, &temporary, secret).map_err(StateError::of(&path))
     }
 
+    /// Deletes files, if they are there. It returns when the directory is synced.
+    pub fn delete(&self, names: &[&str]) -> Result<(), StateError> {
+        for name in names.iter().flat_map(|name| [(*name).to_owned(), format!("{name}.new")]) {
+            let path = self.path(&name);
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(StateError::of(&path)(error)),
+                _ => {}
+            }
+        }
+        File::open(&self.path).and_then(|folder| folder.sync_all()).map_err(StateError::of(&self.path))
+    }
+
     fn replace(&self, path: &Path, temporary: &Path, secret: &[u8]) -> io::Result<()> {
         // One left by a crash may have any mode.
         match fs::remove_file(temporary) {

@@ -41,6 +41,11 @@ pub const MEMBERS_MAX: usize = 10_000;
 /// Files that one device may have in the catalog.
 pub const FILES_PER_DEVICE_MAX: u64 = 1_000_000;
 
+/// The shortest time that a policy can let owners serve without a word from the master: three questions fit into it.
+pub const MASTER_AWAY_WAIT_MIN: Duration = Duration::from_secs(10);
+/// The longest: what a server that hides an expulsion can gain.
+pub const MASTER_AWAY_WAIT_MAX: Duration = Duration::from_secs(30 * 86_400);
+
 /// How long a chunk stays with a server after its last byte came in.
 pub const CHUNK_TTL: Duration = Duration::from_secs(120);
 /// The slowest asker that is supported, in bytes a second.

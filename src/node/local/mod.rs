@@ -67,6 +67,28 @@ pub enum Command {
         /// Ids, prefixes of ids or names.
         ids: Vec<String>,
     },
+    /// Gives a device another name. At the master any device's, at once; at a client its own, which is a wish until the
+    /// master's answer came: [`Status::rename`] tells. Answers with the device's row.
+    Rename {
+        /// Id, prefix of an id or name; this device if there is none.
+        #[serde(default)]
+        id: Option<String>,
+        /// The new name.
+        name: String,
+    },
+    /// Leaves the group, for ever. Everything stops at once. The node ends by itself, and erases its keys: when the
+    /// master has entered it in its log, or now. Not for the master.
+    Leave {
+        /// Doesn't wait for the master.
+        now: bool,
+    },
+    /// The group's rules: [`PolicyRow`]s.
+    Policy,
+    /// How long owners serve without a word from the master. Master. Answers with all [`PolicyRow`]s.
+    SetPolicy {
+        /// Seconds.
+        master_away_wait_s: u64,
+    },
     /// Shares files and folders in place. Answers at once with the [`ShareRow`]s; hashing goes on.
     Add {
         /// Absolute paths.
@@ -99,7 +121,7 @@ pub enum Reply {
     Status(Box<Status>),
     /// To [`Command::Ticket`].
     Ticket(TicketRow),
-    /// To [`Command::Clients`], [`Command::Approve`], [`Command::Disapprove`].
+    /// To [`Command::Clients`], [`Command::Approve`], [`Command::Disapprove`], [`Command::Rename`].
     Clients(Vec<ClientRow>),
     /// To [`Command::Files`], [`Command::ShareFiles`].
     Files(Vec<FileRow>),
@@ -111,7 +133,9 @@ pub enum Reply {
     Jobs(Vec<JobRow>),
     /// To [`Command::Invites`], [`Command::Invite`].
     Invites(Vec<InviteRow>),
-    /// To [`Command::RevokeInvite`], [`Command::Stop`].
+    /// To [`Command::Policy`], [`Command::SetPolicy`].
+    Policy(Vec<PolicyRow>),
+    /// To [`Command::RevokeInvite`], [`Command::Leave`], [`Command::Stop`].
     Done,
 }
 
@@ -122,15 +146,16 @@ impl Reply {
         match command {
             Command::Status => from_slice(json).map(Reply::Status),
             Command::Ticket => from_slice(json).map(Reply::Ticket),
-            Command::Clients | Command::Approve { .. } | Command::Disapprove { .. } => {
+            Command::Clients | Command::Approve { .. } | Command::Disapprove { .. } | Command::Rename { .. } => {
                 from_slice(json).map(Reply::Clients)
             }
+            Command::Policy | Command::SetPolicy { .. } => from_slice(json).map(Reply::Policy),
             Command::Files { .. } | Command::ShareFiles { .. } => from_slice(json).map(Reply::Files),
             Command::Shares | Command::Add { .. } => from_slice(json).map(Reply::Shares),
             Command::Transfers { .. } => from_slice(json).map(Reply::Transfers),
             Command::Jobs { .. } | Command::Get { .. } => from_slice(json).map(Reply::Jobs),
             Command::Invites | Command::Invite { .. } => from_slice(json).map(Reply::Invites),
-            Command::RevokeInvite { .. } | Command::Stop => from_slice(json).map(|()| Reply::Done),
+            Command::RevokeInvite { .. } | Command::Leave { .. } | Command::Stop => from_slice(json).map(|()| Reply::Done),
         }
     }
 }
@@ -177,7 +202,7 @@ pub enum ErrorCode {
 }
 
 /// Something that happened, one line of `watch`. `event` is one of `connected`, `disconnected`, `master_back`,
-/// `master_away`, `registered`, `approved`, `disapproved`, `left`, `online`, `away`, `files_added`, `files_changed`,
+/// `master_away`, `registered`, `approved`, `disapproved`, `leaving`, `left`, `renamed`, `rename_refused`, `policy_set`, `online`, `away`, `files_added`, `files_changed`,
 /// `files_removed`, `share_scanned`, `transfer`, `job`, `invite_used`, `waiting`, `stopping`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Event {

@@ -22,7 +22,10 @@ const INVITE_LIFE_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
 impl MemberCore {
     pub(super) fn local(&mut self, cx: &mut Cx<'_>, token: u64, command: Command) -> Result<(), DbError> {
         self.link.look(cx.now);
-        let signs = matches!(command, Command::Approve { .. } | Command::Disapprove { .. });
+        let signs = matches!(
+            command,
+            Command::Approve { .. } | Command::Disapprove { .. } | Command::Rename { .. } | Command::SetPolicy { .. }
+        );
         let command = match &mut self.pen {
             Pen::Master(master) if signs => match master.hold(Input::Local(token, command)) {
                 Some(Input::Local(_, command)) => command,
@@ -69,6 +72,10 @@ impl MemberCore {
             Command::RevokeInvite { id } => self.revoke(cx, &id),
             Command::Approve { ids } => self.approve(cx, &ids),
             Command::Disapprove { ids } => self.disapprove(cx, &ids),
+            Command::Rename { id, name } => self.rename(cx, id.as_deref(), &name),
+            Command::Leave { now } => self.leave(cx, now),
+            Command::Policy => self.policy(),
+            Command::SetPolicy { master_away_wait_s } => self.set_master_away_wait(cx, master_away_wait_s),
             Command::Add { paths } => self.add(&paths),
             Command::Get { files, dest } => self.get(cx, &files, dest),
             Command::Ticket => Err(LocalError::new(
@@ -80,7 +87,7 @@ impl MemberCore {
         }
     }
 
-    fn must_be_master(&self) -> Result<(), LocalError> {
+    pub(super) fn must_be_master(&self) -> Result<(), LocalError> {
         if self.is_master() {
             return Ok(());
         }
@@ -218,7 +225,7 @@ impl MemberCore {
         ids.iter().map(|id| self.find_device(id).map(|device| device.id)).collect()
     }
 
-    fn rows_of(&self, ids: &[PublicId]) -> Reply {
+    pub(super) fn rows_of(&self, ids: &[PublicId]) -> Reply {
         let rows = ids.iter().filter_map(|id| self.roster().device(id)).map(|device| self.client_row(device));
         Reply::Clients(rows.collect())
     }
@@ -242,13 +249,7 @@ impl MemberCore {
     }
 
     fn add(&mut self, paths: &[PathBuf]) -> Result<Reply, LocalError> {
-        if !self.is_master() && self.standing().is_some_and(|standing| standing.is_final()) {
-            return Err(LocalError::new(
-                ErrorCode::Refused,
-                "this device was expelled from the group",
-                "use a new state directory and a new invite",
-            ));
-        }
+        self.must_not_be_out()?;
         for path in paths {
             if self.add_share(path).map_err(failed)?.is_none() {
                 return Err(unnameable(path));
@@ -260,13 +261,7 @@ impl MemberCore {
     }
 
     fn get(&mut self, cx: &mut Cx<'_>, files: &[String], dest: Option<PathBuf>) -> Result<Reply, LocalError> {
-        if self.standing().is_some_and(|standing| standing.is_final()) {
-            return Err(LocalError::new(
-                ErrorCode::Refused,
-                "this device was expelled from the group",
-                "use a new state directory and a new invite",
-            ));
-        }
+        self.must_not_be_out()?;
         if self.standing() != Some(Standing::Approved) {
             let why = self.waiting().unwrap_or_else(|| "waiting for approval".to_owned());
             return Err(LocalError::new(
@@ -290,7 +285,7 @@ impl MemberCore {
     }
 }
 
-fn not_done(why: NotDone) -> LocalError {
+pub(super) fn not_done(why: NotDone) -> LocalError {
     match why {
         NotDone::Unknown => {
             LocalError::new(ErrorCode::NotFound, why.to_string(), "'bailiwick clients' shows who there is")

@@ -3,6 +3,7 @@
 use super::dial::{self, Dialed};
 use super::io::{Input, Output};
 use super::plane::Command as PlaneCommand;
+use super::shell::Ending;
 use crate::net::connection::Connection;
 use crate::net::control::ControlSender;
 use crate::net::endpoint::Endpoint;
@@ -57,7 +58,7 @@ pub(super) struct Parts {
     pub(super) watchers: broadcast::Sender<local::Event>,
     pub(super) surroundings: Surroundings,
     /// Told once, when the node ends; gone then.
-    pub(super) stop: Option<oneshot::Sender<Result<(), LocalError>>>,
+    pub(super) stop: Option<oneshot::Sender<Result<Ending, LocalError>>>,
 }
 
 pub(super) struct Dispatcher {
@@ -94,7 +95,7 @@ impl Dispatcher {
                     self.connections.remove(&id);
                 }
                 Event::Asked(request) => self.asked(request),
-                Event::Stopped => self.end(Ok(())),
+                Event::Stopped => self.end(Ok(Ending::Stopped)),
                 Event::Reopened => {
                     self.close_all(CloseCode::Internal);
                     let lost = LocalError::new(
@@ -183,7 +184,8 @@ impl Dispatcher {
             Output::Reply(token, reply) => self.reply(token, reply),
             Output::Event(event, detail) => self.announce(event, detail),
             Output::Fatal(error) => self.end(Err(error)),
-            Output::Stopped => self.end(Ok(())),
+            Output::Stopped => self.end(Ok(Ending::Stopped)),
+            Output::Erase => self.end(Ok(Ending::Left)),
         }
     }
 
@@ -191,7 +193,7 @@ impl Dispatcher {
         let _ = self.parts.plane.send(command);
     }
 
-    fn end(&mut self, outcome: Result<(), LocalError>) {
+    fn end(&mut self, outcome: Result<Ending, LocalError>) {
         if let Some(stop) = self.parts.stop.take() {
             let _ = stop.send(outcome);
         }

@@ -16,11 +16,13 @@ pub mod io;
 mod opening;
 mod pen;
 mod plane;
+mod policy;
 mod rows;
 mod serve;
 mod session;
 mod share;
 mod shell;
+mod wishes;
 
 pub use self::core::{Cx, Group, MemberConfig, MemberCore, Name, Start};
-pub use shell::{Member, MemberOptions, start};
+pub use shell::{Ending, Member, MemberOptions, start};

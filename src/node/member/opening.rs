@@ -3,6 +3,7 @@
 use super::core::{Cx, Group, MemberConfig, MemberCore, Name, Start};
 use super::pen::Pen;
 use super::session::Session;
+use super::wishes::Wishes;
 use crate::node::local::{ErrorCode, LocalError};
 use crate::state::authority::{self, Authority, Gate, LastRequest};
 use crate::state::chain::LogTip;
@@ -38,6 +39,7 @@ pub(super) fn restore(
 ) -> Result<MemberCore, LocalError> {
     let key = identity.device_key();
     let is_master = matches!(start, Start::Master { .. });
+    let name_before: Option<DeviceName> = store.get("name").map_err(failed)?;
     let (group, name) = group_and_name(&store, &identity, start)?;
     store.set("group", &group).map_err(failed)?;
     store.set("name", &name).map_err(failed)?;
@@ -73,6 +75,7 @@ pub(super) fn restore(
         activity: super::rows::Activity::default(),
         downloads_dir,
         held_because: None,
+        wishes: Wishes::restore(&store).map_err(failed)?,
         outputs: Vec::new(),
         store,
         identity,
@@ -82,6 +85,7 @@ pub(super) fn restore(
         name,
         pen,
     };
+    core.wish_name_of_start(name_before).map_err(failed)?;
     core.begin(cx).map_err(failed)?;
     Ok(core)
 }
@@ -183,7 +187,12 @@ pub(super) fn load_roster(store: &MemberStore, master: &DeviceKey) -> Result<Ros
         let Some(change) = &header.header().membership else { continue };
         match devices.get_mut(&change.id) {
             Some(device) if device.standing.is_final() => {}
-            Some(device) => device.standing = change.standing,
+            Some(device) => {
+                if device.standing != change.standing {
+                    device.since_ms = header.header().time_ms;
+                }
+                device.standing = change.standing;
+            }
             None => {
                 let name = names.get(&change.id).cloned();
                 let name = name.ok_or_else(|| DbError::Damaged("a device has no name".to_owned()))?;
@@ -197,6 +206,7 @@ pub(super) fn load_roster(store: &MemberStore, master: &DeviceKey) -> Result<Ros
                         standing: change.standing,
                         name,
                         code: header.short_code(),
+                        since_ms: header.header().time_ms,
                     },
                 );
             }

@@ -138,6 +138,8 @@ impl MemberCore {
             server,
             master,
             waiting: self.waiting(),
+            leaving: self.wishes.is_leaving(),
+            rename: self.rename_row(),
             revision: (tip.at.revision > 0).then(|| tip.at.to_string()),
             state_dir: PathBuf::new(),
             downloads: Some(self.downloads_dir.clone()),
@@ -150,6 +152,10 @@ impl MemberCore {
 
     /// What this node waits for, in words.
     pub(super) fn waiting(&self) -> Option<String> {
+        self.or_leaving(self.waits_for())
+    }
+
+    fn waits_for(&self) -> Option<String> {
         match &self.pen {
             Pen::Master(master) => match master.gate {
                 Gate::Closed(stale) => return Some(stale.to_string()),
@@ -211,6 +217,7 @@ impl MemberCore {
             },
             code: Some(device.code.clone()).filter(|_| device.key != self.group.master),
             is_self,
+            since: rfc3339(device.since_ms as i64),
             last_seen: away.map(|presence| rfc3339(presence.seen_ms as i64)),
             rtt_ms: None,
         }

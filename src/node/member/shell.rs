@@ -48,11 +48,20 @@ pub struct MemberOptions {
     pub ticket: Option<TicketRow>,
 }
 
+/// How a member ends that didn't fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// A person stopped it; it can be started again.
+    Stopped,
+    /// It has left its group, for ever: its keys are to be erased.
+    Left,
+}
+
 /// A running member.
 pub struct Member {
     endpoint: Endpoint,
     requests: mpsc::UnboundedSender<Event>,
-    ended: oneshot::Receiver<Result<(), LocalError>>,
+    ended: oneshot::Receiver<Result<Ending, LocalError>>,
     core: Option<std::thread::JoinHandle<()>>,
     tasks: Vec<tokio::task::JoinHandle<()>>,
     _dir: Arc<StateDir>,
@@ -95,9 +104,9 @@ pub async fn start(options: MemberOptions, ends: NodeEnds) -> Result<Member, Loc
 }
 
 impl Member {
-    /// Waits until the node ends by itself: a person stopped it, or it can't go on.
-    pub async fn ended(&mut self) -> Result<(), LocalError> {
-        (&mut self.ended).await.unwrap_or(Ok(()))
+    /// Waits until the node ends by itself: a person stopped it, it has left, or it can't go on.
+    pub async fn ended(&mut self) -> Result<Ending, LocalError> {
+        (&mut self.ended).await.unwrap_or(Ok(Ending::Stopped))
     }
 
     /// Ends it.

@@ -17,7 +17,7 @@ use super::roster::Roster;
 use crate::wire::envelope::{Answer, EpochSecret, Payload};
 use crate::wire::ids::{Audience, DeviceKey, EpochId, GroupId, Hash, InviteId, Position, PublicId, SealKey};
 use crate::wire::log::{
-    Body, Entry, Head, Header, MembershipChange, SaltedBody, SignedHead, SignedHeader, Standing, VerifiedHeader,
+    Body, Entry, Head, Header, MembershipChange, Policy, SaltedBody, SignedHead, SignedHeader, Standing, VerifiedHeader,
 };
 use crate::wire::name::DeviceName;
 use crate::wire::seal::{Epoch, SealedBody};
@@ -171,6 +171,11 @@ impl Authority {
     /// The invites that are open at `wall_ms`.
     pub fn open_invites(&self, wall_ms: u64) -> Vec<InviteId> {
         self.invites.iter().filter(|(_, expires)| **expires > wall_ms).map(|(id, _)| *id).collect()
+    }
+
+    /// The rules that members keep to.
+    pub fn set_policy(&mut self, moment: &mut Moment<'_>, policy: Policy) {
+        self.append(moment, None, Body::PolicySet(policy));
     }
 
     /// The secrets in use, for one device.

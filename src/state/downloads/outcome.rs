@@ -41,7 +41,7 @@ pub enum Outcome {
     #[error("{0}, and that does not pass; get it again when the owner has it")]
     GivenUp(ChunkRefusal),
     /// This device was expelled, or left.
-    #[error("this device was expelled from the group")]
+    #[error("this device was expelled from the group, or leaves it")]
     Expelled,
     /// The file left the catalog, or its owner the group.
     #[error("the file is not in the catalog any more")]

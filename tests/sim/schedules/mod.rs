@@ -5,4 +5,5 @@ mod catching_up;
 mod copies;
 mod expulsions;
 mod load;
+mod membership;
 mod restarts;
