@@ -22,6 +22,8 @@ pub(super) const JOBS: &str = "/v1/jobs";
 pub(super) const INVITES: &str = "/v1/invites";
 /// `POST {"id": ID}`: revokes an invite.
 pub(super) const REVOKE: &str = "/v1/invites/revoke";
+/// `POST`: makes a new ticket.
+pub(super) const ROTATE: &str = "/v1/ticket/rotate";
 /// `GET`: the server's ticket.
 pub(super) const TICKET: &str = "/v1/ticket";
 /// `POST {"ids": […]}`: approves devices.
@@ -66,6 +68,7 @@ pub(super) fn call(command: &Command) -> Result<Call, String> {
         Command::Invite { expires_s } => write(INVITES, json!({ "expires_s": expires_s })),
         Command::RevokeInvite { id } => write(REVOKE, json!({ "id": id })),
         Command::Ticket => read(TICKET, &[]),
+        Command::RotateTicket => write(ROTATE, json!({})),
         Command::Approve { ids } => write(APPROVE, json!({ "ids": ids })),
         Command::Disapprove { ids } => write(DISAPPROVE, json!({ "ids": ids })),
         Command::Rename { id, name } => write(RENAME, json!({ "id": id, "name": name })),

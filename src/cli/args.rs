@@ -63,8 +63,16 @@ pub(super) enum Command {
         after_help = "Example:\n  vps$     bailiwick server --advertise vps.example.org:4433 -d\n  desktop$ bailiwick master --server @ticket.txt"
     )]
     Server(ServerArgs),
-    /// Show the ticket of the server that runs here
-    Ticket,
+    /// Show the ticket of the server that runs here, or make a new one
+    ///
+    /// Whoever holds the ticket can bring a group to this server. It is a secret: --rotate makes the tickets of before
+    /// void. Groups that are here already stay.
+    #[command(after_help = "Examples:\n  bailiwick ticket > ticket.txt\n  bailiwick ticket --rotate")]
+    Ticket {
+        /// Make a new one; those of before are void
+        #[arg(long)]
+        rotate: bool,
+    },
     /// Run the master of a group, and a server with it unless --server is given; prints an invite
     ///
     /// The first start makes the group. Paths that are given are shared with it. Later starts need no arguments.
@@ -164,6 +172,12 @@ pub(super) enum Command {
     )]
     Get(GetArgs),
     /// Wait until the node is in a state
+    ///
+    /// Exits with 5 when the time is over, and at once with 4 if the state can't come any more: this device is expelled
+    /// or has left.
+    #[command(
+        after_help = "Examples:\n  bailiwick wait approved --timeout 10m\n  bailiwick wait idle && echo all there"
+    )]
     Wait(WaitArgs),
     /// Print what happens in the node, as it happens
     Watch,
@@ -335,6 +349,8 @@ pub(super) enum WaitState {
     Master,
     /// Nothing is under way: no job runs or waits, nothing is being scanned or syncing
     Idle,
+    /// No node runs for the state directory
+    Stopped,
 }
 
 fn listen_address(text: &str) -> Result<SocketAddr, String> {

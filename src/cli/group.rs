@@ -58,7 +58,8 @@ fn status_lines(status: &Status) -> Vec<String> {
     field("id", status.id.clone());
     field("group", status.group.clone());
     if status.role != NodeRole::Server {
-        field("server", Some(link_text(status.server).to_owned()));
+        let rtt = status.server_rtt_ms.map(|ms| format!(", {ms} ms")).unwrap_or_default();
+        field("server", Some(format!("{}{rtt}", link_text(status.server))));
         field("master", Some(link_text(status.master).to_owned()));
     }
     field("revision", status.revision.clone());
@@ -112,6 +113,20 @@ fn presence(client: &ClientRow) -> String {
         (Some(time), false) => format!("away since {time}"),
         (None, false) => "away".to_owned(),
     }
+}
+
+/// Since when, and how long that is.
+pub(super) fn since_text(since: &str) -> String {
+    match age(since) {
+        Some(age) => format!("waiting since {since} ({})", units::time(age)),
+        None => "waiting".to_owned(),
+    }
+}
+
+fn age(since: &str) -> Option<Duration> {
+    let format = &time::format_description::well_known::Rfc3339;
+    let since = time::OffsetDateTime::parse(since, format).ok()?;
+    Some((time::OffsetDateTime::now_utc() - since).try_into().unwrap_or(Duration::ZERO))
 }
 
 /// The beginning of an id, enough for people.

@@ -53,7 +53,7 @@ fn dispatch(cli: &Cli, output: Output) -> Outcome {
         Command::Client(args) => start::client(global, args, output),
         Command::Demo(args) => demo::run(args, global, output),
         Command::Status
-        | Command::Ticket
+        | Command::Ticket { .. }
         | Command::Clients
         | Command::Files { .. }
         | Command::Shares
@@ -80,7 +80,7 @@ async fn ask(cli: &Cli, output: Output) -> Outcome {
         Command::Server(_) | Command::Master(_) | Command::Client(_) | Command::Demo(_) => Ok(()),
         Command::Status => group::status(&open()?, output).await,
         Command::Clients => group::clients(&open()?, output).await,
-        Command::Ticket => invite::ticket(&open()?, output).await,
+        Command::Ticket { rotate } => invite::ticket(&open()?, *rotate, output).await,
         Command::Files { query } => catalog::files(&open()?, query.as_deref(), output).await,
         Command::Shares => catalog::shares(&open()?, output).await,
         Command::Transfers => transfers::transfers(&open()?, output).await,
@@ -93,7 +93,7 @@ async fn ask(cli: &Cli, output: Output) -> Outcome {
         Command::Policy(args) => membership::policy(&open()?, args, output).await,
         Command::Add(args) => share::add(&open()?, args, output).await,
         Command::Get(args) => get::get(&open()?, args, output).await,
-        Command::Wait(args) => control::wait(&open()?, args, output).await,
+        Command::Wait(args) => control::wait(&place::state_dir(&cli.global)?, args, output).await,
         Command::Watch => control::watch(&open()?, output).await,
         Command::Stop => control::stop(&open()?, output).await,
     }

@@ -122,7 +122,7 @@ async fn gather(node: &NodeHandle) -> Result<Ready, LocalError> {
 async fn ask_status(node: &NodeHandle) -> Result<Status, LocalError> {
     match node.ask(Command::Status).await? {
         Reply::Status(status) => Ok(*status),
-        _ => Err(LocalError::new(ErrorCode::Failed, "the node has no status", "")),
+        _ => Err(LocalError::new(ErrorCode::Failed, "the node has no status", "start it again")),
     }
 }
 

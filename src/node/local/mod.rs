@@ -50,13 +50,15 @@ pub enum Command {
         /// Seconds until it expires.
         expires_s: u64,
     },
-    /// Revokes an open invite. Master.
+    /// Revokes an open invite. Master. Answers with its row.
     RevokeInvite {
         /// Any unambiguous prefix of its id.
         id: String,
     },
     /// The server's ticket: [`TicketRow`]. Server, or a master that runs one.
     Ticket,
+    /// Makes the server's tickets of before void: [`TicketRow`] with the new one. Server, or a master that runs one.
+    RotateTicket,
     /// Approves registered devices. Master. Answers with their rows.
     Approve {
         /// Ids, prefixes of ids or names.
@@ -119,7 +121,7 @@ pub const FILES_PAGE_MAX: u64 = 50_000;
 pub enum Reply {
     /// To [`Command::Status`].
     Status(Box<Status>),
-    /// To [`Command::Ticket`].
+    /// To [`Command::Ticket`], [`Command::RotateTicket`].
     Ticket(TicketRow),
     /// To [`Command::Clients`], [`Command::Approve`], [`Command::Disapprove`], [`Command::Rename`].
     Clients(Vec<ClientRow>),
@@ -131,11 +133,11 @@ pub enum Reply {
     Transfers(Vec<TransferRow>),
     /// To [`Command::Jobs`], [`Command::Get`].
     Jobs(Vec<JobRow>),
-    /// To [`Command::Invites`], [`Command::Invite`].
+    /// To [`Command::Invites`], [`Command::Invite`], [`Command::RevokeInvite`].
     Invites(Vec<InviteRow>),
     /// To [`Command::Policy`], [`Command::SetPolicy`].
     Policy(Vec<PolicyRow>),
-    /// To [`Command::RevokeInvite`], [`Command::Leave`], [`Command::Stop`].
+    /// To [`Command::Leave`], [`Command::Stop`].
     Done,
 }
 
@@ -145,7 +147,7 @@ impl Reply {
         use serde_json::from_slice;
         match command {
             Command::Status => from_slice(json).map(Reply::Status),
-            Command::Ticket => from_slice(json).map(Reply::Ticket),
+            Command::Ticket | Command::RotateTicket => from_slice(json).map(Reply::Ticket),
             Command::Clients | Command::Approve { .. } | Command::Disapprove { .. } | Command::Rename { .. } => {
                 from_slice(json).map(Reply::Clients)
             }
@@ -154,8 +156,8 @@ impl Reply {
             Command::Shares | Command::Add { .. } => from_slice(json).map(Reply::Shares),
             Command::Transfers { .. } => from_slice(json).map(Reply::Transfers),
             Command::Jobs { .. } | Command::Get { .. } => from_slice(json).map(Reply::Jobs),
-            Command::Invites | Command::Invite { .. } => from_slice(json).map(Reply::Invites),
-            Command::RevokeInvite { .. } | Command::Leave { .. } | Command::Stop => from_slice(json).map(|()| Reply::Done),
+            Command::Invites | Command::Invite { .. } | Command::RevokeInvite { .. } => from_slice(json).map(Reply::Invites),
+            Command::Leave { .. } | Command::Stop => from_slice(json).map(|()| Reply::Done),
         }
     }
 }

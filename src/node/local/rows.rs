@@ -22,6 +22,9 @@ pub struct Status {
     pub group: Option<String>,
     /// Whether the server can be reached; `null` for a server, which reaches nobody.
     pub server: Link,
+    /// Round trip to the server in milliseconds, if it was measured.
+    #[serde(default)]
+    pub server_rtt_ms: Option<u64>,
     /// Whether the master is there; `null` for a server, which holds many groups.
     pub master: Link,
     /// What the node waits for, in words, if it waits.
@@ -147,7 +150,7 @@ pub struct ClientRow {
     pub since: String,
     /// When it was last seen, if it is away and that is known.
     pub last_seen: Option<String>,
-    /// Round trip in milliseconds, if it was measured.
+    /// Round trip to it in milliseconds; `null` while it is relayed, for the server measures none.
     pub rtt_ms: Option<u64>,
 }
 

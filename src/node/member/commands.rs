@@ -4,12 +4,12 @@ use super::core::{Cx, MemberCore};
 use super::io::{Input, Output};
 use super::opening::failed;
 use super::pen::Pen;
-use super::rows::{JOBS_LISTED, TRANSFERS_LISTED};
+use super::rows::{JOBS_LISTED, TRANSFERS_LISTED, invite_row};
 use crate::node::local::{Command, ErrorCode, FILES_PAGE_MAX, LocalError, Reply};
 use crate::state::authority::{Gate, NotDone};
 use crate::state::random::draw;
 use crate::store::member::{CatalogRow, DbError};
-use crate::wire::ids::{InviteId, PublicId, hex};
+use crate::wire::ids::{PublicId, hex};
 use crate::wire::invite::{Invite, InviteSecret};
 use crate::wire::log::Standing;
 use std::collections::HashMap;
@@ -78,7 +78,7 @@ impl MemberCore {
             Command::SetPolicy { master_away_wait_s } => self.set_master_away_wait(cx, master_away_wait_s),
             Command::Add { paths } => self.add(&paths),
             Command::Get { files, dest } => self.get(cx, &files, dest),
-            Command::Ticket => Err(LocalError::new(
+            Command::Ticket | Command::RotateTicket => Err(LocalError::new(
                 ErrorCode::WrongRole,
                 "this node runs no server",
                 "ask the server's node: 'bailiwick ticket' with the server's --state or --profile",
@@ -184,37 +184,28 @@ impl MemberCore {
         }
         let text = invite.to_string();
         self.store.keep_invite(&id, &text, expires).map_err(failed)?;
-        let row = crate::node::local::InviteRow {
-            id: id.to_string(),
-            invite: text,
-            expires: crate::node::local::rfc3339(expires as i64),
-        };
-        Ok(Reply::Invites(vec![row]))
+        Ok(Reply::Invites(vec![invite_row(&id, text, expires)]))
     }
 
     fn revoke(&mut self, cx: &mut Cx<'_>, text: &str) -> Result<Reply, LocalError> {
         self.must_be_master()?;
         let digits = text.replace('-', "").to_ascii_lowercase();
         let invites = self.store.invites().map_err(failed)?;
-        let found: Vec<InviteId> = invites
-            .iter()
-            .map(|(id, _, _)| *id)
-            .filter(|id| !digits.is_empty() && hex(&id.0).starts_with(&digits))
-            .collect();
-        match found.as_slice() {
-            [id] => {
-                self.with_authority(cx, |authority, _| authority.revoke_invite(id));
-                Ok(Reply::Done)
+        let mut found = invites.into_iter().filter(|(id, _, _)| !digits.is_empty() && hex(&id.0).starts_with(&digits));
+        match (found.next(), found.next()) {
+            (Some((id, invite, expires)), None) => {
+                self.with_authority(cx, |authority, _| authority.revoke_invite(&id));
+                Ok(Reply::Invites(vec![invite_row(&id, invite, expires)]))
             }
-            [] => Err(LocalError::new(
+            (None, _) => Err(LocalError::new(
                 ErrorCode::NotFound,
                 format!("there is no open invite '{text}'"),
                 "'bailiwick invites' shows them",
             )),
-            _ => Err(LocalError::new(
+            (Some(_), Some(_)) => Err(LocalError::new(
                 ErrorCode::Ambiguous,
                 format!("'{text}' means several invites"),
-                "give more digits",
+                "give more digits of the id; 'bailiwick invites' shows them",
             )),
         }
     }

@@ -4,7 +4,7 @@ use super::core::MemberCore;
 use super::dispatch::Event;
 use super::io::{Input, Lost};
 use crate::net::connection::{CloseReason, Connection};
-use crate::net::control::{ControlReceiver, ControlSender, open_control};
+use crate::net::control::{ControlError, ControlReceiver, ControlSender, open_control};
 use crate::net::endpoint::Endpoint;
 use crate::net::limits::CONTROL_QUEUE_BYTES_MAX;
 use crate::state::conn::ConnId;
@@ -80,7 +80,13 @@ async fn resolve(addresses: &[Address]) -> Result<Vec<SocketAddr>, String> {
 }
 
 async fn read(id: ConnId, mut receiver: ControlReceiver, connection: &Connection, core: &mpsc::Sender<Input>) -> Lost {
-    while let Ok(Some(bytes)) = receiver.recv().await {
+    loop {
+        let bytes = match receiver.recv().await {
+            Ok(Some(bytes)) => bytes,
+            // Closing what is over already would put this side's code in place of the other's.
+            Err(ControlError::Lost(reason)) => return lost(reason),
+            Ok(None) | Err(_) => break,
+        };
         match MemberCore::decode_frame(&bytes) {
             Some(frame) => {
                 if core.send(Input::Frame(id, Box::new(frame))).await.is_err() {
@@ -94,7 +100,11 @@ async fn read(id: ConnId, mut receiver: ControlReceiver, connection: &Connection
         }
     }
     connection.close(CloseCode::Done);
-    match connection.closed().await {
+    lost(connection.closed().await)
+}
+
+fn lost(reason: CloseReason) -> Lost {
+    match reason {
         CloseReason::Peer(code) => Lost::Closed(code),
         CloseReason::Reset | CloseReason::TimedOut | CloseReason::LocallyClosed | CloseReason::Transport(_) => {
             Lost::Broken

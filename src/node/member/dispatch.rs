@@ -7,7 +7,7 @@ use super::shell::Ending;
 use crate::net::connection::Connection;
 use crate::net::control::ControlSender;
 use crate::net::endpoint::Endpoint;
-use crate::node::local::{self, Command, ErrorCode, LocalError, LocalRequest, Reply, TicketRow, now_rfc3339};
+use crate::node::local::{self, Command, ErrorCode, Link, LocalError, LocalRequest, Reply, now_rfc3339};
 use crate::state::conn::ConnId;
 use crate::store::statedir::looks_like_state;
 use crate::wire::close::CloseCode;
@@ -46,7 +46,6 @@ const LAST_CLAIMS: Duration = Duration::from_millis(500);
 pub(super) struct Surroundings {
     pub(super) state_dir: PathBuf,
     pub(super) api: String,
-    pub(super) ticket: Option<TicketRow>,
 }
 
 /// What a dispatcher is made of.
@@ -101,7 +100,7 @@ impl Dispatcher {
                     let lost = LocalError::new(
                         ErrorCode::Failed,
                         "the state could not be written",
-                        "see the log, and try again",
+                        "it goes on by itself when the disk can be written; then do it again",
                     );
                     self.questions.drain().for_each(|(_, question)| drop(question.send(Err(lost.clone()))));
                 }
@@ -205,11 +204,18 @@ impl Dispatcher {
             Reply::Status(mut status) => {
                 status.state_dir.clone_from(&self.parts.surroundings.state_dir);
                 status.api.clone_from(&self.parts.surroundings.api);
+                status.server_rtt_ms = self.server_rtt_ms().filter(|_| status.server == Link::Connected);
                 Reply::Status(status)
             }
             other => other,
         });
         let _ = question.send(completed);
+    }
+
+    /// The round trip to the server, on the connection that chunks come on.
+    fn server_rtt_ms(&self) -> Option<u64> {
+        let (connection, _) = self.connections.get(&self.streaming?)?;
+        Some(connection.rtt().as_millis() as u64)
     }
 
     fn announce(&self, event: &'static str, detail: Vec<(&'static str, String)>) {
@@ -221,8 +227,8 @@ impl Dispatcher {
 
     fn asked(&mut self, request: LocalRequest) {
         let LocalRequest { command, reply } = request;
-        match (command, &self.parts.surroundings.ticket) {
-            (Command::Stop, _) => {
+        match command {
+            Command::Stop => {
                 self.announce("stopping", Vec::new());
                 let _ = reply.send(Ok(Reply::Done));
                 let (core, events) = (self.parts.core.clone(), self.parts.events.clone());
@@ -232,10 +238,7 @@ impl Dispatcher {
                     let _ = events.send(Event::Stopped);
                 });
             }
-            (Command::Ticket, Some(ticket)) => {
-                let _ = reply.send(Ok(Reply::Ticket(ticket.clone())));
-            }
-            (command, _) => {
+            command => {
                 self.next_question += 1;
                 let token = self.next_question;
                 self.questions.insert(token, reply);

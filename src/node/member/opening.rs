@@ -26,7 +26,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub(super) fn failed(error: DbError) -> LocalError {
-    LocalError::new(ErrorCode::Failed, error.to_string(), "see the message; nothing was changed")
+    LocalError::new(ErrorCode::Failed, error.to_string(), "nothing was changed; mend that and do it again")
 }
 
 pub(super) fn restore(
@@ -157,6 +157,7 @@ fn restore_master(
         invites: store.invites()?.into_iter().map(|(id, _, expires)| (id, expires)).collect(),
         last,
         files: store.file_counts()?,
+        headers: store.membership_count()?,
     };
     let gate = Gate::at_start(cx.now, seen_by_others, &config.gate);
     Ok(Pen::master(Authority::restore(identity, restored), gate))

@@ -77,6 +77,8 @@ pub struct Restored {
     pub last: HashMap<PublicId, LastRequest>,
     /// Files in the catalog, by owner.
     pub files: HashMap<PublicId, u64>,
+    /// Membership headers in the log.
+    pub headers: usize,
 }
 
 /// The master's own machine.
@@ -89,6 +91,7 @@ pub struct Authority {
     invites: BTreeMap<InviteId, u64>,
     last: HashMap<PublicId, LastRequest>,
     files: HashMap<PublicId, u64>,
+    headers: usize,
     effects: VecDeque<Effect>,
 }
 
@@ -116,6 +119,7 @@ impl Authority {
             invites: BTreeMap::new(),
             last: HashMap::new(),
             files: HashMap::new(),
+            headers: 0,
             effects: VecDeque::new(),
         };
         authority.effects.push_back(Effect::NewEpoch(epoch));
@@ -132,9 +136,9 @@ impl Authority {
 
     /// Takes up the pen again from what was persisted.
     pub fn restore(identity: Arc<Identity>, restored: Restored) -> Authority {
-        let Restored { tip, roster, epoch, invites, last, files } = restored;
+        let Restored { tip, roster, epoch, invites, last, files, headers } = restored;
         let group = GroupId::of(&identity.device_key());
-        Authority { identity, group, tip, roster, epoch, invites, last, files, effects: VecDeque::new() }
+        Authority { identity, group, tip, roster, epoch, invites, last, files, headers, effects: VecDeque::new() }
     }
 
     /// The next thing to do.
@@ -198,6 +202,7 @@ impl Authority {
         let header = SignedHeader::sign(&self.identity, &header);
         let sealed = SealedBody::seal(&self.epoch, draw(moment.random), &header.hash(), salted.as_bytes());
         self.tip = LogTip::after(&header);
+        self.headers += usize::from(header.header().membership.is_some());
         self.roster.apply(&header, &body);
         let entry = Entry { header: header.clone(), body: salted };
         self.effects.push_back(Effect::Append(Box::new(entry), Box::new(body)));
@@ -210,5 +215,7 @@ impl Authority {
     }
 }
 
+#[cfg(test)]
+mod limits;
 #[cfg(test)]
 mod tests;
