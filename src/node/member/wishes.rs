@@ -58,6 +58,12 @@ impl MemberCore {
         if is_other && self.me.is_some() { self.wish_name(self.name.clone()) } else { Ok(()) }
     }
 
+    /// The name that it had in an earlier generation of the log, if its person does not wish for another one by now.
+    pub(super) fn wish_name_of_before(&mut self, before: DeviceName) -> Result<(), DbError> {
+        let wishes_other = self.wishes.name.as_ref().is_some_and(|wish| wish.refused.is_none());
+        if wishes_other { Ok(()) } else { self.wish_name(before) }
+    }
+
     fn wish_name(&mut self, name: DeviceName) -> Result<(), DbError> {
         let wish = NameWish { name, refused: None };
         self.store.set("name_wish", &wish)?;
