@@ -58,7 +58,7 @@ impl MemberCore {
             Request::AddFiles(files) | Request::ChangeFiles(files) => {
                 files.iter().try_for_each(|file| self.store.refuse_local(&file.id, why))
             }
-            Request::Rename(_) => self.name_refused(),
+            Request::Rename(name) => self.name_refused(name, why),
             Request::RemoveFile(_) | Request::Leave => Ok(()),
         }
     }
@@ -66,12 +66,13 @@ impl MemberCore {
     /// What this device wants in the catalog and the catalog lacks, as the next request.
     fn difference(&mut self, cx: &mut Cx<'_>) -> Result<Option<Request>, DbError> {
         let Some(me) = self.me else { return Ok(None) };
+        self.drop_fulfilled_wish()?;
+        if let Some(request) = self.wish_request() {
+            return Ok(Some(request));
+        }
         let unwanted = self.unwanted(cx, &me)?;
         if !unwanted.is_empty() {
             return Ok(Some(Request::RemoveFile(unwanted)));
-        }
-        if let Some(name) = self.wished_name()? {
-            return Ok(Some(name));
         }
         let generation = self.pen.tip().at.generation;
         let (mut new, mut changed) = (Vec::new(), Vec::new());

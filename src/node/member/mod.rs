@@ -18,6 +18,7 @@ pub mod io;
 mod opening;
 mod pen;
 mod plane;
+mod policy;
 mod remove;
 mod rows;
 mod scan;
@@ -25,7 +26,8 @@ mod serve;
 mod session;
 mod share;
 mod shell;
+mod wishes;
 
 pub use self::core::{Cx, Group, MemberConfig, MemberCore, Name, Start};
 pub use scan::ScanConfig;
-pub use shell::{Member, MemberOptions, start};
+pub use shell::{Ending, Member, MemberOptions, start};

@@ -40,12 +40,12 @@ impl MemberCore {
             match named {
                 Named::Own(path) => {
                     rows.extend(self.own_rows(Some(&path)).map_err(failed)?);
-                    self.leave(&path).map_err(failed)?;
+                    self.take_out(&path).map_err(failed)?;
                 }
                 Named::AllOwn => {
                     rows.extend(self.own_rows(None).map_err(failed)?);
                     for name in self.own_roots().map_err(failed)? {
-                        self.leave(&name).map_err(failed)?;
+                        self.take_out(&name).map_err(failed)?;
                     }
                 }
                 Named::Others(files) => {
@@ -59,17 +59,6 @@ impl MemberCore {
         self.tidy_shares().map_err(failed)?;
         rows.truncate(FILES_PAGE_MAX as usize);
         Ok(Reply::Files(rows))
-    }
-
-    fn must_not_be_out(&self) -> Result<(), LocalError> {
-        if self.standing().is_some_and(|standing| standing.is_final()) {
-            return Err(LocalError::new(
-                ErrorCode::Refused,
-                "this device was expelled from the group",
-                "use a new state directory and a new invite",
-            ));
-        }
-        Ok(())
     }
 
     fn named(&self, text: &str) -> Result<Named, LocalError> {
@@ -128,7 +117,7 @@ impl MemberCore {
         Ok(roots)
     }
 
-    fn leave(&mut self, path: &RelPath) -> Result<(), DbError> {
+    fn take_out(&mut self, path: &RelPath) -> Result<(), DbError> {
         let Some(me) = self.me else { return Ok(()) };
         self.store.leave(&me, path)?;
         if let Some(share) = self.store.share_named(path)? {

@@ -165,6 +165,9 @@ impl MemberCore {
             again.confirmed |= ask.confirmed;
             return Ok(());
         }
+        if self.wishes.is_leaving() {
+            return Ok(());
+        }
         let Some(sum) = self.store.share(share)?.filter(|sum| !sum.ending) else { return Ok(()) };
         let Some(name) = self.store.share_name(share)? else { return Ok(()) };
         let order = ScanOrder { path: share.to_owned(), name, exclude: sum.exclude, copy: sum.copy };

@@ -38,7 +38,7 @@ pub enum Outcome {
     #[error("what comes is not what the catalog says; the owner should run 'bailiwick scan' or restart its node")]
     Damaged,
     /// This device was expelled, or left.
-    #[error("this device was expelled from the group")]
+    #[error("this device was expelled from the group, or leaves it")]
     Expelled,
     /// The file left the catalog, or its owner the group.
     #[error("removed: the file is not in the catalog any more")]
