@@ -108,6 +108,8 @@ impl MemberCore {
                 Input::Local(token, command) => self.local(cx, token, command)?,
                 _ => {}
             }
+            // The next one is decided on what this one changed.
+            self.drain_pen(cx)?;
         }
         Ok(())
     }
