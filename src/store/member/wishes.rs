@@ -53,9 +53,11 @@ impl MemberStore {
             "UPDATE local_files SET status = 1, refused = NULL, generation = ?3
              WHERE id = ?1 AND content = ?2 AND status IN (0, 1, 3)",
         )?;
-        // This device listed the path anew, and forgot: its database was restored from a backup.
-        let mut adopt =
-            self.db.prepare_cached("UPDATE local_files SET status = 0 WHERE path = ?1 AND status = 2 AND id <> ?2")?;
+        // This device asked for the path by another id, and forgot: its database was restored from a backup, or what it
+        // had staged was dropped before the answer came.
+        let mut adopt = self.db.prepare_cached(
+            "UPDATE local_files SET status = 0, id = ?2, refused = NULL WHERE path = ?1 AND status IN (0, 2, 3) AND id <> ?2",
+        )?;
         for file in files {
             if settle.execute(params![file.id.0, file.content.0, generation])? == 0 {
                 adopt.execute(params![file.path.as_str(), file.id.0])?;
@@ -110,6 +112,11 @@ impl MemberStore {
                (SELECT 1 FROM files f WHERE f.id = local_files.id AND f.owner = ?1) THEN 4
                WHEN generation = ?2 AND EXISTS
                (SELECT 1 FROM files f WHERE f.owner = ?1 AND f.path = local_files.path) THEN 0 ELSE 2 END WHERE status = 2",
+            params,
+        )?;
+        self.db.execute(
+            "UPDATE local_files SET status = 0, refused = NULL WHERE status = 3 AND generation <= ?2 AND EXISTS
+             (SELECT 1 FROM files f WHERE f.owner = ?1 AND f.path = local_files.path AND f.id <> local_files.id)",
             params,
         )?;
         self.db.execute(
