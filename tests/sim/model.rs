@@ -40,6 +40,14 @@ pub(crate) struct Model {
     files: HashSet<FileId>,
     /// Files that an entry removed.
     pub(crate) removed: HashSet<FileId>,
+    /// Files that somebody asked to remove.
+    pub(crate) wished_out: HashSet<FileId>,
+    /// Names of files that went from a disk.
+    pub(crate) gone: HashSet<String>,
+    /// Whether nothing else may be removed.
+    pub(crate) removals_are_wished: bool,
+    /// The name of every file that ever was in the master's catalog.
+    names: HashMap<FileId, String>,
     states: HashMap<Hash, (Hash, String)>,
     /// Files that were seen idle at their owner.
     idle: BTreeMap<FileId, DeviceKey>,
@@ -91,6 +99,10 @@ impl Model {
             files_ever: HashSet::new(),
             files: HashSet::new(),
             removed: HashSet::new(),
+            wished_out: HashSet::new(),
+            gone: HashSet::new(),
+            removals_are_wished: false,
+            names: HashMap::new(),
             states: HashMap::new(),
             idle: BTreeMap::new(),
             seen: HashMap::new(),
@@ -130,6 +142,7 @@ impl Model {
             self.entries.insert(Hash::of(&entry.header.bytes));
             let body = entry.salted.get(32..).and_then(|bytes| decode::<Body>(bytes).ok());
             if let Some(Body::FileRemoved { files, .. }) = body {
+                self.must_be_wished(&files)?;
                 self.removed.extend(files);
             }
         }
@@ -142,9 +155,21 @@ impl Model {
         let rows = store.files_page(None, &[], 0, u64::MAX).expect("a store");
         self.files = rows.iter().map(|row| row.file.id).collect();
         self.files_ever.extend(&self.files);
+        self.names.extend(rows.iter().map(|row| (row.file.id, row.file.path.name().to_owned())));
         self.same_state("the master", store, tip.header)?;
         let standings = self.standings(store);
         self.nothing_lost(&standings)
+    }
+
+    /// Nothing leaves the catalog that nobody removed and that is on its owner's disk.
+    fn must_be_wished(&self, files: &[FileId]) -> Result<(), String> {
+        let is_wished = |file: &FileId| {
+            self.wished_out.contains(file) || self.names.get(file).is_some_and(|name| self.gone.contains(name))
+        };
+        match files.iter().find(|file| !is_wished(file)) {
+            Some(file) if self.removals_are_wished => Err(format!("{file} was removed and nobody wished it")),
+            Some(_) | None => Ok(()),
+        }
     }
 
     /// What was acknowledged is in the master's log.

@@ -4,6 +4,7 @@
 mod batches;
 mod checks;
 mod chunks;
+mod files;
 mod people;
 mod processes;
 mod relay;
