@@ -100,7 +100,8 @@ impl Requests {
     /// When to call [`Requests::tick`].
     pub fn poll_timeout(&self) -> Option<Time> {
         let sent = self.sent.filter(|_| self.ready)?;
-        let given_up = self.silent_since.map(|since| since.after(self.config.staging_wait.saturating_sub(self.silence)));
+        let given_up =
+            self.silent_since.map(|since| since.after(self.config.staging_wait.saturating_sub(self.silence)));
         let again = sent.after(self.config.answer_wait);
         Some(given_up.map_or(again, |at| at.min(again)))
     }

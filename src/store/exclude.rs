@@ -47,9 +47,8 @@ impl Exclusions {
             return Err(BadPattern::TooMany);
         }
         let mut set = GlobSetBuilder::new();
-        let malformed = |pattern: &str, error: &globset::Error| {
-            BadPattern::Malformed(pattern.to_owned(), error.kind().to_string())
-        };
+        let malformed =
+            |pattern: &str, error: &globset::Error| BadPattern::Malformed(pattern.to_owned(), error.kind().to_string());
         let system = NEVER_SHARED.iter().map(|name| (*name, true));
         for (pattern, any_case) in system.chain(patterns.iter().map(|pattern| (pattern.as_str(), false))) {
             let inner = pattern.trim_end_matches('/');

@@ -77,6 +77,10 @@ fn what_could_not_be_read_is_named_and_makes_it_done_in_part() {
     });
     let printed = run(bailiwick(fake.path()).arg("scan"));
     assert_eq!(printed.code, 6, "{}", printed.err);
-    assert!(printed.err.contains("p/locked") && printed.err.contains("1 file or folder could not be read"), "{}", printed.err);
+    assert!(
+        printed.err.contains("p/locked") && printed.err.contains("1 file or folder could not be read"),
+        "{}",
+        printed.err
+    );
     assert_eq!(run(bailiwick(fake.path()).args(["scan", "--confirm"])).code, 2, "what is gone must be named");
 }

@@ -1,7 +1,9 @@
 //! What people share, change and remove: W9's time-out, W11, W12 and W21 over months.
 
 use crate::world::{Node, World, noise, write};
-use bailiwick::node::local::{Command, ErrorCode, FileRow, FileStatus, LocalError, Link, Reply, ShareRow, TransferState};
+use bailiwick::node::local::{
+    Command, ErrorCode, FileRow, FileStatus, Link, LocalError, Reply, ShareRow, TransferState,
+};
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
@@ -36,7 +38,10 @@ fn quiet(share: &ShareRow) -> bool {
 }
 
 fn has_part(folder: &Path) -> bool {
-    walkdir::WalkDir::new(folder).into_iter().flatten().any(|entry| entry.path().extension().is_some_and(|end| end == "bwpart"))
+    walkdir::WalkDir::new(folder)
+        .into_iter()
+        .flatten()
+        .any(|entry| entry.path().extension().is_some_and(|end| end == "bwpart"))
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -129,7 +134,12 @@ async fn w12_the_master_removes_files_and_downloads_of_them_stop_and_clean_up() 
         let row = phone.until_job(job, "its end", |row| row.state == TransferState::Failed).await;
         assert!(row.reason.expect("a reason").contains("not in the catalog"), "it says so");
     }
-    phone.until("no part file", |_| { let dest = dest.clone(); async move { (!has_part(&dest)).then_some(()) } }).await;
+    phone
+        .until("no part file", |_| {
+            let dest = dest.clone();
+            async move { (!has_part(&dest)).then_some(()) }
+        })
+        .await;
     // Its owner learns when it is back, and leaves it out.
     let laptop = world.client("laptop", None).await;
     let row = until_share(&laptop, "the news", |share| share.removed == 3).await;
@@ -198,7 +208,8 @@ async fn w21_a_folder_that_is_not_there_is_not_taken_for_deleted() {
     // Who asks is told, and waits; it heals when the files are back.
     let dest = world.folder("got");
     let job = master.get("laptop:disk", &dest).await.expect("it begins");
-    let waits = master.until_job(job, "a reason", |row| row.state == TransferState::Waiting && row.reason.is_some()).await;
+    let waits =
+        master.until_job(job, "a reason", |row| row.state == TransferState::Waiting && row.reason.is_some()).await;
     assert!(waits.reason.expect("a reason").contains("can't be read"));
     fs::rename(&aside, &shared).unwrap();
     scan(&laptop, false, &[]).await;
@@ -281,7 +292,9 @@ async fn w9_files_leave_staging_if_a_master_that_is_there_does_not_answer() {
     let shared = world.folder("films");
     write(&shared.join("film.bin"), b"film");
     laptop.add(&shared).await;
-    let row = until_share(&laptop, "word of it", |share| share.skipped.iter().any(|what| what.contains("did not answer"))).await;
+    let row =
+        until_share(&laptop, "word of it", |share| share.skipped.iter().any(|what| what.contains("did not answer")))
+            .await;
     assert_eq!(row.skipped_count, 1, "{row:?}");
     // The scans that follow stage it again, and once it is answered it is in.
     master.until_files("the film", |rows| rows.len() == 1).await;

@@ -246,13 +246,7 @@ impl MemberCore {
         Ok(self.rows_of(&ids))
     }
 
-    fn add(
-        &mut self,
-        cx: &mut Cx<'_>,
-        paths: &[PathBuf],
-        copy: bool,
-        exclude: &[String],
-    ) -> Result<Reply, LocalError> {
+    fn add(&mut self, cx: &mut Cx<'_>, paths: &[PathBuf], copy: bool, exclude: &[String]) -> Result<Reply, LocalError> {
         self.must_not_be_out()?;
         if let Err(bad) = Exclusions::parse(exclude) {
             return Err(LocalError::new(

@@ -67,7 +67,9 @@ impl MemberCore {
         let path = path.trim_end_matches('/');
         if self.me != Some(owner) {
             let found = self.find_by_path(text, name, path)?;
-            return Ok(Named::Others(found.into_iter().map(|one| CatalogRow { owner: one.owner, file: one.file }).collect()));
+            return Ok(Named::Others(
+                found.into_iter().map(|one| CatalogRow { owner: one.owner, file: one.file }).collect(),
+            ));
         }
         if path.is_empty() {
             return Ok(Named::AllOwn);

@@ -181,7 +181,8 @@ impl MemberCore {
         self.outputs.push(Output::Scan(id, Box::new(order.clone())));
         let began = cx.now;
         let seen = Seen::default();
-        let scanning = Scanning { share: share.to_owned(), order, began, seen, blind: false, ask, again: None, news: false };
+        let scanning =
+            Scanning { share: share.to_owned(), order, began, seen, blind: false, ask, again: None, news: false };
         self.scans.running.insert(id, scanning);
     }
 
@@ -323,14 +324,8 @@ impl MemberCore {
         let me = self.me.filter(|_| !running.blind && report.failed == 0 && !sum.ending);
         let gone = self.store.lost(me.as_ref(), &running.share, name)?;
         let device = sum.last.as_ref().and_then(|last| last.device);
-        let looked = Looked {
-            root: report.root,
-            device,
-            single,
-            live: gone.live,
-            lost: gone.lost,
-            vanished: gone.vanished,
-        };
+        let looked =
+            Looked { root: report.root, device, single, live: gone.live, lost: gone.lost, vanished: gone.vanished };
         let judged = if running.ask.confirmed { Ok(()) } else { judge(&looked) };
         match &judged {
             Ok(()) if gone.lost > 0 => self.store.remove_lost(me.as_ref(), name)?,

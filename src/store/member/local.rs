@@ -283,7 +283,9 @@ impl MemberStore {
     pub fn local_below(&self, path: Option<&RelPath>, limit: usize) -> Result<Vec<LocalFile>, DbError> {
         let (at, from, to) = super::catalog::range(path);
         self.many_local(
-            &format!("SELECT {COLUMNS} FROM local_files WHERE path = ?1 OR path >= ?2 AND path < ?3 ORDER BY path LIMIT ?4"),
+            &format!(
+                "SELECT {COLUMNS} FROM local_files WHERE path = ?1 OR path >= ?2 AND path < ?3 ORDER BY path LIMIT ?4"
+            ),
             params![at, from, to, limit as i64],
         )
     }

@@ -98,7 +98,9 @@ impl MemberStore {
         }
         let nothing = encode(&Vec::<String>::new());
         self.db
-            .prepare_cached("INSERT INTO shares(path, name, copy, scanning, exclude, skipped) VALUES (?1, ?2, ?3, 1, ?4, ?4)")?
+            .prepare_cached(
+                "INSERT INTO shares(path, name, copy, scanning, exclude, skipped) VALUES (?1, ?2, ?3, 1, ?4, ?4)",
+            )?
             .execute(params![path.as_os_str().as_bytes(), name.as_str(), new.copy, nothing])?;
         Ok(name)
     }

@@ -70,9 +70,9 @@ impl MemberStore {
     /// from the disk is forgotten, so that it is a new file if it comes back.
     pub(super) fn unlist_local(&self, files: &[FileId], generation: u32) -> Result<(), DbError> {
         let mut forget = self.db.prepare_cached("DELETE FROM local_files WHERE id = ?1 AND status = 5")?;
-        let mut unlist = self
-            .db
-            .prepare_cached("UPDATE local_files SET status = 2, generation = ?2 WHERE id = ?1 AND status NOT IN (5, 6)")?;
+        let mut unlist = self.db.prepare_cached(
+            "UPDATE local_files SET status = 2, generation = ?2 WHERE id = ?1 AND status NOT IN (5, 6)",
+        )?;
         let mut granted = self.db.prepare_cached("DELETE FROM unwanted WHERE id = ?1")?;
         for id in files {
             forget.execute([id.0])?;
@@ -203,8 +203,8 @@ impl MemberStore {
         let mut statement = self.db.prepare_cached(
             "SELECT id, status FROM local_files WHERE status IN (4, 5, 6) UNION ALL SELECT id, NULL FROM unwanted LIMIT ?1",
         )?;
-        let rows = statement
-            .query_map([limit as i64], |row| Ok((FileId(row.get(0)?), row.get::<_, Option<u8>>(1)?)))?;
+        let rows =
+            statement.query_map([limit as i64], |row| Ok((FileId(row.get(0)?), row.get::<_, Option<u8>>(1)?)))?;
         rows.map(|row| {
             let (id, status) = row?;
             Ok(Leave { id, status: status.map(LocalStatus::of).transpose()? })
@@ -214,9 +214,12 @@ impl MemberStore {
 
     /// How many files are to leave the catalog by a person's wish and have not yet.
     pub fn leaving_count(&self) -> Result<u64, DbError> {
-        let count: i64 = self.db.prepare_cached(
-            "SELECT (SELECT count(*) FROM local_files WHERE status = 4) + (SELECT count(*) FROM unwanted)",
-        )?.query_row([], |row| row.get(0))?;
+        let count: i64 = self
+            .db
+            .prepare_cached(
+                "SELECT (SELECT count(*) FROM local_files WHERE status = 4) + (SELECT count(*) FROM unwanted)",
+            )?
+            .query_row([], |row| row.get(0))?;
         Ok(count as u64)
     }
 
@@ -271,8 +274,7 @@ impl MemberStore {
 
     /// Rows of a share that are, or are to be, in the catalog, one status after the other.
     pub fn live_rows(&self, share: &Path, mut each: impl FnMut(i64)) -> Result<(), DbError> {
-        let mut statement =
-            self.db.prepare_cached("SELECT n FROM local_files WHERE share = ?1 AND status = ?2")?;
+        let mut statement = self.db.prepare_cached("SELECT n FROM local_files WHERE share = ?1 AND status = ?2")?;
         for status in [LocalStatus::Syncing, LocalStatus::Idle, LocalStatus::Refused] {
             let mut rows = statement.query(params![share.as_os_str().as_bytes(), status.code()])?;
             while let Some(row) = rows.next()? {

@@ -52,7 +52,10 @@ fn removed_while_away() {
         world.crash(1);
         let removed = remove(&mut world, 0, "c1:photos/photos1");
         world.run_for(1_000);
-        world.check(matches!(world.nodes[0].replies.get(&removed), Some(Ok(Reply::Files(rows))) if rows.len() == 1), "one");
+        world.check(
+            matches!(world.nodes[0].replies.get(&removed), Some(Ok(Reply::Files(rows))) if rows.len() == 1),
+            "one",
+        );
         for day in 0..6 {
             share(&mut world, 2, &format!("day{day}"), &[5]);
             world.crash(1);

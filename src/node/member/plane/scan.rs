@@ -88,7 +88,11 @@ impl Scan {
         let leftovers = walk.leftovers();
         self.compare(batch, report)?;
         if leftovers > 0 {
-            let files = if leftovers == 1 { "1 unfinished download".to_owned() } else { format!("{leftovers} unfinished downloads") };
+            let files = if leftovers == 1 {
+                "1 unfinished download".to_owned()
+            } else {
+                format!("{leftovers} unfinished downloads")
+            };
             report.told.push(format!("{files} (.bwpart): never shared"));
             report.skipped_count += leftovers;
         }
@@ -111,12 +115,7 @@ impl Scan {
         compared
     }
 
-    fn hash_news(
-        &mut self,
-        found: Vec<Found>,
-        unreadable: Vec<RelPath>,
-        report: &mut ScanReport,
-    ) -> Result<(), Over> {
+    fn hash_news(&mut self, found: Vec<Found>, unreadable: Vec<RelPath>, report: &mut ScanReport) -> Result<(), Over> {
         let sightings = found.iter().map(sighting).collect();
         self.core.blocking_send(Input::Sighted(self.id, sightings, unreadable)).map_err(|_| Over)?;
         let wanted = self.answers.blocking_recv().ok_or(Over)?;
