@@ -154,9 +154,7 @@ pub(super) enum Command {
     /// master-away wait=TIME: how long owners go on serving after they last heard from the master, 10s to 30d.
     /// A longer time keeps transfers going without the master; a shorter one ends a dishonest server's delay of an
     /// expulsion sooner.
-    #[command(
-        after_help = "Examples:\n  bailiwick policy\n  bailiwick policy master-away wait=3m"
-    )]
+    #[command(after_help = "Examples:\n  bailiwick policy\n  bailiwick policy master-away wait=3m")]
     Policy(PolicyArgs),
     /// Share files and folders with the group, where they lie
     ///
