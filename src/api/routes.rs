@@ -74,9 +74,7 @@ pub(super) fn call(command: &Command) -> Result<Call, String> {
         Command::Rename { id, name } => write(RENAME, json!({ "id": id, "name": name })),
         Command::Leave { now } => write(LEAVE, json!({ "now": now })),
         Command::Policy => read(POLICY, &[]),
-        Command::SetPolicy { master_away_wait_s } => {
-            write(POLICY, json!({ "master_away_wait_s": master_away_wait_s }))
-        }
+        Command::SetPolicy { master_away_wait_s } => write(POLICY, json!({ "master_away_wait_s": master_away_wait_s })),
         Command::Add { paths } => {
             let paths = paths.iter().map(|path| utf8(path)).collect::<Result<Vec<_>, _>>()?;
             write(SHARES, json!({ "paths": paths }))

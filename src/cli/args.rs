@@ -134,7 +134,9 @@ pub(super) enum Command {
     ///
     /// A device that was disapproved never comes back, whatever restarts or is restored. It would have to begin anew
     /// as another device, with a new state directory and a new invite. What it has already fetched stays with it.
-    #[command(after_help = "Examples:\n  bailiwick disapprove laptop         asks first\n  bailiwick disapprove 3f9a --yes")]
+    #[command(
+        after_help = "Examples:\n  bailiwick disapprove laptop         asks first\n  bailiwick disapprove 3f9a --yes"
+    )]
     Disapprove {
         /// Devices: names, ids or beginnings of ids
         #[arg(value_name = "ID", required = true)]
@@ -164,9 +166,7 @@ pub(super) enum Command {
     /// master-away wait=TIME: how long owners go on serving after they last heard from the master, 10s to 30d.
     /// A longer time keeps transfers going without the master; a shorter one ends a dishonest server's delay of an
     /// expulsion sooner.
-    #[command(
-        after_help = "Examples:\n  bailiwick policy\n  bailiwick policy master-away wait=3m"
-    )]
+    #[command(after_help = "Examples:\n  bailiwick policy\n  bailiwick policy master-away wait=3m")]
     Policy(PolicyArgs),
     /// Share files and folders with the group, where they lie
     ///

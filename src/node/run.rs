@@ -1,11 +1,11 @@
 //! From what a person said at the start to a running node.
 
 use super::backup::IMPORTING_FILE;
+use super::goodbye;
 use super::identity::state_error;
 use super::local::{
     Command, ErrorCode, LOCAL_QUEUE, Link, LocalError, LocalRequest, NodeEnds, NodeRole, Reply, Status, TicketRow,
 };
-use super::goodbye;
 use super::member::{self, Ending, MemberConfig, MemberOptions, Name, Start};
 use super::options::{ClientOptions, MasterOptions, MasterServer, ServerOptions};
 use super::server::core::CoreConfig;
@@ -148,12 +148,7 @@ async fn about_ticket(server: &mut ServerHandle, command: &Command) -> Option<Re
     }
 }
 
-async fn run_member(
-    home: Home,
-    state_dir: PathBuf,
-    start: Start,
-    downloads: PathBuf,
-) -> Result<(), LocalError> {
+async fn run_member(home: Home, state_dir: PathBuf, start: Start, downloads: PathBuf) -> Result<(), LocalError> {
     let Home { dir, ends, api, config } = home;
     let options = MemberOptions { dir, state_dir, start, downloads, config, api };
     let erased = options.dir.clone();

@@ -263,7 +263,10 @@ impl MemberCore {
                 self.event("renamed", detail);
             }
             Body::PolicySet(policy) => {
-                self.event("policy_set", vec![("master_away_wait_s", (policy.master_away_wait_ms / 1_000).to_string())]);
+                self.event(
+                    "policy_set",
+                    vec![("master_away_wait_s", (policy.master_away_wait_ms / 1_000).to_string())],
+                );
             }
             Body::ClientDisapproved { id: of } => self.event("disapproved", id(of)),
             Body::ClientLeft { id: of } => self.event("left", id(of)),

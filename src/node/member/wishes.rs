@@ -131,7 +131,11 @@ impl MemberCore {
         let answer = self.with_authority(cx, |authority, moment| authority.decide(moment, id, request, &Vec::new()));
         if let Some(Answer::Refused(why)) = answer {
             let error = format!("the device keeps its name: {why} ('{name}')");
-            return Err(LocalError::new(ErrorCode::Refused, error, "'bailiwick clients' shows the names; choose another"));
+            return Err(LocalError::new(
+                ErrorCode::Refused,
+                error,
+                "'bailiwick clients' shows the names; choose another",
+            ));
         }
         self.drain_pen(cx).map_err(failed)?;
         Ok(self.rows_of(&[*id]))
