@@ -97,6 +97,15 @@ async fn who_is_no_member_yet_leaves_at_once_or_not_at_all() {
     disapprove(&master, &id).await;
     let rows = master.clients().await;
     assert!(rows.iter().any(|row| row.id == id && row.standing == StandingRow::Disapproved));
+    // One that is there hears of it, and shows it over a restart.
+    let tablet = world.client("tablet", Some(&invite(&master).await)).await;
+    let id = tablet.until_standing(StandingRow::Registered).await.id.expect("an id");
+    disapprove(&master, &id).await;
+    tablet.until_standing(StandingRow::Disapproved).await;
+    tablet.stop().await;
+    let tablet = world.client("tablet", None).await;
+    assert_eq!(tablet.status().await.standing, Some(StandingRow::Disapproved));
+    tablet.stop().await;
     master.stop().await;
     server.stop().await;
 }
