@@ -221,7 +221,7 @@ pub(super) fn load_roster(store: &MemberStore, master: &DeviceKey) -> Result<Ros
     }
     let ahead = store.expulsions()?.into_iter().filter_map(|header| {
         let header = header.verify(master).ok()?;
-        header.expulsion().map(|change| change.device)
+        header.expulsion().map(|change| (change.device, change.standing))
     });
     Ok(Roster::restore(order.iter().filter_map(|id| devices.remove(id)), ahead))
 }

@@ -219,6 +219,9 @@ impl MemberCore {
                 (true, false) => Some("relayed by the server".to_owned()),
                 (false, _) if standing.is_final() => None,
                 (false, _) if self.link.current().is_none() => Some("the server is away".to_owned()),
+                (false, _) if presence.is_none() && standing == Standing::Registered => {
+                    Some("not known before it is approved".to_owned())
+                }
                 (false, _) => Some("not connected".to_owned()),
                 (true, true) => None,
             },
