@@ -4,4 +4,5 @@ mod imports;
 mod kills;
 mod node;
 mod outs;
+mod restarts;
 mod secrets;

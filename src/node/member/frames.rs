@@ -49,8 +49,8 @@ impl MemberCore {
                     replica.broadcast(cx.now, header, body);
                 }
             }
-            Frame::Ping(number) => self.send(conn, Frame::Pong(number)),
-            Frame::Pong(_) => {}
+            // Who reads the connection has answered it.
+            Frame::Ping(_) | Frame::Pong(_) => {}
             Frame::Hello(_)
             | Frame::MasterRegister { .. }
             | Frame::OpenInvites(_)

@@ -251,6 +251,7 @@ impl Router {
             | Phase::Leaving(_) => {}
         }
         self.end_phase_after(now, conn, None);
+        self.heard_of(conn);
         self.uncount(conn);
         let id = self.group_of(conn);
         let Some(peer) = self.peers.remove(&conn) else { return };
