@@ -1,10 +1,10 @@
 //! From what a person said at the start to a running node.
 
 use super::backup::IMPORTING_FILE;
-use super::identity::state_error;
+use super::identity::{self, state_error};
 use super::local::{Command, ErrorCode, Link, LocalError, LocalRequest, NodeEnds, NodeRole, Reply, Status, TicketRow};
-use super::member::{self, MemberConfig, MemberOptions, Name, Start};
-use super::options::{ClientOptions, MasterOptions, MasterServer, ServerOptions};
+use super::member::{self, Group, MemberConfig, MemberOptions, Name, Start};
+use super::options::{ClientOptions, MasterOptions, MasterServer, ServerOptions, ServerPlace};
 use super::server::core::CoreConfig;
 use super::server::{self, ServerConfig, ServerHandle};
 use crate::store::member::{DbError, MemberStore};
@@ -77,12 +77,17 @@ pub async fn master(home: Home, options: MasterOptions) -> Result<(), LocalError
     let place = match server {
         MasterServer::Ticket(ticket) => {
             home.dir.write_secret(TICKET_FILE, ticket.to_string().as_bytes()).map_err(state_error)?;
-            return run_member(home, state_dir, Start::Master { ticket, name }, downloads, None).await;
+            ServerPlace::default()
         }
         MasterServer::AsBefore(place) => place,
     };
     if let Some(ticket) = kept_ticket(&home.dir)? {
-        return run_member(home, state_dir, Start::Master { ticket, name }, downloads, None).await;
+        let left = server_that_is_left(&home.dir)?;
+        let outcome = run_member(home, state_dir, Start::Master { ticket, name }, downloads, None).await;
+        if let Some(server) = left {
+            server.stop().await;
+        }
+        return outcome;
     }
     let server =
         server::start(ServerConfig { dir: home.dir.clone(), place, loopback: true, core: CoreConfig::default() })?;
@@ -90,6 +95,28 @@ pub async fn master(home: Home, options: MasterOptions) -> Result<(), LocalError
     let outcome = run_member(home, state_dir, start, downloads, Some(ticket_row(&server))).await;
     server.stop().await;
     outcome
+}
+
+/// The server that this master ran itself until now: members who know no other hear there of the new one.
+fn server_that_is_left(dir: &Arc<StateDir>) -> Result<Option<ServerHandle>, LocalError> {
+    if dir.read_secret(identity::SERVER_FILES.0).map_err(state_error)?.is_none() {
+        return Ok(None);
+    }
+    let group: Option<Group> =
+        MemberStore::open(&dir.path(MEMBER_DB)).and_then(|store| store.get("group")).map_err(database_error)?;
+    let own = identity::server_keys(dir)?.identity.device_key();
+    if group.is_none_or(|group| group.server.key != own) {
+        return Ok(None);
+    }
+    let config =
+        ServerConfig { dir: dir.clone(), place: ServerPlace::default(), loopback: true, core: CoreConfig::default() };
+    match server::start(config) {
+        Ok(server) => Ok(Some(server)),
+        Err(error) => {
+            tracing::warn!(%error, "the old server can't be run; members need a new invite");
+            Ok(None)
+        }
+    }
 }
 
 async fn run_member(

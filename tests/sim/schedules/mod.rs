@@ -6,4 +6,5 @@ mod copies;
 mod expulsions;
 mod imports;
 mod load;
+mod moves;
 mod restarts;
