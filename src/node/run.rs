@@ -1,9 +1,12 @@
 //! From what a person said at the start to a running node.
 
 use super::backup::IMPORTING_FILE;
+use super::goodbye;
 use super::identity::{self, state_error};
-use super::local::{Command, ErrorCode, Link, LocalError, LocalRequest, NodeEnds, NodeRole, Reply, Status, TicketRow};
-use super::member::{self, Group, MemberConfig, MemberOptions, Name, Start};
+use super::local::{
+    Command, ErrorCode, LOCAL_QUEUE, Link, LocalError, LocalRequest, NodeEnds, NodeRole, Reply, Status, TicketRow,
+};
+use super::member::{self, Ending, Group, MemberConfig, MemberOptions, Name, Start};
 use super::options::{ClientOptions, MasterOptions, MasterServer, ServerOptions, ServerPlace};
 use super::server::core::CoreConfig;
 use super::server::{self, ServerConfig, ServerHandle};
@@ -12,6 +15,8 @@ use crate::store::statedir::StateDir;
 use crate::wire::invite::Ticket;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
 
 /// The file that keeps the ticket of a master whose server is another process.
 pub(super) const TICKET_FILE: &str = "server-ticket";
@@ -61,15 +66,17 @@ pub(super) fn check_role(dir: &StateDir, role: &str) -> Result<(), LocalError> {
 
 /// Runs a client until it ends.
 pub async fn client(home: Home, options: ClientOptions) -> Result<(), LocalError> {
+    goodbye::check(&home.dir)?;
     check_role(&home.dir, "client")?;
     let ClientOptions { state_dir, invite, name, fallback_name, downloads } = options;
     let start = Start::Client { invite, name: Name { chosen: name, fallback: fallback_name } };
     let downloads = downloads_dir(&home, downloads)?;
-    run_member(home, state_dir, start, downloads, None).await
+    run_member(home, state_dir, start, downloads).await
 }
 
 /// Runs a master until it ends.
 pub async fn master(home: Home, options: MasterOptions) -> Result<(), LocalError> {
+    goodbye::check(&home.dir)?;
     check_role(&home.dir, "master")?;
     let MasterOptions { state_dir, name, fallback_name, server } = options;
     let name = Name { chosen: name, fallback: fallback_name };
@@ -83,7 +90,7 @@ pub async fn master(home: Home, options: MasterOptions) -> Result<(), LocalError
     };
     if let Some(ticket) = kept_ticket(&home.dir)? {
         let left = server_that_is_left(&home.dir)?;
-        let outcome = run_member(home, state_dir, Start::Master { ticket, name }, downloads, None).await;
+        let outcome = run_member(home, state_dir, Start::Master { ticket, name }, downloads).await;
         if let Some(server) = left {
             server.stop().await;
         }
@@ -92,8 +99,11 @@ pub async fn master(home: Home, options: MasterOptions) -> Result<(), LocalError
     let server =
         server::start(ServerConfig { dir: home.dir.clone(), place, loopback: true, core: CoreConfig::default() })?;
     let start = Start::Master { ticket: Box::new(server.ticket()), name };
-    let outcome = run_member(home, state_dir, start, downloads, Some(ticket_row(&server))).await;
-    server.stop().await;
+    let (home, desk) = with_desk(home, server);
+    let outcome = run_member(home, state_dir, start, downloads).await;
+    if let Some(server) = desk.close().await {
+        server.stop().await;
+    }
     outcome
 }
 
@@ -119,19 +129,63 @@ fn server_that_is_left(dir: &Arc<StateDir>) -> Result<Option<ServerHandle>, Loca
     }
 }
 
-async fn run_member(
-    home: Home,
-    state_dir: PathBuf,
-    start: Start,
-    downloads: PathBuf,
-    ticket: Option<TicketRow>,
-) -> Result<(), LocalError> {
+/// Answers what is asked of a server that runs in a master's process; the rest is for the master.
+struct Desk {
+    closing: oneshot::Sender<()>,
+    task: JoinHandle<ServerHandle>,
+}
+
+fn with_desk(home: Home, mut server: ServerHandle) -> (Home, Desk) {
+    let NodeEnds { mut requests, events } = home.ends;
+    let (to_member, for_member) = mpsc::channel(LOCAL_QUEUE);
+    let (closing, mut closed) = oneshot::channel();
+    let task = tokio::spawn(async move {
+        loop {
+            let request = tokio::select! {
+                request = requests.recv() => request,
+                _ = &mut closed => None,
+            };
+            let Some(LocalRequest { command, reply }) = request else { return server };
+            match about_ticket(&mut server, &command).await {
+                Some(answer) => drop(reply.send(answer)),
+                // Who asks a member that has ended is told so by the dropped reply.
+                None => drop(to_member.send(LocalRequest { command, reply }).await),
+            }
+        }
+    });
+    (Home { ends: NodeEnds { requests: for_member, events }, ..home }, Desk { closing, task })
+}
+
+impl Desk {
+    async fn close(self) -> Option<ServerHandle> {
+        let _ = self.closing.send(());
+        self.task.await.ok()
+    }
+}
+
+/// The answer to a question about the server's ticket; nothing for other questions.
+async fn about_ticket(server: &mut ServerHandle, command: &Command) -> Option<Result<Reply, LocalError>> {
+    match command {
+        Command::Ticket => Some(Ok(Reply::Ticket(ticket_row(server)))),
+        Command::RotateTicket => {
+            let rotated = server.rotate_ticket().await;
+            Some(rotated.map(|_| Reply::Ticket(ticket_row(server))))
+        }
+        _ => None,
+    }
+}
+
+async fn run_member(home: Home, state_dir: PathBuf, start: Start, downloads: PathBuf) -> Result<(), LocalError> {
     let Home { dir, ends, api, config } = home;
-    let options = MemberOptions { dir, state_dir, start, downloads, config, api, ticket };
+    let options = MemberOptions { dir, state_dir, start, downloads, config, api };
+    let erased = options.dir.clone();
     let mut member = member::start(options, ends).await?;
     let outcome = member.ended().await;
     member.close().await;
-    outcome
+    match outcome? {
+        Ending::Stopped => Ok(()),
+        Ending::Left => goodbye::erase(&erased),
+    }
 }
 
 fn kept_ticket(dir: &StateDir) -> Result<Option<Box<Ticket>>, LocalError> {
@@ -171,13 +225,17 @@ fn downloads_dir(home: &Home, chosen: Option<PathBuf>) -> Result<PathBuf, LocalE
 /// Runs a server until it ends.
 pub async fn server(home: Home, options: ServerOptions) -> Result<(), LocalError> {
     let ServerOptions { state_dir, place } = options;
+    goodbye::check(&home.dir)?;
     check_role(&home.dir, "server")?;
     let Home { dir, mut ends, api, .. } = home;
-    let server = server::start(ServerConfig { dir, place, loopback: true, core: CoreConfig::default() })?;
+    let mut server = server::start(ServerConfig { dir, place, loopback: true, core: CoreConfig::default() })?;
     while let Some(LocalRequest { command, reply }) = ends.requests.recv().await {
+        if let Some(answer) = about_ticket(&mut server, &command).await {
+            let _ = reply.send(answer);
+            continue;
+        }
         let answer = match command {
             Command::Status => Ok(Reply::Status(Box::new(server_status(&server, &state_dir, &api).await))),
-            Command::Ticket => Ok(Reply::Ticket(ticket_row(&server))),
             Command::Stop => {
                 let _ = reply.send(Ok(Reply::Done));
                 break;
@@ -206,9 +264,12 @@ async fn server_status(server: &ServerHandle, state_dir: &Path, api: &str) -> St
         standing: None,
         code: None,
         group: None,
-        server: Link::Connected,
-        master: Link::Away,
+        server: Link::None,
+        server_rtt_ms: None,
+        master: Link::None,
         waiting: None,
+        leaving: false,
+        rename: None,
         revision: None,
         state_dir: state_dir.to_owned(),
         downloads: None,

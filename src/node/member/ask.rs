@@ -57,16 +57,17 @@ impl MemberCore {
             Request::AddFiles(files) | Request::ChangeFiles(files) => {
                 files.iter().try_for_each(|file| self.store.refuse_local(&file.id, why))
             }
-            Request::Rename(_) => self.name_refused(),
+            Request::Rename(name) => self.name_refused(name, why),
             Request::RemoveFile(_) | Request::Leave => Ok(()),
         }
     }
 
     /// What this device wants in the catalog and the catalog lacks, as the next request.
-    fn difference(&self) -> Result<Option<Request>, DbError> {
+    fn difference(&mut self) -> Result<Option<Request>, DbError> {
         let Some(me) = self.me else { return Ok(None) };
-        if let Some(name) = self.wished_name()? {
-            return Ok(Some(name));
+        self.drop_fulfilled_wish()?;
+        if let Some(request) = self.wish_request() {
+            return Ok(Some(request));
         }
         let generation = self.pen.tip().at.generation;
         let (mut new, mut changed) = (Vec::new(), Vec::new());

@@ -157,6 +157,8 @@ pub struct MemberCore {
     pub(super) downloads_dir: PathBuf,
     /// What the server said last of why this device is not let in.
     pub(super) held_because: Option<String>,
+    /// What a person wishes for this device itself.
+    pub(super) wishes: super::wishes::Wishes,
     pub(super) outputs: Vec<Output>,
 }
 

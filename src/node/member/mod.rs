@@ -19,11 +19,13 @@ mod moving;
 mod opening;
 mod pen;
 mod plane;
+mod policy;
 mod rows;
 mod serve;
 mod session;
 mod share;
 mod shell;
+mod wishes;
 
 pub use self::core::{Cx, Group, MemberConfig, MemberCore, Name, Start};
-pub use shell::{Member, MemberOptions, start};
+pub use shell::{Ending, Member, MemberOptions, start};

@@ -5,6 +5,7 @@ use super::fork::kept_fork;
 use super::moving::Servers;
 use super::pen::Pen;
 use super::session::Session;
+use super::wishes::Wishes;
 use crate::node::local::{ErrorCode, LocalError};
 use crate::state::authority::{self, Authority, Gate, LastRequest, StaleCopy};
 use crate::state::chain::LogTip;
@@ -27,7 +28,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub(super) fn failed(error: DbError) -> LocalError {
-    LocalError::new(ErrorCode::Failed, error.to_string(), "see the message; nothing was changed")
+    LocalError::new(ErrorCode::Failed, error.to_string(), "nothing was changed; mend that and do it again")
 }
 
 pub(super) fn restore(
@@ -40,6 +41,7 @@ pub(super) fn restore(
 ) -> Result<MemberCore, LocalError> {
     let key = identity.device_key();
     let is_master = matches!(start, Start::Master { .. });
+    let name_before: Option<DeviceName> = store.get("name").map_err(failed)?;
     let (group, name, moving) = group_and_name(&store, &identity, start)?;
     store.set("group", &group).map_err(failed)?;
     store.set("name", &name).map_err(failed)?;
@@ -76,6 +78,7 @@ pub(super) fn restore(
         activity: super::rows::Activity::default(),
         downloads_dir,
         held_because: None,
+        wishes: Wishes::restore(&store).map_err(failed)?,
         outputs: Vec::new(),
         store,
         identity,
@@ -85,6 +88,7 @@ pub(super) fn restore(
         name,
         pen,
     };
+    core.wish_name_of_start(name_before).map_err(failed)?;
     core.begin(cx).map_err(failed)?;
     Ok(core)
 }
@@ -165,6 +169,7 @@ fn restore_master(
         invites: store.invites()?.into_iter().map(|(id, _, expires)| (id, expires)).collect(),
         last,
         files: store.file_counts()?,
+        headers: store.membership_count()?,
     };
     let gate = match (store.importing()?, store.get::<StaleCopy>("stale")?) {
         (Some(_), _) => Gate::Importing(None),
@@ -200,7 +205,12 @@ pub(super) fn load_roster(store: &MemberStore, master: &DeviceKey) -> Result<Ros
         let Some(change) = &header.header().membership else { continue };
         match devices.get_mut(&change.id) {
             Some(device) if device.standing.is_final() => {}
-            Some(device) => device.standing = change.standing,
+            Some(device) => {
+                if device.standing != change.standing {
+                    device.since_ms = header.header().time_ms;
+                }
+                device.standing = change.standing;
+            }
             None => {
                 let name = names.get(&change.id).cloned();
                 let name = name.ok_or_else(|| DbError::Damaged("a device has no name".to_owned()))?;
@@ -214,6 +224,7 @@ pub(super) fn load_roster(store: &MemberStore, master: &DeviceKey) -> Result<Ros
                         standing: change.standing,
                         name,
                         code: header.short_code(),
+                        since_ms: header.header().time_ms,
                     },
                 );
             }

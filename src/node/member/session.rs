@@ -97,6 +97,7 @@ impl MemberCore {
     /// What a core that was just opened does first.
     pub(super) fn begin(&mut self, cx: &mut Cx<'_>) -> Result<(), DbError> {
         self.outputs.push(Output::Epochs(epochs_for_chunks(&self.pen, &self.store)?));
+        self.go_on_leaving();
         self.scan_all()?;
         self.settle(cx)
     }
@@ -207,8 +208,10 @@ impl MemberCore {
         self.link.admitted();
         self.held_because = None;
         self.session.dial_error = None;
-        self.outputs.push(Output::Streams(conn, self.group.id(), STREAMS_MAX));
-        self.downloads.linked(cx.now, true);
+        if !self.wishes.is_leaving() {
+            self.outputs.push(Output::Streams(conn, self.group.id(), STREAMS_MAX));
+            self.downloads.linked(cx.now, true);
+        }
         self.event("connected", Vec::new());
     }
 
@@ -447,7 +450,9 @@ impl MemberCore {
         if let Some(conn) = self.link.current() {
             self.send(conn, Frame::ExpulsionRead);
         }
-        self.event("disapproved", vec![("id", change.id.to_string()), ("self", "true".to_owned())]);
+        let event = if change.standing == Standing::Left { "left" } else { "disapproved" };
+        self.event(event, vec![("id", change.id.to_string()), ("self", "true".to_owned())]);
+        self.out_for_ever();
         Ok(())
     }
 

@@ -73,6 +73,7 @@ impl Authority {
             invites,
             last: HashMap::new(),
             files,
+            headers: 0,
             effects: VecDeque::from([Effect::NewEpoch(epoch.clone())]),
         };
         let mut devices = restated(&headers);

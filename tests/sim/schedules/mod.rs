@@ -6,5 +6,6 @@ mod copies;
 mod expulsions;
 mod imports;
 mod load;
+mod membership;
 mod moves;
 mod restarts;

@@ -58,6 +58,12 @@ impl World {
         }
     }
 
+    /// A person deletes a device's directory: it is never there again.
+    pub(crate) fn delete(&mut self, node: NodeId) {
+        self.crash(node);
+        self.nodes[node].fatal = Some(LocalError::new(ErrorCode::Failed, "its directory is deleted", ""));
+    }
+
     /// Kills a node, and starts it again later.
     pub(crate) fn crash_for(&mut self, node: NodeId, ms: u64) {
         self.crash(node);
