@@ -192,7 +192,7 @@ pub(super) enum Command {
     /// Make a master's state directory anew from a file that `export` wrote
     ///
     /// The directory must be new: name it with --state or --profile, if there is a node here already. At its first start
-    /// the master listens to its server and the devices for half a minute, takes in what the backup lacks, and goes on.
+    /// the master listens to its server and the devices for a minute, takes in what the backup lacks, and goes on.
     /// Whoever was expelled stays out; all invites are closed. Never start the old copy again.
     #[command(
         after_help = "Example:\n  bailiwick import ~/usb/group.backup --profile desk\n  bailiwick master --profile desk"

@@ -178,6 +178,9 @@ impl MemberCore {
         if let Some(ended) = self.link.ended() {
             return Some(ended.to_string());
         }
+        if let Some(moving) = self.servers.waiting() {
+            return Some(moving.to_owned());
+        }
         if self.link.current().is_none() {
             let why = self.session.dial_error.as_ref().map(|why| format!(" ({why})")).unwrap_or_default();
             return Some(format!("waiting for the server at {}{why}", addresses(&self.group.server.addresses)));

@@ -7,4 +7,5 @@ mod expulsions;
 mod imports;
 mod load;
 mod membership;
+mod moves;
 mod restarts;
