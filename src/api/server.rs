@@ -355,12 +355,16 @@ fn no_such(what: &str) -> LocalError {
     LocalError::new(
         ErrorCode::NotFound,
         format!("there is no such {what}"),
-        "see that both programs are of one version",
+        "stop the node and start it again: both must be of one version",
     )
 }
 
 fn malformed(error: impl std::fmt::Display) -> LocalError {
-    LocalError::new(ErrorCode::Usage, error.to_string(), "see that both programs are of one version")
+    LocalError::new(
+        ErrorCode::Usage,
+        error.to_string(),
+        "stop the node and start it again: both must be of one version",
+    )
 }
 
 /// The query, with errors as JSON.

@@ -32,7 +32,8 @@ async fn walk(node: &Client, output: Output) -> Outcome<Vec<ClientRow>> {
     if !can_ask() {
         return Err(ambiguous(&waiting).into());
     }
-    output.note("Compare each code with the one that the device itself shows. y approves, n leaves it waiting, q ends.");
+    output
+        .note("Compare each code with the one that the device itself shows. y approves, n leaves it waiting, q ends.");
     let (mut approved, mut left) = (Vec::new(), waiting.len());
     for client in waiting {
         match output.ask(&format!("{}; approve? [y/N/q]", waits(&client)))?.as_deref() {

@@ -90,10 +90,13 @@ pub(super) enum Command {
     /// The whole story on this machine: a server, a master and two clients share, approve, fetch and verify
     ///
     /// Everything happens in a temporary folder, on 127.0.0.1, and is gone afterwards.
+    #[command(after_help = "Examples:\n  bailiwick demo\n  bailiwick demo ~/Pictures")]
     Demo(DemoArgs),
     /// Show this node: its role, its standing, and what it waits for
+    #[command(after_help = "Examples:\n  bailiwick status\n  bailiwick status --json --profile work")]
     Status,
     /// List the group's devices: who is online, and how they are reached
+    #[command(after_help = "Examples:\n  bailiwick clients\n  bailiwick clients --json")]
     Clients,
     /// List the files of the group, those whose NAME:PATH holds the query
     #[command(
@@ -104,10 +107,13 @@ pub(super) enum Command {
         query: Option<String>,
     },
     /// List what this device shares
+    #[command(after_help = "Examples:\n  bailiwick shares\n  bailiwick shares --json")]
     Shares,
     /// List transfers to and from this device
+    #[command(after_help = "Examples:\n  bailiwick transfers\n  bailiwick transfers --json")]
     Transfers,
     /// List the open invites (master)
+    #[command(after_help = "Examples:\n  bailiwick invites\n  bailiwick invite --revoke 3f9a")]
     Invites,
     /// Make an invite for one more device (master), or revoke one
     #[command(after_help = "Examples:\n  bailiwick invite --expires 2h\n  bailiwick invite --revoke 3f9a")]
@@ -116,6 +122,9 @@ pub(super) enum Command {
     ///
     /// An approved device sees the names of all files and can fetch them. Compare the short code with the one that
     /// the device shows.
+    #[command(
+        after_help = "Examples:\n  bailiwick approve               asks about each device that waits: y, n or q\n  bailiwick approve laptop 3f9a   those two"
+    )]
     Approve {
         /// Devices: names, ids or beginnings of ids
         #[arg(value_name = "ID")]
@@ -124,7 +133,10 @@ pub(super) enum Command {
     /// Expel devices from the group, for ever (master)
     ///
     /// A device that was disapproved never comes back, whatever restarts or is restored. It would have to begin anew
-    /// as another device. What it has already fetched stays with it.
+    /// as another device, with a new state directory and a new invite. What it has already fetched stays with it.
+    #[command(
+        after_help = "Examples:\n  bailiwick disapprove laptop         asks first\n  bailiwick disapprove 3f9a --yes"
+    )]
     Disapprove {
         /// Devices: names, ids or beginnings of ids
         #[arg(value_name = "ID", required = true)]
@@ -196,7 +208,7 @@ pub(super) enum Command {
     /// Make a master's state directory anew from a file that `export` wrote
     ///
     /// The directory must be new: name it with --state or --profile, if there is a node here already. At its first start
-    /// the master listens to its server and the devices for half a minute, takes in what the backup lacks, and goes on.
+    /// the master listens to its server and the devices for a minute, takes in what the backup lacks, and goes on.
     /// Whoever was expelled stays out; all invites are closed. Never start the old copy again.
     #[command(
         after_help = "Example:\n  bailiwick import ~/usb/group.backup --profile desk\n  bailiwick master --profile desk"
@@ -210,9 +222,11 @@ pub(super) enum Command {
         after_help = "Examples:\n  bailiwick wait approved --timeout 10m\n  bailiwick wait idle && echo all there"
     )]
     Wait(WaitArgs),
-    /// Print what happens in the node, as it happens
+    /// Print what happens in the node, as it happens: one line an event, until the node ends
+    #[command(after_help = "Examples:\n  bailiwick watch\n  bailiwick watch --json | jq .event")]
     Watch,
-    /// End the node, with nothing lost
+    /// End the node, with nothing lost; returns when its process has ended
+    #[command(after_help = "Examples:\n  bailiwick stop\n  bailiwick stop --profile work")]
     Stop,
 }
 

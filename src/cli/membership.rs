@@ -170,7 +170,8 @@ fn set_master_away(value: &str) -> Outcome<Command> {
         let error = "going on without the master for ever is not there yet: a wait can be set, of up to 30 days";
         return Err(usage(error, hint).into());
     }
-    let text = value.strip_prefix("wait=").ok_or_else(|| usage(format!("'{value}' is no rule for {MASTER_AWAY}"), &hint))?;
+    let text =
+        value.strip_prefix("wait=").ok_or_else(|| usage(format!("'{value}' is no rule for {MASTER_AWAY}"), &hint))?;
     let wait = units::parse_lifetime(text).map_err(|error| usage(error, &hint))?;
     if wait.subsec_millis() != 0 {
         return Err(usage(format!("'{text}' is not a whole number of seconds"), hint).into());

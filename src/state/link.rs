@@ -185,6 +185,21 @@ impl Link {
         }
     }
 
+    /// Leaves the present connection and dials at once: the server is to be another one.
+    pub fn redial(&mut self, now: Time) {
+        if self.ended.is_some() {
+            return;
+        }
+        if let Some(old) = self.current.take() {
+            self.effects.push_back(Effect::Down(old));
+            self.effects.push_back(Effect::Close(old));
+        }
+        self.awaited = None;
+        self.failures = 0;
+        self.down_since = Some(now);
+        self.dial(now);
+    }
+
     /// No more dialling.
     pub fn end(&mut self, why: Ended) {
         self.ended = Some(why);

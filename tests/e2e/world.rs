@@ -57,6 +57,7 @@ impl Node {
                 if let Some(found) = check(self.handle.clone()).await {
                     return found;
                 }
+                assert!(!self.task.is_finished(), "the node ended in the wait for: {what}");
                 let _ = tokio::time::timeout(LOOK, watch.next()).await;
             }
         };

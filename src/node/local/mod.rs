@@ -182,7 +182,9 @@ impl Reply {
             Command::Shares | Command::Add { .. } | Command::Scan { .. } => from_slice(json).map(Reply::Shares),
             Command::Transfers { .. } => from_slice(json).map(Reply::Transfers),
             Command::Jobs { .. } | Command::Get { .. } => from_slice(json).map(Reply::Jobs),
-            Command::Invites | Command::Invite { .. } | Command::RevokeInvite { .. } => from_slice(json).map(Reply::Invites),
+            Command::Invites | Command::Invite { .. } | Command::RevokeInvite { .. } => {
+                from_slice(json).map(Reply::Invites)
+            }
             Command::Leave { .. } | Command::Stop => from_slice(json).map(|()| Reply::Done),
         }
     }

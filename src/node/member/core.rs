@@ -4,6 +4,7 @@
 //! its commit. So nobody is ever told what this device could forget.
 
 use super::io::{Input, Output};
+use super::moving::Servers;
 use super::opening::{failed, restore};
 use super::pen::Pen;
 use super::session::Session;
@@ -148,6 +149,7 @@ pub struct MemberCore {
     pub(super) pen: Pen,
     pub(super) link: Link,
     pub(super) session: Session,
+    pub(super) servers: Servers,
     pub(super) requests: Requests,
     pub(super) uploads: Uploads,
     pub(super) downloads: Downloads,
@@ -208,6 +210,7 @@ impl MemberCore {
             self.downloads.poll_timeout(),
             self.pen.poll_timeout(),
             self.scans.poll_timeout(),
+            self.servers.poll_timeout(),
         ]
         .into_iter()
         .flatten()
@@ -216,7 +219,10 @@ impl MemberCore {
 
     fn take(&mut self, cx: &mut Cx<'_>, input: Input) -> Result<(), DbError> {
         match input {
-            Input::Dialed(conn) => self.link.dialed(conn),
+            Input::Dialed(conn, attempt) => {
+                self.dialed_server(attempt);
+                self.link.dialed(conn);
+            }
             Input::DialFailed(attempt, why) => {
                 tracing::debug!(why, "the server could not be reached");
                 self.session.dial_error = Some(why);
@@ -255,6 +261,7 @@ impl MemberCore {
         self.downloads.tick(cx.now);
         self.tick_scans(cx)?;
         self.tick_pen(cx)?;
+        self.tick_servers(cx)?;
         self.drain(cx)
     }
 

@@ -72,6 +72,7 @@ impl MemberCore {
         if let Pen::Replica(replica) = &mut self.pen {
             replica.loaded(cx.now, outcome);
         }
+        self.servers_changed(cx)?;
         self.after_generation(before)?;
         // What the catalog lacks now may be another difference.
         self.requests.wishes_changed(cx.now);

@@ -21,8 +21,8 @@ use std::time::Duration;
 
 /// Something that happened.
 pub enum Input {
-    /// A dial succeeded; its control stream is open.
-    Dialed(ConnId),
+    /// A dial succeeded, of this number; its control stream is open.
+    Dialed(ConnId, u64),
     /// A dial failed, and why.
     DialFailed(u64, String),
     /// A frame came.

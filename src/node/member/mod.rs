@@ -15,6 +15,7 @@ mod fork;
 mod frames;
 mod import;
 pub mod io;
+mod moving;
 mod opening;
 mod pen;
 mod plane;

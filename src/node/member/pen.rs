@@ -239,8 +239,8 @@ impl MemberCore {
             | Body::ClientApproved { .. }
             | Body::ClientRenamed { .. }
             | Body::FilesAdded { .. }
-            | Body::ServersSet(_)
             | Body::EpochBegun(_) => {}
+            Body::ServersSet(_) => self.servers_changed(cx)?,
         }
         Ok(())
     }

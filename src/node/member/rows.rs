@@ -178,6 +178,9 @@ impl MemberCore {
         if let Some(ended) = self.link.ended() {
             return Some(ended.to_string());
         }
+        if let Some(moving) = self.servers.waiting() {
+            return Some(moving.to_owned());
+        }
         if self.link.current().is_none() {
             let why = self.session.dial_error.as_ref().map(|why| format!(" ({why})")).unwrap_or_default();
             return Some(format!("waiting for the server at {}{why}", addresses(&self.group.server.addresses)));
@@ -219,6 +222,9 @@ impl MemberCore {
                 (true, false) => Some("relayed by the server".to_owned()),
                 (false, _) if standing.is_final() => None,
                 (false, _) if self.link.current().is_none() => Some("the server is away".to_owned()),
+                (false, _) if presence.is_none() && standing == Standing::Registered => {
+                    Some("not known before it is approved".to_owned())
+                }
                 (false, _) => Some("not connected".to_owned()),
                 (true, true) => None,
             },

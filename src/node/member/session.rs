@@ -108,7 +108,10 @@ impl MemberCore {
         while let Some(effect) = self.link.poll_effect() {
             moved = true;
             match effect {
-                Effect::Dial(attempt) => self.outputs.push(Output::Dial(attempt, self.group.server.clone())),
+                Effect::Dial(attempt) => {
+                    let server = self.server_to_dial(attempt);
+                    self.outputs.push(Output::Dial(attempt, server));
+                }
                 Effect::Ping(conn, number) => self.send(conn, Frame::Ping(number)),
                 Effect::Close(conn) => self.outputs.push(Output::Close(conn, CloseCode::Done)),
                 Effect::Up(conn) => self.say_hello(conn),

@@ -96,7 +96,11 @@ pub async fn start(options: MemberOptions, ends: NodeEnds) -> Result<Member, Loc
         .name("core".to_owned())
         .spawn(move || run_core(core, open, inputs, outputs))
         .map_err(|error| {
-            LocalError::new(ErrorCode::Failed, format!("no thread can be started: {error}"), "end other programs, and start it again")
+            LocalError::new(
+                ErrorCode::Failed,
+                format!("no thread can be started: {error}"),
+                "end other programs, and start it again",
+            )
         })?;
     let tasks = vec![
         tokio::spawn(plane.run(plane_commands)),
@@ -155,8 +159,7 @@ fn bind(dir: &StateDir, keys: &identity::Keys, keep_alive: Duration) -> Result<E
         }
         other => other,
     };
-    let endpoint =
-        endpoint.map_err(|error| {
+    let endpoint = endpoint.map_err(|error| {
         let hint = "see that this user may open UDP sockets, and start it again";
         LocalError::new(ErrorCode::Failed, error.to_string(), hint)
     })?;

@@ -42,7 +42,9 @@ pub(super) struct Wishes {
 
 impl Wishes {
     pub(super) fn restore(store: &MemberStore) -> Result<Wishes, DbError> {
-        Ok(Wishes { leaving: store.get("leaving")?, name: store.get("name_wish")? })
+        let name: Option<NameWish> = store.get("name_wish")?;
+        // A refusal is told until the node is started again.
+        Ok(Wishes { leaving: store.get("leaving")?, name: name.filter(|wish| wish.refused.is_none()) })
     }
 
     /// A device that is leaving serves, fetches and shares nothing more.
@@ -131,7 +133,11 @@ impl MemberCore {
         let answer = self.with_authority(cx, |authority, moment| authority.decide(moment, id, request, &Vec::new()));
         if let Some(Answer::Refused(why)) = answer {
             let error = format!("the device keeps its name: {why} ('{name}')");
-            return Err(LocalError::new(ErrorCode::Refused, error, "'bailiwick clients' shows the names; choose another"));
+            return Err(LocalError::new(
+                ErrorCode::Refused,
+                error,
+                "'bailiwick clients' shows the names; choose another",
+            ));
         }
         self.drain_pen(cx).map_err(failed)?;
         Ok(self.rows_of(&[*id]))
