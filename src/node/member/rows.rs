@@ -284,19 +284,20 @@ impl MemberCore {
         let last = share.last.clone().unwrap_or_default();
         let mut skipped = last.skipped;
         if share.refused > 0 {
-            skipped.push(format!("{} files were refused by the master", share.refused));
+            skipped.push(format!("{} refused by the master", files(share.refused)));
         }
         if share.timed_out > 0 {
             skipped.push(format!(
-                "{} files: the master is there and did not answer for them; the next scan asks again",
-                share.timed_out
+                "{}: the master is there and did not answer; the next scan asks again",
+                files(share.timed_out)
             ));
         }
         let missing = last.guard.map(|why| {
             let (path, missing) = (share.path.display(), last.missing);
             format!(
-                "{missing} files seem gone ({why}) and stay in the catalog: \
-                 mount the disk or put them back, or run 'bailiwick scan --confirm {path}' if they are gone for good"
+                "{} missing ({why}), which stay in the catalog: mount the disk or put them back, \
+                 or run 'bailiwick scan --confirm {path}' if they are gone for good",
+                files(missing)
             )
         });
         let last_scan = self.scans.ended(&share.path).or(share.last.as_ref().map(|last| last.at_ms));
@@ -450,6 +451,10 @@ impl MemberCore {
 
 pub(super) fn invite_row(id: &InviteId, invite: String, expires_ms: u64) -> InviteRow {
     InviteRow { id: id.to_string(), invite, expires: rfc3339(expires_ms as i64) }
+}
+
+fn files(count: u64) -> String {
+    if count == 1 { "1 file".to_owned() } else { format!("{count} files") }
 }
 
 fn eta(left: u64, rate: u64) -> Option<u64> {
