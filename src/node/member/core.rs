@@ -209,8 +209,8 @@ impl MemberCore {
             self.uploads.poll_timeout(),
             self.downloads.poll_timeout(),
             self.pen.poll_timeout(),
-            self.scans.poll_timeout(),
             self.servers.poll_timeout(),
+            self.scans.poll_timeout(),
         ]
         .into_iter()
         .flatten()
