@@ -451,7 +451,7 @@ pub(super) enum WaitState {
     Approved,
     /// The master is present
     Master,
-    /// Nothing is under way: no job runs or waits, nothing is being scanned or syncing
+    /// Nothing is under way: no job runs or waits, nothing is being scanned, syncing or leaving
     Idle,
     /// No node runs for the state directory
     Stopped,

@@ -169,6 +169,11 @@ impl MemberStore {
         let here = "(path = ?1 OR path >= ?2 AND path < ?3)";
         self.db.execute(&format!("DELETE FROM local_files WHERE status = 2 AND {here}"), params)?;
         self.db.execute(&format!("UPDATE local_files SET status = 6 WHERE status = 4 AND {here}"), params)?;
+        // What was refused is asked for once more.
+        self.db.execute(
+            &format!("UPDATE local_files SET status = 0, refused = NULL WHERE status = 3 AND {here}"),
+            params,
+        )?;
         self.db.execute(&format!("DELETE FROM kept_out WHERE {here}"), params)?;
         for above in above(path) {
             self.db.prepare_cached("DELETE FROM kept_out WHERE path = ?1")?.execute([above])?;
@@ -533,6 +538,17 @@ mod tests {
         store.put_file(&ME, &meta(8)).unwrap();
         assert_eq!(store.lost(Some(&ME), Path::new(SHARE), &rel("s")).unwrap().lost, 1);
         assert_eq!(store.lost(None, Path::new(SHARE), &rel("s")).unwrap().lost, 0);
+    }
+
+    #[test]
+    fn what_was_refused_is_asked_for_again_when_it_is_added_again() {
+        let store = store(&[], 3);
+        stage(&store, 1);
+        store.refuse_local(&meta(1).id, "no room").unwrap();
+        stage(&store, 1);
+        assert_eq!(status(&store, 1), Some(LocalStatus::Refused), "a scan does not ask again");
+        store.relist(Some(&ME), &rel("s")).unwrap();
+        assert_eq!(status(&store, 1), Some(LocalStatus::Syncing));
     }
 
     #[test]
