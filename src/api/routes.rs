@@ -30,6 +30,12 @@ pub(super) const APPROVE: &str = "/v1/approve";
 pub(super) const DISAPPROVE: &str = "/v1/disapprove";
 /// `POST {"files": […], "dest": PATH}`: downloads.
 pub(super) const GET: &str = "/v1/get";
+/// `POST {"ids": […], "all": BOOL}`: pauses jobs and uploads.
+pub(super) const PAUSE: &str = "/v1/pause";
+/// `POST {"ids": […], "all": BOOL}`: lets them go on.
+pub(super) const RESUME: &str = "/v1/resume";
+/// `POST {"ids": […], "all": BOOL}`: ends jobs.
+pub(super) const CANCEL: &str = "/v1/cancel";
 /// `POST`: ends the node.
 pub(super) const STOP: &str = "/v1/stop";
 /// `GET`: events, one JSON value a line, until the node ends.
@@ -71,6 +77,9 @@ pub(super) fn call(command: &Command) -> Result<Call, String> {
             let dest = dest.as_deref().map(utf8).transpose()?;
             write(GET, json!({ "files": files, "dest": dest }))
         }
+        Command::Pause { ids, all } => write(PAUSE, json!({ "ids": ids, "all": all })),
+        Command::Resume { ids, all } => write(RESUME, json!({ "ids": ids, "all": all })),
+        Command::Cancel { ids, all } => write(CANCEL, json!({ "ids": ids, "all": all })),
         Command::Stop => write(STOP, json!({})),
     })
 }

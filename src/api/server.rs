@@ -111,6 +111,9 @@ fn router(shared: Shared, guard: Guard) -> Router {
         .route(routes::APPROVE, post(approve))
         .route(routes::DISAPPROVE, post(disapprove))
         .route(routes::GET, post(download))
+        .route(routes::PAUSE, post(pause))
+        .route(routes::RESUME, post(resume))
+        .route(routes::CANCEL, post(cancel))
         .route(routes::STOP, post(async |State(shared): State<Shared>| shared.ask(Command::Stop).await))
         .route(routes::WATCH, get(watch_events))
         .fallback(async || Refusal::from(no_such("route")))
@@ -214,6 +217,25 @@ struct GetBody {
 
 async fn download(State(shared): State<Shared>, Content(body): Content<GetBody>) -> Answer {
     shared.ask(Command::Get { files: body.files, dest: body.dest }).await
+}
+
+#[derive(Deserialize)]
+struct JobsBody {
+    ids: Vec<String>,
+    #[serde(default)]
+    all: bool,
+}
+
+async fn pause(State(shared): State<Shared>, Content(body): Content<JobsBody>) -> Answer {
+    shared.ask(Command::Pause { ids: body.ids, all: body.all }).await
+}
+
+async fn resume(State(shared): State<Shared>, Content(body): Content<JobsBody>) -> Answer {
+    shared.ask(Command::Resume { ids: body.ids, all: body.all }).await
+}
+
+async fn cancel(State(shared): State<Shared>, Content(body): Content<JobsBody>) -> Answer {
+    shared.ask(Command::Cancel { ids: body.ids, all: body.all }).await
 }
 
 async fn watch_events(State(shared): State<Shared>) -> Response {

@@ -159,6 +159,12 @@ fn samples() -> Vec<(Command, Reply)> {
         (Command::ShareFiles { path: path.clone() }, files),
         (Command::Get { files: ids.clone(), dest: Some(path) }, Reply::Jobs(vec![job_row()])),
         (Command::Get { files: ids, dest: None }, Reply::Jobs(vec![job_row()])),
+        (
+            Command::Pause { ids: vec!["12".into()], all: false },
+            Reply::Controlled(Controlled { jobs: vec![job_row()], uploads: vec![transfer_row()] }),
+        ),
+        (Command::Resume { ids: vec![], all: true }, Reply::Controlled(Controlled::default())),
+        (Command::Cancel { ids: vec!["3".into()], all: false }, Reply::Controlled(Controlled::default())),
         (Command::Stop, Reply::Done),
     ]
 }
@@ -273,6 +279,7 @@ fn job_row() -> JobRow {
         files: 1,
         files_done: 0,
         files_failed: 1,
+        files_skipped: 0,
         done_bytes: 0,
         total_bytes: 1,
         received_bytes: 0,

@@ -138,6 +138,22 @@ pub(super) enum Command {
         after_help = "Examples:\n  bailiwick get desktop:Pictures\n  bailiwick get desktop:Pictures/2024 laptop:notes.txt -o ~/copies\n  bailiwick get 5d1e0c --detach"
     )]
     Get(GetArgs),
+    /// Pause jobs, or uploads from this device, until they are resumed
+    ///
+    /// A paused job asks for nothing more; what it has is kept. A paused upload tells whoever fetches the file that its
+    /// owner paused it; their transfers wait. Both stay paused over restarts.
+    #[command(
+        after_help = "Examples:\n  bailiwick pause 12          a job\n  bailiwick pause up-5d1e0c3a  an upload, as `transfers` shows it\n  bailiwick pause --all       all jobs and uploads that are under way"
+    )]
+    Pause(JobsArgs),
+    /// Let paused jobs and uploads go on; a job's failed files are tried again
+    #[command(
+        after_help = "Examples:\n  bailiwick resume 12\n  bailiwick resume up-5d1e0c3a\n  bailiwick resume --all      all that is paused; failed jobs are named one by one"
+    )]
+    Resume(JobsArgs),
+    /// End jobs, for good; finished files stay, unfinished ones are removed
+    #[command(after_help = "Examples:\n  bailiwick cancel 12\n  bailiwick cancel --all")]
+    Cancel(JobsArgs),
     /// Wait until the node is in a state
     Wait(WaitArgs),
     /// Print what happens in the node, as it happens
@@ -250,6 +266,17 @@ pub(super) struct GetArgs {
     /// Exit with 5 when it has to wait for somebody
     #[arg(long, conflicts_with = "detach")]
     pub(super) no_wait: bool,
+}
+
+/// `pause`, `resume`, `cancel`.
+#[derive(Debug, Args)]
+pub(super) struct JobsArgs {
+    /// Jobs by their numbers, and uploads by their ids (up-…), as `transfers` shows them
+    #[arg(value_name = "JOB", required_unless_present = "all")]
+    pub(super) ids: Vec<String>,
+    /// All of them
+    #[arg(long, conflicts_with = "ids")]
+    pub(super) all: bool,
 }
 
 /// `wait`.

@@ -134,7 +134,11 @@ fn not_all(job: &JobRow) -> End {
         _ => format!("failed for {} of {}{reason}", job.files_failed, units::count(job.files, "file")),
     };
     let code = job.code.unwrap_or(ErrorCode::Failed);
-    let error = LocalError::new(code, format!("getting {} {what}", job.what), "get it again: what is there is kept");
+    let hint = match job.state {
+        TransferState::Cancelled => "finished files stay; get it again to fetch the rest".to_owned(),
+        _ => format!("`bailiwick resume {}` tries it again; files that are there stay", job.job),
+    };
+    let error = LocalError::new(code, format!("getting {} {what}", job.what), hint);
     if job.files_done > 0 { End::with(end::IN_PART, error) } else { End::from(error) }
 }
 
@@ -148,7 +152,7 @@ fn interrupted(job: &JobRow) -> End {
     let error = LocalError::new(
         ErrorCode::NotNow,
         format!("interrupted: job {} goes on", job.job),
-        "`bailiwick transfers` shows it",
+        format!("it goes on; `bailiwick cancel {}` ends it, `bailiwick transfers` shows it", job.job),
     );
     End::with(end::INTERRUPTED, error)
 }
@@ -167,6 +171,7 @@ mod tests {
             files: done + failed,
             files_done: done,
             files_failed: failed,
+            files_skipped: 0,
             done_bytes: 0,
             total_bytes: 0,
             received_bytes: 0,

@@ -10,6 +10,7 @@ mod end;
 mod get;
 mod group;
 mod invite;
+mod jobs;
 mod output;
 mod place;
 mod progress;
@@ -63,6 +64,9 @@ fn dispatch(cli: &Cli, output: Output) -> Outcome {
         | Command::Disapprove { .. }
         | Command::Add(_)
         | Command::Get(_)
+        | Command::Pause(_)
+        | Command::Resume(_)
+        | Command::Cancel(_)
         | Command::Wait(_)
         | Command::Watch
         | Command::Stop => light_runtime()?.block_on(ask(cli, output)),
@@ -86,6 +90,9 @@ async fn ask(cli: &Cli, output: Output) -> Outcome {
         Command::Disapprove { ids, yes } => approve::disapprove(&open()?, ids, *yes, output).await,
         Command::Add(args) => share::add(&open()?, args, output).await,
         Command::Get(args) => get::get(&open()?, args, output).await,
+        Command::Pause(args) => jobs::pause(&open()?, args, output).await,
+        Command::Resume(args) => jobs::resume(&open()?, args, output).await,
+        Command::Cancel(args) => jobs::cancel(&open()?, args, output).await,
         Command::Wait(args) => control::wait(&open()?, args, output).await,
         Command::Watch => control::watch(&open()?, output).await,
         Command::Stop => control::stop(&open()?, output).await,

@@ -241,12 +241,16 @@ impl Plane {
     }
 
     /// Closes what is open for a transfer.
-    pub(crate) fn drop_transfer(&mut self, disk: &mut Disk, transfer: TransferId, leftover: Leftover) {
+    /// Says whether a part file was removed.
+    pub(crate) fn drop_transfer(&mut self, disk: &mut Disk, transfer: TransferId, leftover: Leftover) -> bool {
         self.expected.retain(|_, (_, asked)| asked.transfer != transfer);
-        if let Some(open) = self.open.remove(&transfer)
-            && leftover == Leftover::Remove
-        {
-            disk.parts.remove(&key(&open.place));
+        self.open.remove(&transfer);
+        match leftover {
+            Leftover::Keep => false,
+            Leftover::Remove(folder, dest) => {
+                disk.parts.remove(&(folder, dest.as_str().to_owned()));
+                true
+            }
         }
     }
 }

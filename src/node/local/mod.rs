@@ -84,6 +84,30 @@ pub enum Command {
         /// The folder to put them in; the node's downloads folder if there is none.
         dest: Option<PathBuf>,
     },
+    /// Nothing more is fetched for jobs, or sent for uploads, until [`Command::Resume`]. Answers with [`Controlled`].
+    Pause {
+        /// Numbers of jobs, or ids of uploads (`up-…`).
+        ids: Vec<String>,
+        /// All that is under way instead.
+        #[serde(default)]
+        all: bool,
+    },
+    /// Paused jobs and uploads go on; the failed files of a job are tried again. Answers with [`Controlled`].
+    Resume {
+        /// Numbers of jobs, or ids of uploads (`up-…`).
+        ids: Vec<String>,
+        /// All that is paused instead.
+        #[serde(default)]
+        all: bool,
+    },
+    /// Ends jobs: finished files stay, unfinished ones go. Answers with [`Controlled`].
+    Cancel {
+        /// Numbers of jobs.
+        ids: Vec<String>,
+        /// All that is not over instead.
+        #[serde(default)]
+        all: bool,
+    },
     /// Ends the node, with nothing lost.
     Stop,
 }
@@ -111,6 +135,8 @@ pub enum Reply {
     Jobs(Vec<JobRow>),
     /// To [`Command::Invites`], [`Command::Invite`].
     Invites(Vec<InviteRow>),
+    /// To [`Command::Pause`], [`Command::Resume`], [`Command::Cancel`].
+    Controlled(Controlled),
     /// To [`Command::RevokeInvite`], [`Command::Stop`].
     Done,
 }
@@ -130,6 +156,9 @@ impl Reply {
             Command::Transfers { .. } => from_slice(json).map(Reply::Transfers),
             Command::Jobs { .. } | Command::Get { .. } => from_slice(json).map(Reply::Jobs),
             Command::Invites | Command::Invite { .. } => from_slice(json).map(Reply::Invites),
+            Command::Pause { .. } | Command::Resume { .. } | Command::Cancel { .. } => {
+                from_slice(json).map(Reply::Controlled)
+            }
             Command::RevokeInvite { .. } | Command::Stop => from_slice(json).map(|()| Reply::Done),
         }
     }

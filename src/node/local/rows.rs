@@ -296,6 +296,8 @@ pub struct JobRow {
     pub files_done: u64,
     /// Files that failed.
     pub files_failed: u64,
+    /// Files that were left out, for something else was at their place.
+    pub files_skipped: u64,
     /// Bytes that are there and verified.
     pub done_bytes: u64,
     /// Bytes in all.
@@ -312,6 +314,15 @@ pub struct JobRow {
     pub dest: PathBuf,
     /// Seconds that it has been moving bytes, for the mean rate.
     pub elapsed_ms: u64,
+}
+
+/// What a person paused, let go on or ended.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Controlled {
+    /// The jobs, as they are now.
+    pub jobs: Vec<JobRow>,
+    /// The uploads, as they are now.
+    pub uploads: Vec<TransferRow>,
 }
 
 /// One open invite.

@@ -2,13 +2,14 @@
 
 use super::core::{Cx, MemberCore};
 use super::io::{Input, Output};
+use super::jobs::Control;
 use super::opening::failed;
 use super::pen::Pen;
 use super::rows::{JOBS_LISTED, TRANSFERS_LISTED};
 use crate::node::local::{Command, ErrorCode, FILES_PAGE_MAX, LocalError, Reply};
 use crate::state::authority::{Gate, NotDone};
 use crate::state::random::draw;
-use crate::store::member::{CatalogRow, DbError};
+use crate::store::member::{CatalogRow, DbError, JobPlace};
 use crate::wire::ids::{InviteId, PublicId, hex};
 use crate::wire::invite::{Invite, InviteSecret};
 use crate::wire::log::Standing;
@@ -71,6 +72,9 @@ impl MemberCore {
             Command::Disapprove { ids } => self.disapprove(cx, &ids),
             Command::Add { paths } => self.add(&paths),
             Command::Get { files, dest } => self.get(cx, &files, dest),
+            Command::Pause { ids, all } => self.control(cx, Control::Pause, &ids, all),
+            Command::Resume { ids, all } => self.control(cx, Control::Resume, &ids, all),
+            Command::Cancel { ids, all } => self.control(cx, Control::Cancel, &ids, all),
             Command::Ticket => Err(LocalError::new(
                 ErrorCode::WrongRole,
                 "this node runs no server",
@@ -127,13 +131,13 @@ impl MemberCore {
             None => self.store.newest_transfers(TRANSFERS_LISTED),
         }
         .map_err(failed)?;
-        let mut dests: HashMap<u64, Option<PathBuf>> = HashMap::new();
+        let mut places: HashMap<u64, JobPlace> = HashMap::new();
         let mut rows = Vec::with_capacity(stored.len());
         for row in &stored {
-            if let std::collections::hash_map::Entry::Vacant(vacant) = dests.entry(row.job) {
-                vacant.insert(self.store.job_dest(row.job).map_err(failed)?);
+            if !places.contains_key(&row.job) {
+                places.extend(self.store.job_place(row.job).map_err(failed)?.map(|place| (row.job, place)));
             }
-            rows.push(self.transfer_row(cx, row, dests.get(&row.job).cloned().flatten()));
+            rows.extend(places.get(&row.job).map(|place| self.transfer_row(cx, row, place)));
         }
         if job.is_none() {
             rows.extend(self.upload_rows(cx).map_err(failed)?);
@@ -278,7 +282,11 @@ impl MemberCore {
         let dest = dest.unwrap_or_else(|| self.downloads_dir.clone());
         let what = files.join(" ");
         let job = match self.store.open_job(&what, &dest).map_err(failed)? {
-            Some(job) => job,
+            // Whoever asks for it again wants it to go on.
+            Some(job) => {
+                self.go_on_with(cx, job).map_err(failed)?;
+                job
+            }
             None => {
                 let transfers = self.find_files(files)?;
                 self.store.put_job(&what, &dest, &transfers).map_err(failed)?

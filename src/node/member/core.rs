@@ -223,9 +223,13 @@ impl MemberCore {
             }
             Input::Came(asked, came) => self.unit_came(cx, asked, came)?,
             Input::List(transfer, list) => self.list_came(cx, transfer, list)?,
-            Input::Opened(transfer, opened) => self.downloads.opened(cx.now, transfer, opened),
+            Input::Opened(transfer, opened) => self.place_opened(cx, transfer, opened)?,
             Input::Synced(transfer, chunks, good) => self.downloads.synced(cx.now, transfer, &chunks, good),
-            Input::Finished(transfer, outcome) => self.downloads.finished(cx.now, transfer, outcome),
+            Input::Finished(transfer, outcome) => {
+                self.ended_late(transfer, outcome)?;
+                self.downloads.finished(cx.now, transfer, outcome);
+            }
+            Input::Cleared(transfer) => self.store.part_gone(transfer)?,
             Input::Served(upload, served) => self.served(cx, upload, served)?,
             Input::Staged(share, files) => self.staged(cx, &share, &files)?,
             Input::ScanEnded(share, skipped, count) => self.scan_ended(cx, &share, &skipped, count)?,

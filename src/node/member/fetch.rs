@@ -64,8 +64,11 @@ impl MemberCore {
             }
             Effect::Settle(transfer, outcome, received) => self.settle_transfer(transfer, outcome, received),
             Effect::Close(transfer, needed) => {
-                let leftover = if needed { Leftover::Keep } else { Leftover::Remove };
+                let leftover = if needed { Leftover::Keep } else { self.leftover_of(transfer)? };
                 self.outputs.push(Output::Drop(transfer, leftover));
+                if let Some((job, ms)) = self.activity.ended(transfer) {
+                    self.store.job_moved(job, ms)?;
+                }
                 Ok(())
             }
             Effect::Stopped => {
@@ -77,7 +80,7 @@ impl MemberCore {
     }
 
     fn load_transfers(&mut self, cx: &mut Cx<'_>, room: usize) -> Result<(), DbError> {
-        let rows = self.store.open_transfers(self.loaded, room)?;
+        let rows = self.store.going_transfers(self.loaded, room)?;
         let exhausted = rows.len() < room;
         self.loaded = rows.last().map_or(self.loaded, |row| row.id);
         let mut wanted = Vec::new();
@@ -215,6 +218,10 @@ impl MemberCore {
             self.settle_transfer(transfer, Outcome::Removed, received)?;
         }
         for transfer in self.store.transfers_of_old_versions()? {
+            if self.downloads.is_ending(transfer) {
+                // It is whole in its version, and what is downloaded stays.
+                continue;
+            }
             self.downloads.drop_transfer(cx.now, transfer, true);
             if let Some(row) = self.store.transfer(transfer)?
                 && let Some(now) = self.store.file(&row.file)?

@@ -40,6 +40,8 @@ pub enum Input {
     Synced(TransferId, Vec<u32>, bool),
     /// The outcome of [`Output::Finish`], for one transfer.
     Finished(TransferId, Outcome),
+    /// What [`Leftover::Remove`] named is gone.
+    Cleared(TransferId),
     /// A unit was sent, or could not be.
     Served(Upload, Served),
     /// A scan hashed some files.
@@ -172,10 +174,10 @@ pub enum Output {
 }
 
 /// What becomes of a part file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Leftover {
-    /// It is needed again.
+    /// It is needed again, or there is none.
     Keep,
-    /// It is of no use any more.
-    Remove,
+    /// It is of no use any more: remove the part file of this path below this folder; say [`Input::Cleared`].
+    Remove(PathBuf, RelPath),
 }

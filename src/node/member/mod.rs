@@ -13,6 +13,7 @@ mod find;
 mod follow;
 mod frames;
 pub mod io;
+mod jobs;
 mod opening;
 mod pen;
 mod plane;

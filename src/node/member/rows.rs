@@ -13,7 +13,7 @@ use crate::state::downloads::{Outcome, TransferId};
 use crate::state::roster::Device;
 use crate::state::time::Time;
 use crate::store::member::{
-    CatalogRow, DbError, JobSum, LocalFile, LocalStatus, ShareSum, StoredTransfer, TransferStanding,
+    CatalogRow, DbError, JobPlace, JobStanding, JobSum, LocalFile, LocalStatus, ShareSum, StoredTransfer, TransferStanding,
 };
 use crate::wire::frame::Class;
 use crate::wire::ids::{ContentId, FileId, PublicId, hex};
@@ -73,7 +73,12 @@ impl Activity {
         (activity.unkept_ms >= MOVING_STEP_MS).then(|| (job, std::mem::take(&mut activity.unkept_ms)))
     }
 
-    /// A transfer is over. Gives what is left to be persisted of its job's time.
+    /// The transfers of a job that are in memory.
+    pub(super) fn transfers_of(&self, job: u64) -> Vec<TransferId> {
+        self.of.iter().filter(|(_, (of, _))| *of == job).map(|(transfer, _)| *transfer).collect()
+    }
+
+    /// A transfer is over, or left memory. Gives what is left to be persisted of its job's time.
     pub(super) fn ended(&mut self, transfer: TransferId) -> Option<(u64, u64)> {
         let (job, _) = self.of.remove(&transfer)?;
         let activity = self.jobs.get_mut(&job)?;
@@ -287,9 +292,9 @@ impl MemberCore {
             .collect())
     }
 
-    pub(super) fn transfer_row(&self, cx: &Cx<'_>, row: &StoredTransfer, dest: Option<PathBuf>) -> TransferRow {
+    pub(super) fn transfer_row(&self, cx: &Cx<'_>, row: &StoredTransfer, place: &JobPlace) -> TransferRow {
         let fetch = self.downloads.fetch(row.id);
-        let (state, reason) = self.state_of(row.standing, row.reason.clone(), fetch);
+        let (state, reason) = self.state_of(row, place.standing, fetch);
         let done = fetch.map_or(row.done, Fetch::done_bytes);
         let moving = state == TransferState::Running;
         let rate = if moving { self.activity.job_rate(cx.now, row.job) } else { 0 };
@@ -307,19 +312,25 @@ impl MemberCore {
             rate,
             eta_s: eta(row.size.saturating_sub(done), rate),
             path: moving.then_some(PathRow::Relay),
-            dest: dest.map(|dest| dest.join(row.dest.as_str())),
+            dest: Some(place.dest.join(row.dest.as_str())),
         }
     }
 
     fn state_of(
         &self,
-        standing: TransferStanding,
-        reason: Option<String>,
+        row: &StoredTransfer,
+        job: JobStanding,
         fetch: Option<&Fetch>,
     ) -> (TransferState, Option<String>) {
-        match (standing, fetch) {
+        match (row.standing, fetch) {
             (TransferStanding::Done, _) => (TransferState::Done, None),
-            (TransferStanding::Failed, _) => (TransferState::Failed, reason),
+            (TransferStanding::Failed, _) => (TransferState::Failed, row.reason.clone()),
+            (TransferStanding::Cancelled | TransferStanding::Skipped, _) => {
+                (TransferState::Cancelled, row.reason.clone())
+            }
+            (TransferStanding::Open, _) if job == JobStanding::Paused => {
+                (TransferState::Paused, Some(paused_text(row.job)))
+            }
             (TransferStanding::Open, None) => (TransferState::Waiting, Some("waiting for its turn".to_owned())),
             (TransferStanding::Open, Some(fetch)) => match self.waits_because(fetch) {
                 Some(why) => (TransferState::Waiting, Some(why)),
@@ -329,7 +340,7 @@ impl MemberCore {
     }
 
     fn waits_because(&self, fetch: &Fetch) -> Option<String> {
-        if fetch.phase == Phase::Ending || !fetch.asked.is_empty() {
+        if fetch.phase == Phase::Ending {
             return None;
         }
         let outcome = self.downloads.waits_for(fetch)?;
@@ -380,13 +391,17 @@ impl MemberCore {
                 Some(why) => waits = waits.or(Some(why)),
             }
         }
-        let open = job.files - job.files_done - job.files_failed;
+        let over = job.files_done + job.files_failed + job.files_cancelled + job.files_skipped;
+        let open = job.files.saturating_sub(over);
         let (state, reason) = match (open, job.files_failed) {
+            _ if job.standing == JobStanding::Cancelled => (TransferState::Cancelled, Some("cancelled".to_owned())),
             (0, 0) => (TransferState::Done, None),
             (0, _) => (TransferState::Failed, job.reason),
+            _ if job.standing == JobStanding::Paused => (TransferState::Paused, Some(paused_text(job.job))),
             _ if running => (TransferState::Running, None),
             _ => (TransferState::Waiting, waits.or(Some("waiting for its turn".to_owned()))),
         };
+        let running = running && state == TransferState::Running;
         let rate = if running { self.activity.job_rate(cx.now, job.job) } else { 0 };
         let kind = if job.refused { ErrorCode::Refused } else { ErrorCode::Failed };
         JobRow {
@@ -398,6 +413,7 @@ impl MemberCore {
             files: job.files,
             files_done: job.files_done,
             files_failed: job.files_failed,
+            files_skipped: job.files_skipped,
             done_bytes: done.min(job.total),
             total_bytes: job.total,
             received_bytes: received,
@@ -408,6 +424,11 @@ impl MemberCore {
             elapsed_ms: job.moving_ms + self.activity.unkept_ms(job.job),
         }
     }
+}
+
+/// Why a job of this device's person does not move.
+fn paused_text(job: u64) -> String {
+    format!("paused here; `bailiwick resume {job}` lets it go on")
 }
 
 fn eta(left: u64, rate: u64) -> Option<u64> {

@@ -92,6 +92,7 @@ impl MemberCore {
     pub(super) fn begin(&mut self, cx: &mut Cx<'_>) -> Result<(), DbError> {
         self.outputs.push(Output::Epochs(epochs_for_chunks(&self.pen, &self.store)?));
         self.scan_all()?;
+        self.clear_leavings()?;
         self.settle(cx)
     }
 

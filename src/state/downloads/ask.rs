@@ -28,6 +28,7 @@ impl Downloads {
     fn may_ask(&self, fetch: &Fetch) -> bool {
         fetch.phase == Phase::Moving
             && fetch.held.is_none()
+            && !fetch.leaving
             && !fetch.is_complete()
             && self.online.get(&fetch.wanted.owner) != Some(&false)
     }

@@ -64,6 +64,10 @@ pub struct Fetch {
     pub unclaimed_since: Option<Time>,
     /// Whether a sync for a claim is under way.
     pub syncing: bool,
+    /// A person paused it: it leaves memory as soon as what is there is claimed.
+    pub leaving: bool,
+    /// Why nothing came lately; nothing once a byte came.
+    pub why: Option<Outcome>,
     /// Where to look for the next missing chunk.
     next: u32,
 }
@@ -83,6 +87,8 @@ impl Fetch {
             unclaimed: Vec::new(),
             unclaimed_since: None,
             syncing: false,
+            leaving: false,
+            why: None,
             next: 0,
         }
     }

@@ -5,6 +5,7 @@
 
 mod ask;
 pub mod bits;
+mod control;
 pub mod fetch;
 mod outcome;
 mod progress;
@@ -218,11 +219,11 @@ impl Downloads {
         if !self.linked {
             return Some(Outcome::ServerAway);
         }
-        if let Some((_, why)) = fetch.held {
-            return Some(why);
+        if self.online.get(&fetch.wanted.owner) == Some(&false) {
+            return Some(Outcome::OwnerAway);
         }
-        let away = self.online.get(&fetch.wanted.owner) == Some(&false);
-        away.then_some(Outcome::OwnerAway)
+        // What was said last counts until something comes, also while it is asked for again.
+        fetch.held.map(|(_, why)| why).or(fetch.why)
     }
 
     /// The store has more transfers.
@@ -282,6 +283,7 @@ impl Downloads {
             Opened::Not(outcome) => self.settle(now, transfer, outcome),
         }
         self.end_if_complete(now, transfer);
+        self.leave_if_claimed(transfer);
         self.go_on(now);
     }
 
@@ -380,6 +382,7 @@ impl Downloads {
         let effect = Effect::Claim { transfer, claimed: fetch.wanted.claimed.clone(), done, received };
         self.effects.push_back(effect);
         self.end_if_complete(now, transfer);
+        self.leave_if_claimed(transfer);
         self.go_on(now);
     }
 
@@ -402,27 +405,16 @@ impl Downloads {
     /// The outcome of [`Effect::Finish`].
     pub fn finished(&mut self, now: Time, transfer: TransferId, outcome: Outcome) {
         self.settle(now, transfer, outcome);
+        self.leave_if_claimed(transfer);
         self.go_on(now);
     }
 
-    /// A person ended or paused a transfer, or the file left the catalog: it is dropped from memory.
+    /// A person ended a transfer, or the file left the catalog: it is dropped from memory.
     pub fn drop_transfer(&mut self, now: Time, transfer: TransferId, part_needed: bool) {
-        let Some(fetch) = self.fetches.get(&transfer) else { return };
-        let content = fetch.wanted.content;
-        let units = |fetch: &Fetch| -> Vec<(u64, Asked)> {
-            let asked = |(index, request): (&u32, &u64)| {
-                let length = fetch.wanted.geometry.unit_len(*index)?;
-                Some((*request, Asked { transfer, content, index: *index, length }))
-            };
-            fetch.asked.iter().filter_map(asked).collect()
-        };
-        let mut by_request: BTreeMap<u64, Vec<Asked>> = BTreeMap::new();
-        for (request, asked) in units(fetch) {
-            by_request.entry(request).or_default().push(asked);
+        if !self.fetches.contains_key(&transfer) {
+            return;
         }
-        for (request, units) in by_request {
-            self.effects.push_back(Effect::Cancel { request, units });
-        }
+        self.cancel_asked(transfer);
         self.forget(transfer, part_needed);
         self.go_on(now);
     }
@@ -449,7 +441,7 @@ impl Downloads {
             .collect();
         for transfer in due {
             if let Some(fetch) = self.fetches.get_mut(&transfer) {
-                let reopen = fetch.phase == Phase::Opening;
+                let reopen = fetch.phase == Phase::Opening && !fetch.leaving;
                 fetch.held = None;
                 if reopen {
                     self.effects.push_back(Effect::Open(transfer));

@@ -15,6 +15,7 @@ impl Downloads {
                 fetch.list_there.insert(part);
             }
         }
+        fetch.why = None;
         self.pauses.remove(&asked.transfer);
         self.claim_if_due(now, asked.transfer);
         self.end_if_complete(now, asked.transfer);
@@ -89,6 +90,7 @@ impl Downloads {
         {
             return self.settle(now, transfer, Outcome::GivenUp(reason));
         }
+        fetch.why = Some(why);
         let pause = self.config.retry_min.saturating_mul(1 << (*pauses).min(8)).min(self.config.retry_max);
         *pauses += 1;
         fetch.held = Some((now.after(pause), why));
@@ -104,6 +106,7 @@ impl Downloads {
         }
         if outcome == Outcome::DiskFull {
             fetch.phase = Phase::Opening;
+            fetch.why = Some(outcome);
             fetch.held = Some((now.after(self.config.disk_wait), outcome));
             return;
         }

@@ -306,3 +306,74 @@ fn an_empty_file_needs_no_request() {
     assert!(seen.contains(&Effect::Finish(vec![1])));
     assert!(!seen.iter().any(|effect| matches!(effect, Effect::Ask { .. })));
 }
+
+#[test]
+fn who_pauses_gives_its_credit_back_and_claims_what_is_there_before_it_leaves() {
+    let file = Wanted { has_list: true, ..wanted(1, OWNER, 10 * KIB) };
+    let other = Wanted { has_list: true, ..wanted(2, OWNER, 10 * KIB) };
+    let mut downloads = begun(small_credit(), vec![file, other]);
+    let first = asked(effects(&mut downloads));
+    assert!(first.iter().all(|(_, unit)| unit.transfer == 1), "the first one has all the credit");
+    downloads.came(Time(1), first[0].1, Came::Verified);
+    effects(&mut downloads);
+    downloads.pause(Time(2), 1);
+    let paused = effects(&mut downloads);
+    let cancelled: Vec<u32> = paused
+        .iter()
+        .flat_map(|effect| match effect {
+            Effect::Cancel { units, .. } => units.iter().map(|unit| unit.index).collect(),
+            _ => Vec::new(),
+        })
+        .collect();
+    assert_eq!(cancelled, [1, 2, 3, 4]);
+    assert!(paused.contains(&Effect::Sync(1, vec![0])), "{paused:?}");
+    let next = asked(paused);
+    assert!(next.len() == 4 && next.iter().all(|(_, unit)| unit.transfer == 2), "the other one has the credit now");
+    downloads.synced(Time(3), 1, &[0], true);
+    let last = effects(&mut downloads);
+    assert!(matches!(last.first(), Some(Effect::Claim { transfer: 1, .. })));
+    assert_eq!(last.last(), Some(&Effect::Close(1, true)), "its part file stays");
+    assert!(downloads.fetch(1).is_none());
+}
+
+#[test]
+fn who_resumes_before_it_has_left_goes_on() {
+    let file = Wanted { has_list: true, ..wanted(1, OWNER, 3 * KIB) };
+    let mut downloads = begun(small_credit(), vec![file]);
+    let first = asked(effects(&mut downloads));
+    downloads.came(Time(1), first[0].1, Came::Verified);
+    downloads.pause(Time(2), 1);
+    effects(&mut downloads);
+    downloads.resume(Time(3), 1);
+    assert_eq!(asked(effects(&mut downloads)).iter().map(|(_, unit)| unit.index).collect::<Vec<_>>(), [1, 2]);
+    downloads.synced(Time(4), 1, &[0], true);
+    assert!(!effects(&mut downloads).iter().any(|effect| matches!(effect, Effect::Close(..))));
+}
+
+#[test]
+fn who_pauses_what_is_whole_lets_it_end() {
+    let mut downloads = begun(small_credit(), vec![wanted(1, OWNER, KIB)]);
+    let first = asked(effects(&mut downloads));
+    downloads.came(Time(1), first[0].1, Came::Verified);
+    downloads.pause(Time(2), 1);
+    assert!(downloads.is_ending(1));
+    downloads.tick(Time(1_000));
+    assert_eq!(effects(&mut downloads), [Effect::Finish(vec![1])]);
+    downloads.finished(Time(1_001), 1, Outcome::Done);
+    assert!(effects(&mut downloads).contains(&Effect::Settle(1, Outcome::Done, KIB)));
+}
+
+#[test]
+fn a_reason_stays_until_something_comes_also_while_it_is_asked_again() {
+    let mut downloads = begun(small_credit(), vec![wanted(1, OWNER, KIB)]);
+    let first = asked(effects(&mut downloads));
+    downloads.refused(Time(1), first[0].0, &[(first[0].1.content, 0)], ChunkRefusal::Paused);
+    let due = downloads.poll_timeout().expect("it asks again");
+    downloads.tick(due);
+    let again = asked(effects(&mut downloads));
+    assert_eq!(again.len(), 1);
+    let why = |downloads: &Downloads| downloads.fetch(1).and_then(|fetch| downloads.waits_for(fetch));
+    assert_eq!(why(&downloads), Some(Outcome::Refused(ChunkRefusal::Paused)));
+    downloads.came(due, again[0].1, Came::Verified);
+    assert_eq!(why(&downloads), None);
+}

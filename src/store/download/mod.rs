@@ -64,6 +64,11 @@ impl Folder {
         Ok(Folder { root, reserve: SPACE_RESERVE_BYTES })
     }
 
+    /// Opens the folder at `path`, if it is there.
+    pub fn open_existing(path: &Path) -> Result<Option<Folder>, DiskError> {
+        if path.is_dir() { Folder::open(path).map(Some) } else { Ok(None) }
+    }
+
     /// Bytes of the disk that are free for this user.
     pub fn free_bytes(&self) -> Result<u64, DiskError> {
         free_bytes(&self.root, "the downloads folder")

@@ -1,6 +1,7 @@
 //! What this device wants: jobs and their transfers, one row a file, with what was claimed of each.
 
 use super::catalog::{kind_code, kind_of};
+use super::job_control::JobStanding;
 use super::{DbError, MemberStore, damaged};
 use crate::wire::geometry::ChunkSize;
 use crate::wire::ids::{ContentId, FileId, Hash, PublicId};
@@ -19,22 +20,34 @@ pub enum TransferStanding {
     Done,
     /// Given up.
     Failed,
+    /// Ended by a person.
+    Cancelled,
+    /// Something else is at its place, and its job leaves such files out.
+    Skipped,
 }
 
 impl TransferStanding {
-    fn code(self) -> u8 {
+    pub(super) fn code(self) -> u8 {
         match self {
             TransferStanding::Open => 0,
             TransferStanding::Done => 1,
             TransferStanding::Failed => 2,
+            TransferStanding::Cancelled => 3,
+            TransferStanding::Skipped => 4,
         }
     }
 
     fn of(code: u8) -> Result<TransferStanding, DbError> {
-        [TransferStanding::Open, TransferStanding::Done, TransferStanding::Failed]
-            .into_iter()
-            .find(|standing| standing.code() == code)
-            .ok_or_else(|| damaged(format_args!("a transfer of standing {code}")))
+        [
+            TransferStanding::Open,
+            TransferStanding::Done,
+            TransferStanding::Failed,
+            TransferStanding::Cancelled,
+            TransferStanding::Skipped,
+        ]
+        .into_iter()
+        .find(|standing| standing.code() == code)
+        .ok_or_else(|| damaged(format_args!("a transfer of standing {code}")))
     }
 }
 
@@ -109,6 +122,12 @@ pub struct JobSum {
     pub files_done: u64,
     /// Files that failed.
     pub files_failed: u64,
+    /// Files that a person ended.
+    pub files_cancelled: u64,
+    /// Files that were left out, for something else is at their place.
+    pub files_skipped: u64,
+    /// What a person decided about it.
+    pub standing: JobStanding,
     /// Bytes in all.
     pub total: u64,
     /// Bytes that are there.
@@ -121,6 +140,15 @@ pub struct JobSum {
     pub refused: bool,
 }
 
+/// What its transfers' rows need to know of a job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JobPlace {
+    /// The folder that it goes to.
+    pub dest: PathBuf,
+    /// What a person decided about it.
+    pub standing: JobStanding,
+}
+
 /// Why a transfer failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Failure<'a> {
@@ -131,7 +159,7 @@ pub struct Failure<'a> {
 }
 
 const COLUMNS: &str = "id, job, file, owner, content, dest, kind, size, hash, chunk, mtime, executable, state, reason,
-    claimed, done, received, list, part";
+    claimed, done, received, part, list";
 
 impl MemberStore {
     /// Makes a job.
@@ -175,10 +203,21 @@ impl MemberStore {
         Ok(job.map(|job| job as u64))
     }
 
-    /// The open transfers after one, in order.
+    /// The open transfers after one, in order, those of paused jobs as well.
     pub fn open_transfers(&self, after: u64, limit: usize) -> Result<Vec<StoredTransfer>, DbError> {
         self.transfers(
             &format!("SELECT {COLUMNS} FROM transfers WHERE state = 0 AND id > ?1 ORDER BY id LIMIT ?2"),
+            params![after as i64, limit as i64],
+        )
+    }
+
+    /// The open transfers after one, in order, of jobs that are not paused.
+    pub fn going_transfers(&self, after: u64, limit: usize) -> Result<Vec<StoredTransfer>, DbError> {
+        self.transfers(
+            &format!(
+                "SELECT {COLUMNS} FROM transfers t WHERE state = 0 AND id > ?1
+                 AND EXISTS (SELECT 1 FROM jobs j WHERE j.job = t.job AND j.standing = 0) ORDER BY id LIMIT ?2"
+            ),
             params![after as i64, limit as i64],
         )
     }
@@ -272,7 +311,8 @@ impl MemberStore {
         self.db
             .prepare_cached(
                 "UPDATE transfers SET state = ?2, reason = ?3, refused = ?4, received = max(received, ?5), claimed = x'',
-                 list = NULL, done = CASE WHEN ?2 = 1 THEN size ELSE done END WHERE id = ?1",
+                 list = NULL, done = CASE WHEN ?2 = 1 THEN size ELSE done END, part = CASE WHEN ?2 = 1 THEN 0 ELSE part END
+                 WHERE id = ?1",
             )?
             .execute(params![
                 id as i64,
@@ -292,6 +332,19 @@ impl MemberStore {
         Ok(())
     }
 
+    /// Where a job goes, and what a person decided about it.
+    pub fn job_place(&self, job: u64) -> Result<Option<JobPlace>, DbError> {
+        let place = self
+            .db
+            .prepare_cached("SELECT dest, standing FROM jobs WHERE job = ?1")?
+            .query_row([job as i64], |row| {
+                let dest = PathBuf::from(std::ffi::OsString::from_vec(row.get(0)?));
+                Ok(JobPlace { dest, standing: JobStanding::of(row.get(1)?) })
+            })
+            .optional()?;
+        Ok(place)
+    }
+
     /// The folder that a job goes to.
     pub fn job_dest(&self, job: u64) -> Result<Option<PathBuf>, DbError> {
         let dest: Option<Vec<u8>> = self
@@ -308,7 +361,8 @@ impl MemberStore {
             "SELECT j.job, j.what, j.dest, j.moving_ms, count(t.id), coalesce(sum(t.state = 1), 0),
                coalesce(sum(t.state = 2), 0), coalesce(sum(t.size), 0), coalesce(sum(t.done), 0),
                coalesce(sum(t.received), 0), (SELECT reason FROM transfers f WHERE f.job = j.job AND f.state = 2 LIMIT 1),
-               coalesce((SELECT refused FROM transfers f WHERE f.job = j.job AND f.state = 2 LIMIT 1), 0)
+               coalesce((SELECT refused FROM transfers f WHERE f.job = j.job AND f.state = 2 LIMIT 1), 0),
+               coalesce(sum(t.state = 3), 0), coalesce(sum(t.state = 4), 0), j.standing
              FROM (SELECT * FROM jobs WHERE ?1 IS NULL OR job = ?1 ORDER BY job DESC LIMIT ?2) j
              LEFT JOIN transfers t ON t.job = j.job GROUP BY j.job ORDER BY j.job DESC",
         )?;
@@ -327,6 +381,9 @@ impl MemberStore {
                 received: number(9)?,
                 reason: row.get(10)?,
                 refused: row.get(11)?,
+                files_cancelled: number(12)?,
+                files_skipped: number(13)?,
+                standing: JobStanding::of(row.get(14)?),
             })
         })?;
         Ok(rows.collect::<Result<_, _>>()?)
@@ -352,8 +409,8 @@ fn read_transfer(row: &Row<'_>) -> Result<StoredTransfer, DbError> {
         claimed: row.get(14)?,
         done: row.get::<_, i64>(15)? as u64,
         received: row.get::<_, i64>(16)? as u64,
-        list: row.get(17)?,
-        part: row.get(18)?,
+        part: row.get(17)?,
+        list: row.get(18)?,
     })
 }
 

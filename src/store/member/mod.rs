@@ -4,13 +4,15 @@
 //! [`MemberStore::commit`]; what was not committed never was.
 
 mod catalog;
+mod job_control;
 mod jobs;
 mod local;
 mod log;
 mod snapshot;
 
 pub use catalog::{CatalogRow, Found};
-pub use jobs::{Failure, JobSum, NewTransfer, StoredTransfer, TransferStanding};
+pub use job_control::{Ended, JobStanding, Leavings};
+pub use jobs::{Failure, JobPlace, JobSum, NewTransfer, StoredTransfer, TransferStanding};
 pub use local::{LocalFile, LocalStatus, ShareSum, Staged};
 pub use log::StoredTip;
 
@@ -197,12 +199,15 @@ CREATE INDEX local_files_by_status ON local_files(status);
 CREATE INDEX local_files_by_share ON local_files(share);
 
 -- What this device wants.
-CREATE TABLE jobs(job INTEGER PRIMARY KEY AUTOINCREMENT, what TEXT NOT NULL, dest BLOB NOT NULL, moving_ms INTEGER NOT NULL);
+CREATE TABLE jobs(
+  job INTEGER PRIMARY KEY AUTOINCREMENT, what TEXT NOT NULL, dest BLOB NOT NULL, moving_ms INTEGER NOT NULL,
+  standing INTEGER NOT NULL DEFAULT 0, conflict INTEGER NOT NULL DEFAULT 0);
 CREATE TABLE transfers(
   id INTEGER PRIMARY KEY AUTOINCREMENT, job INTEGER NOT NULL, file BLOB NOT NULL, owner BLOB NOT NULL, content BLOB NOT NULL,
   dest TEXT NOT NULL, kind INTEGER NOT NULL, size INTEGER NOT NULL, hash BLOB NOT NULL, chunk INTEGER NOT NULL, mtime INTEGER NOT NULL,
   executable INTEGER NOT NULL, state INTEGER NOT NULL, reason TEXT, refused INTEGER NOT NULL DEFAULT 0, claimed BLOB NOT NULL, done INTEGER NOT NULL,
-  received INTEGER NOT NULL, list BLOB, part INTEGER NOT NULL);
+  received INTEGER NOT NULL, part INTEGER NOT NULL, wish TEXT, list BLOB);
+CREATE INDEX transfers_with_part ON transfers(state) WHERE part AND state > 0;
 CREATE INDEX transfers_by_job ON transfers(job);
 CREATE INDEX transfers_by_state ON transfers(state);
 CREATE INDEX transfers_by_file ON transfers(file);

@@ -181,7 +181,9 @@ impl World {
             }
             Output::Drop(transfer, leftover) => {
                 let one = &mut self.nodes[node];
-                one.plane.drop_transfer(&mut one.disk, transfer, leftover);
+                if one.plane.drop_transfer(&mut one.disk, transfer, leftover) {
+                    self.tell_later(node, Input::Cleared(transfer));
+                }
             }
             Output::Upload(upload, source) => self.upload(node, upload, source),
             Output::Scan(path, name, known) => {

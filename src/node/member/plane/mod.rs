@@ -8,22 +8,24 @@ mod place;
 mod receive;
 mod scan;
 mod send;
+mod slot;
 
 use super::io::{Input, Leftover, Place, Served, Upload, UploadSource};
 use crate::net::connection::Connection;
-use crate::state::downloads::{Asked, Came, Opened, Outcome, TransferId};
+use crate::state::downloads::{Asked, Came, Opened, TransferId};
 use crate::store::download::{Folder, Part};
 use crate::store::tree::check_list;
 use crate::store::walk::Stamp;
 use crate::wire::chunk::ChunkHeader;
 use crate::wire::frame::ChunkRefusal;
-use crate::wire::geometry::LIST_PART_BYTES;
+use crate::wire::geometry::{LIST_PART_BYTES, Unit};
 use crate::wire::ids::{ContentId, EpochId, GroupId};
 use crate::wire::path::RelPath;
 use crate::wire::seal::Epoch;
 use buffers::Buffers;
 use receive::Inlet;
 use send::Outlet;
+use slot::Slot;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Weak};
@@ -55,10 +57,16 @@ pub(super) enum Command {
     Claim(ChunkHeader, oneshot::Sender<Option<Landing>>),
     /// A place was opened.
     Placed(TransferId, Option<Arc<Folder>>, Option<Arc<Part>>, Opened),
+    /// A unit's bytes came in, for this opening of its transfer.
+    Read(ChunkHeader, Asked, u64, Vec<u8>),
+    /// A unit's bytes stopped before their end.
+    Broke(Asked, u64),
     /// A unit was handled; a file of one chunk has its part now.
     Landed(Asked, Came, Option<Part>),
-    /// A part of a list was opened.
+    /// A part of a list was unsealed.
     ListPart(Asked, u32, Vec<u8>),
+    /// A task of a transfer on the pool is over.
+    Idle(TransferId),
     /// A scan ended.
     Scanned(PathBuf),
 }
@@ -66,23 +74,7 @@ pub(super) enum Command {
 /// Where a unit's bytes go.
 pub(super) struct Landing {
     asked: Asked,
-    place: Arc<Place>,
-    folder: Arc<Folder>,
-    part: Option<Arc<Part>>,
-    epoch: Option<Epoch>,
-}
-
-/// A transfer that is in memory.
-struct Open {
-    place: Arc<Place>,
-    folder: Option<Arc<Folder>>,
-    part: Option<Arc<Part>>,
-    list: Vec<u8>,
-    list_parts: HashSet<u32>,
-    /// Whether there is a part file that this node made.
-    made: bool,
-    /// Whether a file of one chunk is being written. What comes a second time meanwhile is not taken.
-    landing: bool,
+    attempt: u64,
 }
 
 /// The data plane's own state.
@@ -93,7 +85,8 @@ pub(super) struct Plane {
     group: Option<GroupId>,
     epochs: BTreeMap<EpochId, Epoch>,
     newest: Option<Epoch>,
-    open: HashMap<TransferId, Open>,
+    open: HashMap<TransferId, Slot>,
+    attempts: u64,
     folders: HashMap<PathBuf, Weak<Folder>>,
     expected: HashMap<(ContentId, u32), (u64, Asked)>,
     scanning: HashSet<PathBuf>,
@@ -117,6 +110,7 @@ impl Plane {
             epochs: BTreeMap::new(),
             newest: None,
             open: HashMap::new(),
+            attempts: 0,
             folders: HashMap::new(),
             expected: HashMap::new(),
             scanning: HashSet::new(),
@@ -145,7 +139,6 @@ impl Plane {
                 self.group = Some(group);
                 self.expected.clear();
                 let inlet = Inlet {
-                    group,
                     plane: self.commands.clone(),
                     core: self.core.clone(),
                     buffers: self.buffers.clone(),
@@ -156,7 +149,7 @@ impl Plane {
                 self.newest = epochs.iter().max_by_key(|epoch| epoch.id).cloned();
                 self.epochs = epochs.into_iter().map(|epoch| (epoch.id, epoch)).collect();
             }
-            Command::Open(place) => self.open(*place),
+            Command::Open(place) => self.open(place),
             Command::Placed(transfer, folder, part, opened) => self.placed(transfer, folder, part, opened).await,
             Command::Expect(request, units) => {
                 self.expected.extend(units.into_iter().map(|unit| ((unit.content, unit.index), (request, unit))));
@@ -172,20 +165,24 @@ impl Plane {
             Command::Claim(header, reply) => {
                 let _ = reply.send(self.claim(&header));
             }
-            Command::Landed(asked, came, part) => {
-                if let Some(open) = self.open.get_mut(&asked.transfer) {
-                    open.landing = came == Came::Verified;
-                    open.made |= came == Came::Verified || matches!(came, Came::NotWritten(Outcome::DiskFull));
-                    if let Some(part) = part {
-                        open.part = Some(Arc::new(part));
-                    }
+            Command::Read(header, asked, attempt, bytes) => self.land(header, asked, attempt, bytes),
+            Command::Broke(asked, attempt) => {
+                if self.live(asked.transfer).is_some_and(|live| live.attempt == attempt) {
+                    self.landed(asked, Came::Broken, None).await;
                 }
-                self.tell(Input::Came(asked, came)).await;
             }
-            Command::ListPart(asked, part, bytes) => self.list_part(asked, part, &bytes).await,
+            Command::Landed(asked, came, part) => {
+                self.landed(asked, came, part).await;
+                self.idle(asked.transfer);
+            }
+            Command::ListPart(asked, part, bytes) => {
+                self.list_part(asked, part, &bytes).await;
+                self.idle(asked.transfer);
+            }
+            Command::Idle(transfer) => self.idle(transfer),
             Command::Sync(transfer, chunks) => self.sync(transfer, chunks),
             Command::Finish(transfers) => self.finish(transfers),
-            Command::Drop(transfer, leftover) => self.drop_transfer(transfer, leftover).await,
+            Command::Drop(transfer, leftover) => self.drop_transfer(transfer, leftover),
             Command::Upload(connection, upload, source) => self.upload(connection, upload, *source).await,
             Command::Scan(path, name, known) => self.scan(path, name, known),
             Command::Scanned(path) => {
@@ -199,64 +196,58 @@ impl Plane {
         let _ = self.core.send(input).await;
     }
 
-    fn open(&mut self, place: Place) {
-        let place = Arc::new(place);
-        let folder = self.folders.get(&place.folder).and_then(Weak::upgrade);
-        let open = Open {
-            place: place.clone(),
-            folder: folder.clone(),
-            part: None,
-            list: Vec::new(),
-            list_parts: HashSet::new(),
-            made: place.had_part,
-            landing: false,
-        };
-        self.open.insert(place.transfer, open);
-        let commands = self.commands.clone();
-        tokio::task::spawn_blocking(move || {
-            let place::Opening { folder, part, opened } = place::open(&place, folder);
-            commands.send(Command::Placed(place.transfer, folder, part, opened))
-        });
-    }
-
-    async fn placed(
-        &mut self,
-        transfer: TransferId,
-        folder: Option<Arc<Folder>>,
-        part: Option<Arc<Part>>,
-        opened: Opened,
-    ) {
-        let Some(open) = self.open.get_mut(&transfer) else { return };
-        if let Some(folder) = &folder {
-            self.folders.insert(open.place.folder.clone(), Arc::downgrade(folder));
-        }
-        open.folder = folder;
-        open.made |= part.is_some();
-        open.part = part;
-        self.tell(Input::Opened(transfer, opened)).await;
-    }
-
     fn claim(&mut self, header: &ChunkHeader) -> Option<Landing> {
         let key = (header.content, header.index);
         let fits = |(request, asked): &(u64, Asked)| *request == header.request && asked.length == header.length;
         let (_, asked) = *self.expected.get(&key).filter(|expected| fits(expected))?;
         self.expected.remove(&key);
-        let open = self.open.get_mut(&asked.transfer)?;
-        if open.place.geometry.chunk_count() == 1 && std::mem::replace(&mut open.landing, true) {
+        let live = self.live(asked.transfer)?;
+        if live.place.geometry.chunk_count() == 1 && std::mem::replace(&mut live.landing, true) {
             return None;
         }
-        Some(Landing {
-            asked,
-            place: open.place.clone(),
-            folder: open.folder.clone()?,
-            part: open.part.clone(),
-            epoch: self.epochs.get(&header.epoch).cloned(),
-        })
+        live.folder.as_ref()?;
+        Some(Landing { asked, attempt: live.attempt })
+    }
+
+    /// Unseals, checks and writes a unit, if its transfer is still as it was when the unit began to come.
+    fn land(&mut self, header: ChunkHeader, asked: Asked, attempt: u64, mut bytes: Vec<u8>) {
+        let (Some(group), epoch) = (self.group, self.epochs.get(&header.epoch).cloned()) else { return };
+        let (commands, buffers) = (self.commands.clone(), self.buffers.clone());
+        let Some(live) = self.live(asked.transfer).filter(|live| live.attempt == attempt) else {
+            return buffers.give_back(bytes);
+        };
+        let Some(folder) = live.folder.clone() else { return };
+        let (place, part) = (live.place.clone(), live.part.clone());
+        self.busy(asked.transfer);
+        tokio::task::spawn_blocking(move || {
+            let outcome = receive::unseal(&header, epoch.as_ref(), &group, &mut bytes);
+            let command = match (outcome, Unit::from_index(header.index)) {
+                (Err(came), _) => Command::Landed(asked, came, None),
+                (Ok(()), Unit::ListPart(part)) => Command::ListPart(asked, part, bytes.clone()),
+                (Ok(()), Unit::Chunk(index)) => {
+                    let (came, part) = place::write(&place, &folder, part.as_deref(), index, &bytes);
+                    Command::Landed(asked, came, part)
+                }
+            };
+            drop(part);
+            buffers.give_back(bytes);
+            commands.send(command)
+        });
+    }
+
+    async fn landed(&mut self, asked: Asked, came: Came, part: Option<Part>) {
+        if let Some(live) = self.live(asked.transfer) {
+            live.landing = came == Came::Verified;
+            if let Some(part) = part {
+                live.part = Some(Arc::new(part));
+            }
+        }
+        self.tell(Input::Came(asked, came)).await;
     }
 
     /// Puts a part of a list in its place; once all are there, the whole is held against the catalog's hash.
     async fn list_part(&mut self, asked: Asked, part: u32, bytes: &[u8]) {
-        let Some(open) = self.open.get_mut(&asked.transfer) else { return };
+        let Some(open) = self.live(asked.transfer) else { return };
         let geometry = open.place.geometry;
         let at = part as usize * LIST_PART_BYTES as usize;
         open.list.resize(geometry.list_len() as usize, 0);
@@ -265,7 +256,7 @@ impl Plane {
         open.list_parts.insert(part);
         let whole = open.list_parts.len() as u32 == geometry.list_part_count();
         self.tell(Input::Came(asked, Came::Verified)).await;
-        let Some(open) = self.open.get_mut(&asked.transfer).filter(|_| whole) else { return };
+        let Some(open) = self.live(asked.transfer).filter(|_| whole) else { return };
         open.list_parts.clear();
         let list = std::mem::take(&mut open.list);
         let good = check_list(&geometry, &list, &open.place.root);
@@ -275,56 +266,6 @@ impl Plane {
             open.place = Arc::new(place);
         }
         self.tell(Input::List(asked.transfer, good.then_some(list))).await;
-    }
-
-    fn sync(&mut self, transfer: TransferId, chunks: Vec<u32>) {
-        let Some(part) = self.open.get(&transfer).and_then(|open| open.part.clone()) else { return };
-        let core = self.core.clone();
-        tokio::task::spawn_blocking(move || {
-            let synced = part.sync();
-            if let Err(error) = &synced {
-                tracing::warn!(%error, "a download can't be synced");
-            }
-            drop(part);
-            core.blocking_send(Input::Synced(transfer, chunks, synced.is_ok()))
-        });
-    }
-
-    fn finish(&mut self, transfers: Vec<TransferId>) {
-        let mut by_folder: HashMap<PathBuf, Vec<place::Ending>> = HashMap::new();
-        for transfer in transfers {
-            let Some(open) = self.open.get_mut(&transfer) else { continue };
-            let Some(folder) = open.folder.clone() else { continue };
-            let part = open.part.take().and_then(Arc::into_inner);
-            let ending = place::Ending { place: open.place.clone(), folder, part };
-            by_folder.entry(open.place.folder.clone()).or_default().push(ending);
-        }
-        for endings in by_folder.into_values() {
-            let core = self.core.clone();
-            tokio::task::spawn_blocking(move || {
-                for (transfer, outcome) in place::finish(endings) {
-                    if core.blocking_send(Input::Finished(transfer, outcome)).is_err() {
-                        return;
-                    }
-                }
-            });
-        }
-    }
-
-    async fn drop_transfer(&mut self, transfer: TransferId, leftover: Leftover) {
-        self.expected.retain(|_, (_, asked)| asked.transfer != transfer);
-        let Some(open) = self.open.remove(&transfer) else { return };
-        let Open { place, folder, part, made, .. } = open;
-        let removable = made && !place.is_folder && leftover == Leftover::Remove;
-        let Some(folder) = folder.filter(|_| removable) else { return };
-        // Waited for: whoever wants this place next finds it free.
-        let removed = tokio::task::spawn_blocking(move || {
-            drop(part);
-            folder.remove_part(&place.dest)
-        });
-        if let Ok(Err(error)) = removed.await {
-            tracing::debug!(%error, "a part file stays");
-        }
     }
 
     async fn upload(&mut self, connection: Connection, upload: Upload, source: UploadSource) {

@@ -5,6 +5,7 @@ use crate::state::downloads::{Came, Opened, Outcome, TransferId};
 use crate::store::download::{DiskError, ExistingKind, FinishError, FinishItem, Folder, Part};
 use crate::store::tree::check_chunk;
 use crate::wire::ids::Hash;
+use crate::wire::path::RelPath;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -21,6 +22,19 @@ fn open_folder(path: &Path) -> Result<Folder, DiskError> {
         tracing::debug!(%error, "the destination folder can't be made");
     }
     Folder::open(path)
+}
+
+/// Removes an unfinished download. Says whether it is gone; a folder that is not there may come back with it.
+pub(super) fn remove_part(folder: &Path, dest: &RelPath) -> bool {
+    let removed = match Folder::open_existing(folder) {
+        Ok(Some(folder)) => folder.remove_part(dest).map(|()| true),
+        Ok(None) => Ok(false),
+        Err(error) => Err(error),
+    };
+    removed.unwrap_or_else(|error| {
+        tracing::debug!(%error, "a part file stays");
+        false
+    })
 }
 
 /// Looks at a place and opens its part file.

@@ -1,15 +1,13 @@
 //! One chunk stream's way in: header, bytes, seal, check, write.
 
 use super::buffers::Buffers;
-use super::place;
-use super::{Command, Landing};
+use super::Command;
 use crate::net::chunks::{ChunkError, ChunkReceiver, accept_chunk};
 use crate::net::connection::Connection;
 use crate::node::member::io::Input;
 use crate::state::downloads::Came;
 use crate::wire::chunk::{CHUNK_HEADER_BYTES, ChunkHeader};
 use crate::wire::close::StreamCode;
-use crate::wire::geometry::Unit;
 use crate::wire::ids::GroupId;
 use crate::wire::seal::{Cipher, Epoch, chunk_key};
 use std::time::{Duration, Instant};
@@ -23,7 +21,6 @@ const HEARD_EVERY: Duration = Duration::from_millis(250);
 /// The ends that a receiving task needs.
 #[derive(Clone)]
 pub(super) struct Inlet {
-    pub(super) group: GroupId,
     pub(super) plane: mpsc::UnboundedSender<Command>,
     pub(super) core: mpsc::Sender<Input>,
     pub(super) buffers: Buffers,
@@ -48,10 +45,10 @@ async fn receive(mut receiver: ChunkReceiver, inlet: Inlet) {
     let Ok(Some(landing)) = landing.await else { return receiver.stop(StreamCode::NotWanted) };
     let asked = landing.asked;
     match read(&mut receiver, &header, &inlet).await {
-        Ok(bytes) => land(header, landing, bytes, inlet).await,
+        Ok(bytes) => drop(inlet.plane.send(Command::Read(header, asked, landing.attempt, bytes))),
         Err(error) => {
             tracing::debug!(%error, "a chunk broke off");
-            let _ = inlet.plane.send(Command::Landed(asked, Came::Broken, None));
+            let _ = inlet.plane.send(Command::Broke(asked, landing.attempt));
         }
     }
 }
@@ -75,29 +72,8 @@ async fn read(receiver: &mut ChunkReceiver, header: &ChunkHeader, inlet: &Inlet)
     Ok(bytes)
 }
 
-async fn land(header: ChunkHeader, landing: Landing, bytes: Vec<u8>, inlet: Inlet) {
-    let done = tokio::task::spawn_blocking(move || {
-        let mut bytes = bytes;
-        let outcome = unseal(&header, landing.epoch.as_ref(), &inlet.group, &mut bytes);
-        let command = match (outcome, Unit::from_index(header.index)) {
-            (Err(came), _) => Command::Landed(landing.asked, came, None),
-            (Ok(()), Unit::ListPart(part)) => Command::ListPart(landing.asked, part, bytes.clone()),
-            (Ok(()), Unit::Chunk(index)) => {
-                let (came, part) =
-                    place::write(&landing.place, &landing.folder, landing.part.as_deref(), index, &bytes);
-                Command::Landed(landing.asked, came, part)
-            }
-        };
-        drop(landing.part);
-        inlet.buffers.give_back(bytes);
-        inlet.plane.send(command)
-    });
-    if done.await.is_err() {
-        tracing::error!("a chunk could not be handled");
-    }
-}
-
-fn unseal(header: &ChunkHeader, epoch: Option<&Epoch>, group: &GroupId, bytes: &mut Vec<u8>) -> Result<(), Came> {
+/// Opens a unit's seal in place.
+pub(super) fn unseal(header: &ChunkHeader, epoch: Option<&Epoch>, group: &GroupId, bytes: &mut Vec<u8>) -> Result<(), Came> {
     if header.cipher == Cipher::Plain {
         // Only a direct connection, which is end-to-end itself, carries plain chunks.
         return Err(Came::Damaged);
