@@ -109,7 +109,7 @@ impl Disk {
 #[derive(Default)]
 pub(crate) struct Plane {
     open: BTreeMap<TransferId, Open>,
-    expected: BTreeMap<(ContentId, u32), (u64, Asked)>,
+    expected: BTreeMap<(ContentId, u32), (u64, Vec<Asked>)>,
     epochs: BTreeSet<EpochId>,
     /// The newest epoch, under which chunks are sealed.
     pub(crate) newest: Option<EpochId>,
@@ -125,18 +125,13 @@ fn key(place: &Place) -> (PathBuf, String) {
 }
 
 /// What becomes of a unit that came.
-pub(crate) enum Landed {
-    /// Nobody expects it: the stream is stopped.
-    NotWanted,
-    /// It was taken.
-    Taken {
-        /// For what.
-        asked: Asked,
-        /// What became of it.
-        came: Came,
-        /// The list, if it is complete now.
-        list: Option<Vec<u8>>,
-    },
+pub(crate) struct Landed {
+    /// For what it was taken.
+    pub(crate) asked: Asked,
+    /// What became of it.
+    pub(crate) came: Came,
+    /// The list, if it is complete now.
+    pub(crate) list: Option<Vec<u8>>,
 }
 
 impl Plane {
@@ -175,27 +170,59 @@ impl Plane {
 
     /// These units were asked for.
     pub(crate) fn expect(&mut self, request: u64, units: Vec<Asked>) {
-        self.expected.extend(units.into_iter().map(|unit| ((unit.content, unit.index), (request, unit))));
+        self.expected.extend(units.into_iter().map(|unit| ((unit.content, unit.index), (request, vec![unit]))));
+    }
+
+    /// They come for one more transfer; gives those that are not expected any more.
+    pub(crate) fn join(&mut self, request: u64, units: Vec<Asked>) -> Vec<Asked> {
+        let mut broken = Vec::new();
+        for unit in units {
+            match self.expected.get_mut(&(unit.content, unit.index)).filter(|(of, _)| *of == request) {
+                Some((_, of)) => of.push(unit),
+                None => broken.push(unit),
+            }
+        }
+        broken
     }
 
     /// These will not come.
     pub(crate) fn forget(&mut self, request: u64, units: &[Asked]) {
         for unit in units {
             let key = (unit.content, unit.index);
-            if self.expected.get(&key).is_some_and(|(of, _)| *of == request) {
-                self.expected.remove(&key);
+            if let Some((of, asked)) = self.expected.get_mut(&key)
+                && *of == request
+            {
+                asked.retain(|asked| asked.transfer != unit.transfer);
+                if asked.is_empty() {
+                    self.expected.remove(&key);
+                }
             }
         }
     }
 
     /// A unit comes; `root` is the hash of the content that its bytes are of.
-    pub(crate) fn land(&mut self, disk: &mut Disk, header: &ChunkHeader, root: Hash, list: &[u8]) -> Landed {
+    pub(crate) fn land(&mut self, disk: &mut Disk, header: &ChunkHeader, root: Hash, list: &[u8]) -> Vec<Landed> {
         let key_of_unit = (header.content, header.index);
-        let fits = |(request, asked): &&(u64, Asked)| *request == header.request && asked.length == header.length;
-        let Some((_, asked)) = self.expected.get(&key_of_unit).filter(fits).copied() else { return Landed::NotWanted };
-        self.expected.remove(&key_of_unit);
-        let Some(open) = self.open.get_mut(&asked.transfer) else { return Landed::NotWanted };
-        let taken = |came, list| Landed::Taken { asked, came, list };
+        let fits = |(request, asked): &&(u64, Vec<Asked>)| {
+            *request == header.request && asked.iter().all(|asked| asked.length == header.length)
+        };
+        if self.expected.get(&key_of_unit).filter(fits).is_none() {
+            return Vec::new();
+        }
+        let (_, asked) = self.expected.remove(&key_of_unit).unwrap_or_default();
+        asked.into_iter().filter_map(|asked| self.land_for(disk, header, root, list, asked)).collect()
+    }
+
+    fn land_for(
+        &mut self,
+        disk: &mut Disk,
+        header: &ChunkHeader,
+        root: Hash,
+        list: &[u8],
+        asked: Asked,
+    ) -> Option<Landed> {
+        let open = self.open.get_mut(&asked.transfer)?;
+        let taken = |came, list| Some(Landed { asked, came, list });
         if !self.epochs.contains(&header.epoch) {
             return taken(Came::NoSecret, None);
         }
@@ -243,7 +270,10 @@ impl Plane {
     /// Closes what is open for a transfer.
     /// Says whether a part file was removed.
     pub(crate) fn drop_transfer(&mut self, disk: &mut Disk, transfer: TransferId, leftover: Leftover) -> bool {
-        self.expected.retain(|_, (_, asked)| asked.transfer != transfer);
+        self.expected.retain(|_, (_, asked)| {
+            asked.retain(|asked| asked.transfer != transfer);
+            !asked.is_empty()
+        });
         self.open.remove(&transfer);
         match leftover {
             Leftover::Keep => false,

@@ -175,6 +175,7 @@ impl Dispatcher {
             Output::Epochs(epochs) => self.tell_plane(PlaneCommand::Epochs(epochs)),
             Output::Open(place) => self.tell_plane(PlaneCommand::Open(place)),
             Output::Expect(request, units) => self.tell_plane(PlaneCommand::Expect(request, units)),
+            Output::Join(request, units) => self.tell_plane(PlaneCommand::Join(request, units)),
             Output::Forget(request, units) => self.tell_plane(PlaneCommand::Forget(request, units)),
             Output::Sync(transfer, chunks) => self.tell_plane(PlaneCommand::Sync(transfer, chunks)),
             Output::Finish(transfers) => self.tell_plane(PlaneCommand::Finish(transfers)),

@@ -43,6 +43,14 @@ impl MemberCore {
                 }
                 Ok(())
             }
+            Effect::Join { request, units } => {
+                self.outputs.push(Output::Join(request, units));
+                Ok(())
+            }
+            Effect::Leave { request, units } => {
+                self.outputs.push(Output::Forget(request, units));
+                Ok(())
+            }
             Effect::Cancel { request, units } => {
                 let ranges = ranges_of(units.iter().map(|unit| (unit.content, unit.index, unit.length)));
                 self.outputs.push(Output::Forget(request, units));

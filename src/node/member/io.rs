@@ -151,6 +151,8 @@ pub enum Output {
     Open(Box<Place>),
     /// Be ready for these units, which were asked for with this number.
     Expect(u64, Vec<Asked>),
+    /// Be ready for these units for one more transfer each; say [`Came::Broken`] for what is not expected any more.
+    Join(u64, Vec<Asked>),
     /// These units will not come.
     Forget(u64, Vec<Asked>),
     /// Sync a transfer's part file, to claim these chunks.

@@ -52,7 +52,14 @@ impl Downloads {
             for unit in &units {
                 self.give_back(transfer, unit.index);
             }
-            self.effects.push_back(Effect::Cancel { request, units });
+            let shared = |unit: &Asked| self.request_for(unit.content, unit.index) == Some(request);
+            let (shared, alone): (Vec<Asked>, Vec<Asked>) = units.into_iter().partition(shared);
+            if !alone.is_empty() {
+                self.effects.push_back(Effect::Cancel { request, units: alone });
+            }
+            if !shared.is_empty() {
+                self.effects.push_back(Effect::Leave { request, units: shared });
+            }
         }
     }
 }

@@ -110,6 +110,20 @@ pub enum Effect {
         /// Which units.
         units: Vec<Asked>,
     },
+    /// Be ready for these units for one more transfer: they were asked for already, for another one.
+    Join {
+        /// The request's number.
+        request: u64,
+        /// Which units.
+        units: Vec<Asked>,
+    },
+    /// Expect these no longer for this transfer; another one still wants them.
+    Leave {
+        /// The request's number.
+        request: u64,
+        /// Which units.
+        units: Vec<Asked>,
+    },
     /// Tell the server that these are not wanted any more, and expect them no longer.
     Cancel {
         /// The request's number.

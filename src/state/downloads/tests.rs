@@ -377,3 +377,31 @@ fn a_reason_stays_until_something_comes_also_while_it_is_asked_again() {
     downloads.came(due, again[0].1, Came::Verified);
     assert_eq!(why(&downloads), None);
 }
+
+#[test]
+fn two_transfers_of_one_content_ask_for_it_once_and_part_without_harm() {
+    let file = Wanted { has_list: true, ..wanted(1, OWNER, 2 * KIB) };
+    let twin = Wanted { transfer: 2, ..file.clone() };
+    let mut downloads = begun(small_credit(), vec![file, twin]);
+    let seen = effects(&mut downloads);
+    let joined: Vec<(u64, Asked)> = seen
+        .iter()
+        .flat_map(|effect| match effect {
+            Effect::Join { request, units } => units.iter().map(|unit| (*request, *unit)).collect(),
+            _ => Vec::new(),
+        })
+        .collect();
+    let first = asked(seen);
+    assert_eq!(first.len(), 2, "each unit is asked for once");
+    assert_eq!(joined.iter().map(|(_, unit)| (unit.transfer, unit.index)).collect::<Vec<_>>(), [(2, 0), (2, 1)]);
+    assert!(joined.iter().all(|(request, _)| *request == first[0].0));
+    // One goes: the server must not hear of it, for the other one still wants them.
+    downloads.pause(Time(1), 1);
+    let left = effects(&mut downloads);
+    assert!(matches!(&left[0], Effect::Leave { units, .. } if units.len() == 2), "{left:?}");
+    assert!(!left.iter().any(|effect| matches!(effect, Effect::Cancel { .. })));
+    for (_, unit) in joined {
+        downloads.came(Time(2), unit, Came::Verified);
+    }
+    assert!(effects(&mut downloads).contains(&Effect::Finish(vec![2])));
+}

@@ -162,6 +162,11 @@ impl World {
                 self.tell_later(node, Input::Opened(transfer, opened));
             }
             Output::Expect(request, units) => self.nodes[node].plane.expect(request, units),
+            Output::Join(request, units) => {
+                for unit in self.nodes[node].plane.join(request, units) {
+                    self.tell_later(node, Input::Came(unit, bailiwick::state::downloads::Came::Broken));
+                }
+            }
             Output::Forget(request, units) => self.nodes[node].plane.forget(request, &units),
             Output::Sync(transfer, chunks) => {
                 let one = &mut self.nodes[node];

@@ -42,6 +42,8 @@ pub(super) enum Command {
     /// See [`super::io::Output`].
     Expect(u64, Vec<Asked>),
     /// See [`super::io::Output`].
+    Join(u64, Vec<Asked>),
+    /// See [`super::io::Output`].
     Forget(u64, Vec<Asked>),
     /// See [`super::io::Output`].
     Sync(TransferId, Vec<u32>),
@@ -54,13 +56,13 @@ pub(super) enum Command {
     /// See [`super::io::Output`].
     Scan(PathBuf, RelPath, Vec<(RelPath, Stamp)>),
     /// A stream's header came: where do its bytes go?
-    Claim(ChunkHeader, oneshot::Sender<Option<Landing>>),
+    Claim(ChunkHeader, oneshot::Sender<Vec<Landing>>),
     /// A place was opened.
     Placed(TransferId, Option<Arc<Folder>>, Option<Arc<Part>>, Opened),
-    /// A unit's bytes came in, for this opening of its transfer.
-    Read(ChunkHeader, Asked, u64, Vec<u8>),
+    /// A unit's bytes came in.
+    Read(ChunkHeader, Vec<Landing>, Vec<u8>),
     /// A unit's bytes stopped before their end.
-    Broke(Asked, u64),
+    Broke(Vec<Landing>),
     /// A unit was handled; a file of one chunk has its part now.
     Landed(Asked, Came, Option<Part>),
     /// A part of a list was unsealed.
@@ -71,7 +73,8 @@ pub(super) enum Command {
     Scanned(PathBuf),
 }
 
-/// Where a unit's bytes go.
+/// Where a unit's bytes go: a transfer, and which opening of it.
+#[derive(Clone, Copy)]
 pub(super) struct Landing {
     asked: Asked,
     attempt: u64,
@@ -88,7 +91,8 @@ pub(super) struct Plane {
     open: HashMap<TransferId, Slot>,
     attempts: u64,
     folders: HashMap<PathBuf, Weak<Folder>>,
-    expected: HashMap<(ContentId, u32), (u64, Asked)>,
+    /// By which request a unit was asked for, and for which transfers.
+    expected: HashMap<(ContentId, u32), (u64, Vec<Asked>)>,
     scanning: HashSet<PathBuf>,
     buffers: Buffers,
     outlet: Outlet,
@@ -152,23 +156,24 @@ impl Plane {
             Command::Open(place) => self.open(place),
             Command::Placed(transfer, folder, part, opened) => self.placed(transfer, folder, part, opened).await,
             Command::Expect(request, units) => {
-                self.expected.extend(units.into_iter().map(|unit| ((unit.content, unit.index), (request, unit))));
+                let expected = |unit: Asked| ((unit.content, unit.index), (request, vec![unit]));
+                self.expected.extend(units.into_iter().map(expected));
             }
+            Command::Join(request, units) => self.join(request, units).await,
             Command::Forget(request, units) => {
                 for unit in units {
-                    let key = (unit.content, unit.index);
-                    if self.expected.get(&key).is_some_and(|(of, _)| *of == request) {
-                        self.expected.remove(&key);
-                    }
+                    self.forget(unit, |of| of == request);
                 }
             }
             Command::Claim(header, reply) => {
                 let _ = reply.send(self.claim(&header));
             }
-            Command::Read(header, asked, attempt, bytes) => self.land(header, asked, attempt, bytes),
-            Command::Broke(asked, attempt) => {
-                if self.live(asked.transfer).is_some_and(|live| live.attempt == attempt) {
-                    self.landed(asked, Came::Broken, None).await;
+            Command::Read(header, landings, bytes) => self.land(header, landings, bytes),
+            Command::Broke(landings) => {
+                for Landing { asked, attempt } in landings {
+                    if self.live(asked.transfer).is_some_and(|live| live.attempt == attempt) {
+                        self.landed(asked, Came::Broken, None).await;
+                    }
                 }
             }
             Command::Landed(asked, came, part) => {
@@ -196,42 +201,80 @@ impl Plane {
         let _ = self.core.send(input).await;
     }
 
-    fn claim(&mut self, header: &ChunkHeader) -> Option<Landing> {
+    async fn join(&mut self, request: u64, units: Vec<Asked>) {
+        for unit in units {
+            match self.expected.get_mut(&(unit.content, unit.index)).filter(|(of, _)| *of == request) {
+                Some((_, of)) => of.push(unit),
+                // It came, or was given up, a moment ago.
+                None => self.tell(Input::Came(unit, Came::Broken)).await,
+            }
+        }
+    }
+
+    fn forget(&mut self, unit: Asked, by: impl Fn(u64) -> bool) {
+        let key = (unit.content, unit.index);
+        if let Some((request, of)) = self.expected.get_mut(&key)
+            && by(*request)
+        {
+            of.retain(|asked| asked.transfer != unit.transfer);
+            if of.is_empty() {
+                self.expected.remove(&key);
+            }
+        }
+    }
+
+    fn claim(&mut self, header: &ChunkHeader) -> Vec<Landing> {
         let key = (header.content, header.index);
-        let fits = |(request, asked): &(u64, Asked)| *request == header.request && asked.length == header.length;
-        let (_, asked) = *self.expected.get(&key).filter(|expected| fits(expected))?;
-        self.expected.remove(&key);
+        let fits = |(request, asked): &&(u64, Vec<Asked>)| {
+            *request == header.request && asked.iter().all(|asked| asked.length == header.length)
+        };
+        if self.expected.get(&key).filter(fits).is_none() {
+            return Vec::new();
+        }
+        let (_, asked) = self.expected.remove(&key).unwrap_or_default();
+        asked.into_iter().filter_map(|asked| self.landing(asked)).collect()
+    }
+
+    fn landing(&mut self, asked: Asked) -> Option<Landing> {
         let live = self.live(asked.transfer)?;
+        live.folder.as_ref()?;
         if live.place.geometry.chunk_count() == 1 && std::mem::replace(&mut live.landing, true) {
             return None;
         }
-        live.folder.as_ref()?;
         Some(Landing { asked, attempt: live.attempt })
     }
 
-    /// Unseals, checks and writes a unit, if its transfer is still as it was when the unit began to come.
-    fn land(&mut self, header: ChunkHeader, asked: Asked, attempt: u64, mut bytes: Vec<u8>) {
+    /// Unseals, checks and writes a unit, where its transfers are still as they were when it began to come.
+    fn land(&mut self, header: ChunkHeader, landings: Vec<Landing>, mut bytes: Vec<u8>) {
         let (Some(group), epoch) = (self.group, self.epochs.get(&header.epoch).cloned()) else { return };
         let (commands, buffers) = (self.commands.clone(), self.buffers.clone());
-        let Some(live) = self.live(asked.transfer).filter(|live| live.attempt == attempt) else {
-            return buffers.give_back(bytes);
-        };
-        let Some(folder) = live.folder.clone() else { return };
-        let (place, part) = (live.place.clone(), live.part.clone());
-        self.busy(asked.transfer);
-        tokio::task::spawn_blocking(move || {
-            let outcome = receive::unseal(&header, epoch.as_ref(), &group, &mut bytes);
-            let command = match (outcome, Unit::from_index(header.index)) {
-                (Err(came), _) => Command::Landed(asked, came, None),
-                (Ok(()), Unit::ListPart(part)) => Command::ListPart(asked, part, bytes.clone()),
-                (Ok(()), Unit::Chunk(index)) => {
-                    let (came, part) = place::write(&place, &folder, part.as_deref(), index, &bytes);
-                    Command::Landed(asked, came, part)
-                }
+        let mut targets = Vec::with_capacity(landings.len());
+        for Landing { asked, attempt } in landings {
+            let live = self.live(asked.transfer).filter(|live| live.attempt == attempt);
+            let Some((live, folder)) = live.and_then(|live| live.folder.clone().map(|folder| (live, folder))) else {
+                continue;
             };
-            drop(part);
+            targets.push((asked, live.place.clone(), folder, live.part.clone()));
+            self.busy(asked.transfer);
+        }
+        if targets.is_empty() {
+            return buffers.give_back(bytes);
+        }
+        tokio::task::spawn_blocking(move || {
+            let opened = receive::unseal(&header, epoch.as_ref(), &group, &mut bytes);
+            for (asked, place, folder, part) in targets {
+                let command = match (opened, Unit::from_index(header.index)) {
+                    (Err(came), _) => Command::Landed(asked, came, None),
+                    (Ok(()), Unit::ListPart(part)) => Command::ListPart(asked, part, bytes.clone()),
+                    (Ok(()), Unit::Chunk(index)) => {
+                        let (came, part) = place::write(&place, &folder, part.as_deref(), index, &bytes);
+                        Command::Landed(asked, came, part)
+                    }
+                };
+                drop(part);
+                let _ = commands.send(command);
+            }
             buffers.give_back(bytes);
-            commands.send(command)
         });
     }
 

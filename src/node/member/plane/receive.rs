@@ -42,13 +42,15 @@ async fn receive(mut receiver: ChunkReceiver, inlet: Inlet) {
     if inlet.plane.send(Command::Claim(header, reply)).is_err() {
         return;
     }
-    let Ok(Some(landing)) = landing.await else { return receiver.stop(StreamCode::NotWanted) };
-    let asked = landing.asked;
+    let landings = landing.await.unwrap_or_default();
+    if landings.is_empty() {
+        return receiver.stop(StreamCode::NotWanted);
+    }
     match read(&mut receiver, &header, &inlet).await {
-        Ok(bytes) => drop(inlet.plane.send(Command::Read(header, asked, landing.attempt, bytes))),
+        Ok(bytes) => drop(inlet.plane.send(Command::Read(header, landings, bytes))),
         Err(error) => {
             tracing::debug!(%error, "a chunk broke off");
-            let _ = inlet.plane.send(Command::Broke(asked, landing.attempt));
+            let _ = inlet.plane.send(Command::Broke(landings));
         }
     }
 }

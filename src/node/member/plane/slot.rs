@@ -71,7 +71,10 @@ impl Plane {
     }
 
     pub(super) fn drop_transfer(&mut self, transfer: TransferId, leftover: Leftover) {
-        self.expected.retain(|_, (_, asked)| asked.transfer != transfer);
+        self.expected.retain(|_, (_, asked)| {
+            asked.retain(|asked| asked.transfer != transfer);
+            !asked.is_empty()
+        });
         let slot = self.open.entry(transfer).or_default();
         slot.after.push_back(After::Drop(leftover));
         self.go_on_with(transfer);
