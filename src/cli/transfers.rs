@@ -75,7 +75,7 @@ pub(super) fn job_table(rows: &[JobRow]) -> Rows {
 pub(super) fn transfer_table(rows: &[&TransferRow]) -> Rows {
     let row = |transfer: &&TransferRow| {
         vec![
-            transfer.job.map(|job| job.to_string()).unwrap_or_default(),
+            transfer.job.map_or_else(|| transfer.id.clone(), |job| job.to_string()),
             direction_text(transfer.direction).to_owned(),
             what(transfer),
             state_text(transfer.state).to_owned(),

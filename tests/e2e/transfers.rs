@@ -197,3 +197,54 @@ async fn w16_all_that_is_under_way_is_paused_and_goes_on_at_once() {
         node.stop().await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn w16_an_owner_pauses_an_upload_and_who_fetches_waits_with_that_reason() {
+    let world = slow_world();
+    let (server, master, laptop, phone, film) = film(&world, 96).await;
+    let dest = world.folder("got");
+    let job = phone.get("laptop:films/film.bin", &dest).await.expect("it begins");
+    phone.until_job(job, "some bytes", moving).await;
+    let upload = laptop
+        .until("the upload's row", |node| async move {
+            match node.ask(Command::Transfers { job: None }).await {
+                Ok(Reply::Transfers(rows)) => rows.into_iter().find(|row| row.id.starts_with("up-")),
+                _ => None,
+            }
+        })
+        .await;
+    let rows = pause(&laptop, &upload.id).await.expect("it pauses");
+    assert_eq!((rows.uploads[0].state, rows.jobs.len()), (TransferState::Paused, 0));
+    let by_owner = |row: &JobRow| {
+        row.state == TransferState::Waiting && row.reason.as_deref().is_some_and(|why| why.contains("paused by its owner"))
+    };
+    phone.until_job(job, "the owner's pause", by_owner).await;
+    // It holds over restarts of both ends, and whoever asks is told.
+    for node in [phone, laptop] {
+        node.stop().await;
+    }
+    let laptop = world.client("laptop", None).await;
+    let phone = world.client("phone", None).await;
+    let row = phone.until_job(job, "the owner's pause", by_owner).await;
+    assert!(row.done_bytes < 96 * MIB as u64);
+    let shown = transfers(&laptop, None).await;
+    assert_eq!(shown.iter().map(|row| (row.id.clone(), row.state)).collect::<Vec<_>>(), [(
+        upload.id.clone(),
+        TransferState::Paused
+    )]);
+    // It is the file that is paused, not what happens to be asked for: the others come.
+    write(&film.with_file_name("other.txt"), b"other");
+    laptop.add(film.parent().expect("a folder")).await;
+    phone.until_files("the other one", |rows| rows.len() == 2).await;
+    let other = phone.get("laptop:films/other.txt", &dest).await.expect("it begins");
+    phone.done(other).await;
+    let all = controlled(&laptop, Command::Resume { ids: Vec::new(), all: true }).await.expect("all");
+    assert_eq!(all.uploads.len(), 1);
+    phone.done(job).await;
+    same(&film, &dest.join("film.bin"));
+    let usage = cancel(&laptop, &upload.id).await.unwrap_err();
+    assert_eq!(usage.code, ErrorCode::Usage);
+    for node in [phone, laptop, master, server] {
+        node.stop().await;
+    }
+}

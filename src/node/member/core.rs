@@ -19,12 +19,13 @@ use crate::state::roster::Roster;
 use crate::state::time::Time;
 use crate::state::uploads::{Uploads, UploadsConfig};
 use crate::store::member::{DbError, MemberStore};
-use crate::wire::ids::{DeviceKey, GroupId, PublicId, SealKey};
+use crate::wire::ids::{DeviceKey, FileId, GroupId, PublicId, SealKey};
 use crate::wire::invite::{AdmissionSecret, Invite, InviteSecret, ServerAddress, Ticket};
 use crate::wire::log::SignedHeader;
 use crate::wire::name::DeviceName;
 use crate::wire::sign::Identity;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -147,6 +148,8 @@ pub struct MemberCore {
     pub(super) requests: Requests,
     pub(super) uploads: Uploads,
     pub(super) downloads: Downloads,
+    /// Files whose uploads a person paused.
+    pub(super) paused_uploads: BTreeSet<FileId>,
     /// The newest transfer that was taken from the store into memory.
     pub(super) loaded: TransferId,
     pub(super) activity: super::rows::Activity,

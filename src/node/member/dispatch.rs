@@ -172,6 +172,8 @@ impl Dispatcher {
                     self.tell_plane(PlaneCommand::Upload(connection.clone(), upload, source));
                 }
             }
+            Output::Unsend(conn, request, ranges) => self.tell_plane(PlaneCommand::Unsend(conn, request, ranges)),
+            Output::StopUploads(content) => self.tell_plane(PlaneCommand::StopUploads(content)),
             Output::Epochs(epochs) => self.tell_plane(PlaneCommand::Epochs(epochs)),
             Output::Open(place) => self.tell_plane(PlaneCommand::Open(place)),
             Output::Expect(request, units) => self.tell_plane(PlaneCommand::Expect(request, units)),

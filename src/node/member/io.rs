@@ -7,7 +7,7 @@ use crate::state::downloads::{Asked, Came, Opened, Outcome, TransferId};
 use crate::store::member::Staged;
 use crate::store::walk::Stamp;
 use crate::wire::close::CloseCode;
-use crate::wire::frame::{ChunkRefusal, Frame};
+use crate::wire::frame::{ChunkRange, ChunkRefusal, Frame};
 use crate::wire::geometry::Geometry;
 use crate::wire::ids::{ContentId, GroupId, Hash};
 use crate::wire::invite::ServerAddress;
@@ -163,6 +163,10 @@ pub enum Output {
     Drop(TransferId, Leftover),
     /// Send a unit.
     Upload(Upload, Box<UploadSource>),
+    /// Nobody wants these units of a request any more: don't send them.
+    Unsend(ConnId, u64, Vec<ChunkRange>),
+    /// Send no more of this content; say [`Input::Served`] with [`ChunkRefusal::Paused`] for what was to be sent.
+    StopUploads(ContentId),
     /// Walk and hash a share; these paths are known with these stamps.
     Scan(PathBuf, RelPath, Vec<(RelPath, Stamp)>),
     /// Answer the local API.

@@ -3,6 +3,7 @@
 use super::core::{Cx, MemberCore};
 use super::io::{Leftover, Output};
 use super::opening::failed;
+use super::uploading::UPLOAD_PREFIX;
 use crate::node::local::{Controlled, ErrorCode, LocalError, Reply};
 use crate::state::downloads::{Opened, Outcome, TransferId};
 use crate::store::member::{DbError, Ended, JobStanding, Leavings};
@@ -27,18 +28,25 @@ impl MemberCore {
         ids: &[String],
         all: bool,
     ) -> Result<Reply, LocalError> {
-        let mut jobs = Vec::new();
+        let (mut jobs, mut uploads) = (Vec::new(), Vec::new());
         for id in ids {
-            jobs.push(self.find_job(control, id)?);
+            match id.starts_with(UPLOAD_PREFIX) {
+                true => uploads.push(self.find_upload(control, id)?),
+                false => jobs.push(self.find_job(control, id)?),
+            }
         }
         if all {
             jobs = self.jobs_meant_by_all(control).map_err(failed)?;
+            uploads = self.uploads_meant_by_all(cx, control).map_err(failed)?;
         }
         let mut controlled = Controlled::default();
         for job in jobs {
             self.control_job(cx, control, job).map_err(failed)?;
             let sums = self.store.jobs(Some(job), 1).map_err(failed)?;
             controlled.jobs.extend(sums.into_iter().map(|sum| self.job_row(cx, sum)));
+        }
+        for file in uploads {
+            controlled.uploads.push(self.control_upload(cx, control, &file)?);
         }
         Ok(Reply::Controlled(controlled))
     }

@@ -22,6 +22,7 @@ mod serve;
 mod session;
 mod share;
 mod shell;
+mod uploading;
 
 pub use self::core::{Cx, Group, MemberConfig, MemberCore, Name, Start};
 pub use shell::{Member, MemberOptions, start};

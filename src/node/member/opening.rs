@@ -61,6 +61,8 @@ pub(super) fn restore(
         Pen::Master(master) => Some(master.authority.id()),
         Pen::Replica(_) => store.get("me").map_err(failed)?,
     };
+    store.forget_stale_pauses().map_err(failed)?;
+    let paused_uploads = store.paused_uploads().map_err(failed)?.into_iter().collect();
     let mut core = MemberCore {
         me,
         registration: store.get("registration").map_err(failed)?,
@@ -69,6 +71,7 @@ pub(super) fn restore(
         requests: Requests::restore(config.requests, number, outstanding),
         uploads,
         downloads: Downloads::new(config.downloads),
+        paused_uploads,
         loaded: 0,
         activity: super::rows::Activity::default(),
         downloads_dir,

@@ -2,6 +2,7 @@
 
 use super::core::{Cx, MemberCore};
 use super::pen::Pen;
+use super::uploading::upload_id;
 use crate::node::local::{
     ClientRow, Direction, ErrorCode, FileRow, FileStatus, InviteRow, JobRow, Link, NodeRole, PathRow, ShareRow,
     StandingRow, Status, TransferRow, TransferState, rfc3339,
@@ -96,6 +97,14 @@ impl Activity {
         upload.bytes += bytes;
         upload.last = now;
         upload.rate.add(now, bytes);
+    }
+
+    /// The contents that are going out.
+    pub(super) fn uploading(&self, now: Time) -> Vec<ContentId> {
+        let shown = |(content, upload): (&ContentId, &UploadActivity)| {
+            (now.since(upload.last) < UPLOAD_SHOWN).then_some(*content)
+        };
+        self.uploads.iter().filter_map(shown).collect()
     }
 
     fn job_rate(&self, now: Time, job: u64) -> u64 {
@@ -352,29 +361,45 @@ impl MemberCore {
         })
     }
 
+    /// Uploads that are going out, or are paused.
     pub(super) fn upload_rows(&self, cx: &Cx<'_>) -> Result<Vec<TransferRow>, DbError> {
         let mut rows = Vec::new();
-        for (content, upload) in &self.activity.uploads {
-            let is_shown = cx.now.since(upload.last) < UPLOAD_SHOWN;
-            let Some(file) = self.store.local_content(content)?.filter(|_| is_shown) else { continue };
-            rows.push(TransferRow {
-                id: format!("up-{}", hex(&content.0[..4])),
-                job: None,
-                file: file.meta.id.to_string(),
-                direction: Direction::Up,
-                peer: None,
-                state: TransferState::Running,
-                reason: None,
-                done_bytes: upload.bytes,
-                total_bytes: file.meta.size,
-                received_bytes: 0,
-                rate: upload.rate.per_second(cx.now),
-                eta_s: None,
-                path: Some(PathRow::Relay),
-                dest: None,
-            });
+        for content in self.activity.uploading(cx.now) {
+            let file = self.store.local_content(&content)?;
+            let running = file.filter(|file| !self.paused_uploads.contains(&file.meta.id));
+            rows.extend(running.map(|file| self.upload_row(cx, &file)));
+        }
+        for file in self.paused_uploads.iter().take(TRANSFERS_LISTED) {
+            rows.extend(self.store.local_file(file)?.map(|file| self.upload_row(cx, &file)));
         }
         Ok(rows)
+    }
+
+    pub(super) fn upload_row(&self, cx: &Cx<'_>, file: &LocalFile) -> TransferRow {
+        let id = upload_id(&file.meta.id);
+        let upload = self.activity.uploads.get(&file.meta.content);
+        let (state, reason) = match (self.paused_uploads.contains(&file.meta.id), upload) {
+            (true, _) => (TransferState::Paused, Some(format!("paused here; `bailiwick resume {id}` lets it go on"))),
+            (false, Some(_)) => (TransferState::Running, None),
+            (false, None) => (TransferState::Waiting, Some("waiting for somebody to ask for it".to_owned())),
+        };
+        let running = state == TransferState::Running;
+        TransferRow {
+            id,
+            job: None,
+            file: file.meta.id.to_string(),
+            direction: Direction::Up,
+            peer: None,
+            state,
+            reason,
+            done_bytes: upload.map_or(0, |upload| upload.bytes),
+            total_bytes: file.meta.size,
+            received_bytes: 0,
+            rate: upload.filter(|_| running).map_or(0, |upload| upload.rate.per_second(cx.now)),
+            eta_s: None,
+            path: running.then_some(PathRow::Relay),
+            dest: None,
+        }
     }
 
     pub(super) fn job_row(&self, cx: &Cx<'_>, job: JobSum) -> JobRow {

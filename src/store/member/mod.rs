@@ -8,6 +8,7 @@ mod job_control;
 mod jobs;
 mod local;
 mod log;
+mod paused;
 mod snapshot;
 
 pub use catalog::{CatalogRow, Found};
@@ -197,6 +198,7 @@ CREATE TABLE local_files(
   status INTEGER NOT NULL, refused TEXT, generation INTEGER NOT NULL);
 CREATE INDEX local_files_by_status ON local_files(status);
 CREATE INDEX local_files_by_share ON local_files(share);
+CREATE TABLE paused_uploads(file BLOB PRIMARY KEY) WITHOUT ROWID;
 
 -- What this device wants.
 CREATE TABLE jobs(

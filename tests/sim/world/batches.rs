@@ -190,6 +190,8 @@ impl World {
                     self.tell_later(node, Input::Cleared(transfer));
                 }
             }
+            // What is on its way arrives all the same, as it may in a network.
+            Output::Unsend(..) | Output::StopUploads(_) => {}
             Output::Upload(upload, source) => self.upload(node, upload, source),
             Output::Scan(path, name, known) => {
                 let staged = self.nodes[node].disk.scan(&mut self.dice, &path, &name, &known);

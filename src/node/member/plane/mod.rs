@@ -8,16 +8,18 @@ mod place;
 mod receive;
 mod scan;
 mod send;
+mod sending;
 mod slot;
 
-use super::io::{Input, Leftover, Place, Served, Upload, UploadSource};
+use super::io::{Input, Leftover, Place, Upload, UploadSource};
 use crate::net::connection::Connection;
 use crate::state::downloads::{Asked, Came, Opened, TransferId};
 use crate::store::download::{Folder, Part};
 use crate::store::tree::check_list;
 use crate::store::walk::Stamp;
 use crate::wire::chunk::ChunkHeader;
-use crate::wire::frame::ChunkRefusal;
+use crate::state::conn::ConnId;
+use crate::wire::frame::ChunkRange;
 use crate::wire::geometry::{LIST_PART_BYTES, Unit};
 use crate::wire::ids::{ContentId, EpochId, GroupId};
 use crate::wire::path::RelPath;
@@ -25,6 +27,7 @@ use crate::wire::seal::Epoch;
 use buffers::Buffers;
 use receive::Inlet;
 use send::Outlet;
+use sending::{Sending, SendingKey};
 use slot::Slot;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
@@ -53,6 +56,12 @@ pub(super) enum Command {
     Drop(TransferId, Leftover),
     /// See [`super::io::Output`].
     Upload(Connection, Upload, Box<UploadSource>),
+    /// See [`super::io::Output`].
+    Unsend(ConnId, u64, Vec<ChunkRange>),
+    /// See [`super::io::Output`].
+    StopUploads(ContentId),
+    /// A unit was sent, or could not be.
+    Sent(SendingKey),
     /// See [`super::io::Output`].
     Scan(PathBuf, RelPath, Vec<(RelPath, Stamp)>),
     /// A stream's header came: where do its bytes go?
@@ -96,6 +105,7 @@ pub(super) struct Plane {
     scanning: HashSet<PathBuf>,
     buffers: Buffers,
     outlet: Outlet,
+    sending: Sending,
     scans: Arc<Semaphore>,
 }
 
@@ -120,6 +130,7 @@ impl Plane {
             scanning: HashSet::new(),
             buffers,
             outlet,
+            sending: Sending::default(),
             scans: Arc::new(Semaphore::new(1)),
         };
         (plane, received)
@@ -189,6 +200,9 @@ impl Plane {
             Command::Finish(transfers) => self.finish(transfers),
             Command::Drop(transfer, leftover) => self.drop_transfer(transfer, leftover),
             Command::Upload(connection, upload, source) => self.upload(connection, upload, *source).await,
+            Command::Unsend(conn, request, ranges) => self.unsend(conn, request, &ranges),
+            Command::StopUploads(content) => self.stop_uploads(content).await,
+            Command::Sent(key) => self.sent(&key),
             Command::Scan(path, name, known) => self.scan(path, name, known),
             Command::Scanned(path) => {
                 self.scanning.remove(&path);
@@ -309,13 +323,6 @@ impl Plane {
             open.place = Arc::new(place);
         }
         self.tell(Input::List(asked.transfer, good.then_some(list))).await;
-    }
-
-    async fn upload(&mut self, connection: Connection, upload: Upload, source: UploadSource) {
-        let (Some(group), Some(epoch)) = (self.group, self.newest.clone()) else {
-            return self.tell(Input::Served(upload, Served::No(ChunkRefusal::NotReady))).await;
-        };
-        tokio::spawn(send::send(connection, group, epoch, upload, source, self.outlet.clone()));
     }
 
     fn scan(&mut self, path: PathBuf, name: RelPath, known: Vec<(RelPath, Stamp)>) {
