@@ -154,6 +154,23 @@ pub(super) enum Command {
     /// End jobs, for good; finished files stay, unfinished ones are removed
     #[command(after_help = "Examples:\n  bailiwick cancel 12\n  bailiwick cancel --all")]
     Cancel(JobsArgs),
+    /// Write the master's keys and log to a file, sealed with a passphrase (master)
+    ///
+    /// The file is all that it takes to have the group again after the machine is lost: keys, membership, catalog, and
+    /// the server that the master runs itself. It can be made while the node runs. Files that are shared are not in it.
+    #[command(
+        after_help = "Examples:\n  bailiwick export ~/usb/group.backup\n  bailiwick export group.backup --passphrase @passphrase.txt --force"
+    )]
+    Export(ExportArgs),
+    /// Make a master's state directory anew from a file that `export` wrote
+    ///
+    /// The directory must be new: name it with --state or --profile, if there is a node here already. At its first start
+    /// the master listens to its server and the devices for half a minute, takes in what the backup lacks, and goes on.
+    /// Whoever was expelled stays out; all invites are closed. Never start the old copy again.
+    #[command(
+        after_help = "Example:\n  bailiwick import ~/usb/group.backup --profile desk\n  bailiwick master --profile desk"
+    )]
+    Import(ImportArgs),
     /// Wait until the node is in a state
     Wait(WaitArgs),
     /// Print what happens in the node, as it happens
@@ -277,6 +294,31 @@ pub(super) struct JobsArgs {
     /// All of them
     #[arg(long, conflicts_with = "ids")]
     pub(super) all: bool,
+}
+
+/// `export`.
+#[derive(Debug, Args)]
+pub(super) struct ExportArgs {
+    /// The file to write
+    #[arg(value_name = "FILE")]
+    pub(super) file: PathBuf,
+    /// Where the passphrase comes from: @FILE, or - for stdin; without it you are asked, twice
+    #[arg(long, value_name = "FROM")]
+    pub(super) passphrase: Option<String>,
+    /// Write over a file that is there
+    #[arg(long)]
+    pub(super) force: bool,
+}
+
+/// `import`.
+#[derive(Debug, Args)]
+pub(super) struct ImportArgs {
+    /// The file that `export` wrote
+    #[arg(value_name = "FILE")]
+    pub(super) file: PathBuf,
+    /// Where the passphrase comes from: @FILE, or - for stdin; without it you are asked
+    #[arg(long, value_name = "FROM")]
+    pub(super) passphrase: Option<String>,
 }
 
 /// `wait`.

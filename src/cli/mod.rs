@@ -2,6 +2,7 @@
 
 mod approve;
 mod args;
+mod backup;
 mod catalog;
 mod control;
 mod daemon;
@@ -52,6 +53,8 @@ fn dispatch(cli: &Cli, output: Output) -> Outcome {
         Command::Master(args) => start::master(global, args, output),
         Command::Client(args) => start::client(global, args, output),
         Command::Demo(args) => demo::run(args, global, output),
+        Command::Export(args) => backup::export(global, args, output),
+        Command::Import(args) => backup::import(global, args, output),
         Command::Status
         | Command::Ticket
         | Command::Clients
@@ -77,7 +80,12 @@ fn dispatch(cli: &Cli, output: Output) -> Outcome {
 async fn ask(cli: &Cli, output: Output) -> Outcome {
     let open = || place::node(&cli.global);
     match &cli.command {
-        Command::Server(_) | Command::Master(_) | Command::Client(_) | Command::Demo(_) => Ok(()),
+        Command::Server(_)
+        | Command::Master(_)
+        | Command::Client(_)
+        | Command::Demo(_)
+        | Command::Export(_)
+        | Command::Import(_) => Ok(()),
         Command::Status => group::status(&open()?, output).await,
         Command::Clients => group::clients(&open()?, output).await,
         Command::Ticket => invite::ticket(&open()?, output).await,

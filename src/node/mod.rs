@@ -1,5 +1,6 @@
 //! The shells: the only place that joins state, store and net. One event loop a role.
 
+pub mod backup;
 pub mod clock;
 pub mod identity;
 pub mod local;

@@ -1,19 +1,23 @@
 //! From what a person said at the start to a running node.
 
+use super::backup::IMPORTING_FILE;
 use super::identity::state_error;
 use super::local::{Command, ErrorCode, Link, LocalError, LocalRequest, NodeEnds, NodeRole, Reply, Status, TicketRow};
 use super::member::{self, MemberConfig, MemberOptions, Name, Start};
 use super::options::{ClientOptions, MasterOptions, MasterServer, ServerOptions};
 use super::server::core::CoreConfig;
 use super::server::{self, ServerConfig, ServerHandle};
-use crate::store::member::MemberStore;
+use crate::store::member::{DbError, MemberStore};
 use crate::store::statedir::StateDir;
 use crate::wire::invite::Ticket;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// The file that keeps the ticket of a master whose server is another process.
-const TICKET_FILE: &str = "server-ticket";
+pub(super) const TICKET_FILE: &str = "server-ticket";
+
+/// A member's database.
+pub(super) const MEMBER_DB: &str = "member.db";
 
 /// What a node is given to live in.
 pub struct Home {
@@ -28,10 +32,17 @@ pub struct Home {
 }
 
 /// The file that says what a state directory is for.
-const ROLE_FILE: &str = "role";
+pub(super) const ROLE_FILE: &str = "role";
 
 /// A state directory is one node's: nothing is made in it for another role.
-fn check_role(dir: &StateDir, role: &str) -> Result<(), LocalError> {
+pub(super) fn check_role(dir: &StateDir, role: &str) -> Result<(), LocalError> {
+    if dir.path(IMPORTING_FILE).exists() {
+        return Err(LocalError::new(
+            ErrorCode::NotNow,
+            "an import into this state directory has not ended",
+            "run 'bailiwick import FILE' for this directory again",
+        ));
+    }
     match dir.read_secret(ROLE_FILE).map_err(state_error)? {
         None => dir.write_secret(ROLE_FILE, role.as_bytes()).map_err(state_error),
         Some(kept) if kept == role.as_bytes() => Ok(()),
@@ -103,15 +114,18 @@ fn kept_ticket(dir: &StateDir) -> Result<Option<Box<Ticket>>, LocalError> {
     ticket.map(|ticket| Some(Box::new(ticket))).ok_or_else(damaged)
 }
 
+/// A database that can't be used.
+pub(super) fn database_error(error: DbError) -> LocalError {
+    LocalError::new(ErrorCode::Failed, error.to_string(), "see the message; nothing was changed")
+}
+
 /// The downloads folder: what a person chose, now or before; else one of the user's own.
 fn downloads_dir(home: &Home, chosen: Option<PathBuf>) -> Result<PathBuf, LocalError> {
     let kept = match chosen {
         Some(chosen) => Some(chosen),
-        None => MemberStore::open(&home.dir.path("member.db"))
+        None => MemberStore::open(&home.dir.path(MEMBER_DB))
             .and_then(|store| store.get::<String>("downloads"))
-            .map_err(|error| {
-                LocalError::new(ErrorCode::Failed, error.to_string(), "see the message; nothing was changed")
-            })?
+            .map_err(database_error)?
             .map(PathBuf::from),
     };
     let folder = kept.unwrap_or_else(|| match etcetera::home_dir() {

@@ -5,7 +5,7 @@ use super::walk::shown;
 use rustix::fs::OFlags;
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -78,6 +78,7 @@ impl StateDir {
     /// Opens the directory, made with mode 0700 if missing, and takes its lock. The mode of one that is there stays.
     pub fn open(path: &Path) -> Result<StateDir, StateError> {
         DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(StateError::of(path))?;
+        warn_if_open(path);
         let lock_path = path.join(LOCK_NAME);
         let failed = StateError::of(&lock_path);
         let mut lock = private().read(true).create(true).open(&lock_path).map_err(&failed)?;
@@ -129,8 +130,23 @@ impl StateDir {
         file.write_all(secret)?;
         file.sync_all()?;
         fs::rename(temporary, path)?;
-        File::open(&self.path)?.sync_all()
+        sync_folder(&self.path)
     }
+}
+
+/// Makes a file that only its user may read; an error if there is one.
+pub fn create_new_private(path: &Path) -> io::Result<File> {
+    private().create_new(true).open(path)
+}
+
+/// Opens a file that only its user may read, and makes it if there is none.
+pub fn open_private(path: &Path) -> io::Result<File> {
+    private().read(true).create(true).open(path)
+}
+
+/// Puts a folder's names on disk.
+pub fn sync_folder(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
 }
 
 /// Opens for writing what only its user may read, never through a link.
@@ -138,6 +154,14 @@ fn private() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.write(true).mode(0o600).custom_flags(OFlags::NOFOLLOW.bits() as i32);
     options
+}
+
+/// A folder that was there before has the mode that a person gave it.
+fn warn_if_open(path: &Path) {
+    if fs::metadata(path).is_ok_and(|meta| meta.mode() & 0o077 != 0) {
+        let path = shown(path);
+        tracing::warn!("other users can look into the state directory {path}, which holds keys: chmod 700 {path}");
+    }
 }
 
 fn read_pid(mut lock: &File) -> Option<u32> {
@@ -166,7 +190,7 @@ pub fn looks_like_state(mut has: impl FnMut(&str) -> bool) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+    use std::os::unix::fs::{PermissionsExt, symlink};
 
     fn mode(path: impl AsRef<Path>) -> u32 {
         fs::metadata(path).unwrap().mode() & 0o777

@@ -1,9 +1,7 @@
 //! W14 and W16: transfers that people pause, let go on and end, from either end and over restarts.
 
 use crate::world::{Node, World, noise, write};
-use bailiwick::node::local::{
-    Command, Controlled, ErrorCode, JobRow, LocalError, Reply, TransferRow, TransferState,
-};
+use bailiwick::node::local::{Command, Controlled, ErrorCode, JobRow, LocalError, Reply, TransferRow, TransferState};
 use std::path::{Path, PathBuf};
 
 const MIB: usize = 1 << 20;
@@ -216,7 +214,8 @@ async fn w16_an_owner_pauses_an_upload_and_who_fetches_waits_with_that_reason() 
     let rows = pause(&laptop, &upload.id).await.expect("it pauses");
     assert_eq!((rows.uploads[0].state, rows.jobs.len()), (TransferState::Paused, 0));
     let by_owner = |row: &JobRow| {
-        row.state == TransferState::Waiting && row.reason.as_deref().is_some_and(|why| why.contains("paused by its owner"))
+        row.state == TransferState::Waiting
+            && row.reason.as_deref().is_some_and(|why| why.contains("paused by its owner"))
     };
     phone.until_job(job, "the owner's pause", by_owner).await;
     // It holds over restarts of both ends, and whoever asks is told.
@@ -228,10 +227,10 @@ async fn w16_an_owner_pauses_an_upload_and_who_fetches_waits_with_that_reason() 
     let row = phone.until_job(job, "the owner's pause", by_owner).await;
     assert!(row.done_bytes < 96 * MIB as u64);
     let shown = transfers(&laptop, None).await;
-    assert_eq!(shown.iter().map(|row| (row.id.clone(), row.state)).collect::<Vec<_>>(), [(
-        upload.id.clone(),
-        TransferState::Paused
-    )]);
+    assert_eq!(
+        shown.iter().map(|row| (row.id.clone(), row.state)).collect::<Vec<_>>(),
+        [(upload.id.clone(), TransferState::Paused)]
+    );
     // It is the file that is paused, not what happens to be asked for: the others come.
     write(&film.with_file_name("other.txt"), b"other");
     laptop.add(film.parent().expect("a folder")).await;

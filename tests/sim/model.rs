@@ -117,11 +117,19 @@ impl Model {
     /// The master put a batch on its disk.
     pub(crate) fn master_committed(&mut self, store: &MemberStore) -> Result<(), String> {
         let Some(tip) = store.tip().expect("a store") else { return Ok(()) };
-        if tip.at == self.tip {
+        // Until it has begun its generation, an imported master signs nothing.
+        if tip.at == self.tip || store.importing().expect("a store").is_some() {
             return Ok(());
         }
-        for entry in store.entries_after(self.tip, usize::MAX).expect("a store") {
+        let generation_began = tip.at.generation > self.tip.generation;
+        let after = if generation_began { Position { revision: 0, ..tip.at } } else { self.tip };
+        for entry in store.entries_after(after, usize::MAX).expect("a store") {
             self.entries.insert(Hash::of(&entry.header.bytes));
+        }
+        // Entries that restate are kept by nobody.
+        self.entries.insert(tip.header);
+        if tip.at < self.tip {
+            return Err(format!("the master signs at {} after {}", tip.at, self.tip));
         }
         self.tip = tip.at;
         let rows = store.files_page(None, &[], 0, u64::MAX).expect("a store");

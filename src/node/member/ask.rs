@@ -57,13 +57,17 @@ impl MemberCore {
             Request::AddFiles(files) | Request::ChangeFiles(files) => {
                 files.iter().try_for_each(|file| self.store.refuse_local(&file.id, why))
             }
-            Request::RemoveFile(_) | Request::Rename(_) | Request::Leave => Ok(()),
+            Request::Rename(_) => self.name_refused(),
+            Request::RemoveFile(_) | Request::Leave => Ok(()),
         }
     }
 
     /// What this device wants in the catalog and the catalog lacks, as the next request.
     fn difference(&self) -> Result<Option<Request>, DbError> {
         let Some(me) = self.me else { return Ok(None) };
+        if let Some(name) = self.wished_name()? {
+            return Ok(Some(name));
+        }
         let generation = self.pen.tip().at.generation;
         let (mut new, mut changed) = (Vec::new(), Vec::new());
         for LocalFile { mut meta, .. } in self.store.staged(FILES_PER_REQUEST_MAX)? {

@@ -7,7 +7,7 @@ use super::opening::failed;
 use super::pen::Pen;
 use super::rows::{JOBS_LISTED, TRANSFERS_LISTED};
 use crate::node::local::{Command, ErrorCode, FILES_PAGE_MAX, LocalError, Reply};
-use crate::state::authority::{Gate, NotDone};
+use crate::state::authority::{Gate, NotDone, STALE_HINT};
 use crate::state::random::draw;
 use crate::store::member::{CatalogRow, DbError, JobPlace};
 use crate::wire::ids::{InviteId, PublicId, hex};
@@ -30,11 +30,7 @@ impl MemberCore {
                 Some(_) => return Ok(()),
                 None => {
                     if let Gate::Closed(stale) = master.gate {
-                        let error = LocalError::new(
-                            ErrorCode::NotNow,
-                            stale.to_string(),
-                            "stop this node and start the newest copy",
-                        );
+                        let error = LocalError::new(ErrorCode::NotNow, stale.to_string(), STALE_HINT);
                         self.outputs.push(Output::Reply(token, Err(error)));
                     }
                     return Ok(());

@@ -54,7 +54,11 @@ impl MemberCore {
     /// The job that is meant, if this can be done with it.
     fn find_job(&self, control: Control, id: &str) -> Result<u64, LocalError> {
         let none = || {
-            LocalError::new(ErrorCode::NotFound, format!("there is no job {id}"), "'bailiwick transfers' shows the jobs")
+            LocalError::new(
+                ErrorCode::NotFound,
+                format!("there is no job {id}"),
+                "'bailiwick transfers' shows the jobs",
+            )
         };
         let job: u64 = id.parse().map_err(|_| none())?;
         let standing = self.store.job_standing(job).map_err(failed)?.ok_or_else(none)?;

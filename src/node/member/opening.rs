@@ -1,10 +1,11 @@
 //! How a core is opened: from what was persisted, or as a new member.
 
 use super::core::{Cx, Group, MemberConfig, MemberCore, Name, Start};
+use super::fork::kept_fork;
 use super::pen::Pen;
 use super::session::Session;
 use crate::node::local::{ErrorCode, LocalError};
-use crate::state::authority::{self, Authority, Gate, LastRequest};
+use crate::state::authority::{self, Authority, Gate, LastRequest, StaleCopy};
 use crate::state::chain::LogTip;
 use crate::state::downloads::Downloads;
 use crate::state::link::{Ended, Link};
@@ -157,7 +158,11 @@ fn restore_master(
         last,
         files: store.file_counts()?,
     };
-    let gate = Gate::at_start(cx.now, seen_by_others, &config.gate);
+    let gate = match (store.importing()?, store.get::<StaleCopy>("stale")?) {
+        (Some(_), _) => Gate::Importing(None),
+        (None, Some(stale)) => Gate::Closed(stale),
+        (None, None) => Gate::at_start(cx.now, seen_by_others, &config.gate),
+    };
     Ok(Pen::master(Authority::restore(identity, restored), gate))
 }
 
@@ -168,6 +173,7 @@ fn restore_replica(store: &MemberStore, group: &Group, key: DeviceKey, config: &
         epochs: store.epochs()?,
         head: store.head()?,
         loading: store.loading()?,
+        fork: kept_fork(store)?,
     };
     Ok(Pen::Replica(Box::new(Replica::restore(config.replica, group.master, key, restored))))
 }

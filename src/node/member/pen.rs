@@ -60,10 +60,10 @@ impl Pen {
     pub(super) fn poll_timeout(&self) -> Option<Time> {
         match self {
             Pen::Replica(replica) => replica.poll_timeout(),
-            Pen::Master(master) => match master.gate {
-                Gate::Waiting(until) => Some(until),
-                Gate::Open | Gate::Closed(_) => None,
-            },
+            Pen::Master(master) => {
+                let import_waits = matches!(master.gate, Gate::Importing(_)) && !master.registered;
+                master.gate.poll_timeout().filter(|_| !import_waits)
+            }
         }
     }
 }
@@ -73,7 +73,7 @@ impl Master {
     pub(super) fn hold(&mut self, input: Input) -> Option<Input> {
         match self.gate {
             Gate::Open => Some(input),
-            Gate::Waiting(_) => {
+            Gate::Waiting(_) | Gate::Importing(_) => {
                 if self.held.len() < HELD_MAX {
                     self.held.push_back(input);
                 }
@@ -86,6 +86,7 @@ impl Master {
 
 impl MemberCore {
     pub(super) fn tick_pen(&mut self, cx: &mut Cx<'_>) -> Result<(), DbError> {
+        self.begin_generation_if_due(cx)?;
         let held = match &mut self.pen {
             Pen::Replica(replica) => {
                 replica.tick(cx.now);
@@ -136,6 +137,10 @@ impl MemberCore {
                 let me = self.master_id();
                 self.store.apply(&entry, &body, me, true)?;
                 self.applied(cx, &entry, &body)?;
+            }
+            Effect::Restate(entry, body) => {
+                let me = self.master_id();
+                self.store.apply(&entry, &body, me, false)?;
             }
             Effect::NewEpoch(epoch) => {
                 self.store.keep_epoch(&epoch)?;

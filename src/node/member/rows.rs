@@ -7,14 +7,15 @@ use crate::node::local::{
     ClientRow, Direction, ErrorCode, FileRow, FileStatus, InviteRow, JobRow, Link, NodeRole, PathRow, ShareRow,
     StandingRow, Status, TransferRow, TransferState, rfc3339,
 };
-use crate::state::authority::Gate;
+use crate::state::authority::{Gate, STALE_HINT};
 use crate::state::downloads::fetch::{Fetch, Phase};
 use crate::state::downloads::rate::Rate;
 use crate::state::downloads::{Outcome, TransferId};
 use crate::state::roster::Device;
 use crate::state::time::Time;
 use crate::store::member::{
-    CatalogRow, DbError, JobPlace, JobStanding, JobSum, LocalFile, LocalStatus, ShareSum, StoredTransfer, TransferStanding,
+    CatalogRow, DbError, JobPlace, JobStanding, JobSum, LocalFile, LocalStatus, ShareSum, StoredTransfer,
+    TransferStanding,
 };
 use crate::wire::frame::Class;
 use crate::wire::ids::{ContentId, FileId, PublicId, hex};
@@ -166,9 +167,15 @@ impl MemberCore {
     pub(super) fn waiting(&self) -> Option<String> {
         match &self.pen {
             Pen::Master(master) => match master.gate {
-                Gate::Closed(stale) => return Some(stale.to_string()),
+                Gate::Closed(stale) => return Some(format!("{stale}: {STALE_HINT}")),
                 Gate::Waiting(_) => return Some("making sure that this is the newest copy of the master".to_owned()),
-                Gate::Open => {}
+                Gate::Importing(Some(_)) => {
+                    return Some(
+                        "taking in what the server and the devices know of the group; the log goes on in a moment"
+                            .to_owned(),
+                    );
+                }
+                Gate::Importing(None) | Gate::Open => {}
             },
             Pen::Replica(replica) => {
                 if let Some(stopped) = replica.stopped() {

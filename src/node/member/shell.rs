@@ -5,6 +5,7 @@ use super::dispatch::{Dispatcher, Event, Parts, Surroundings};
 use super::io::{Input, Output};
 use super::plane::Plane;
 use crate::net::endpoint::{Config, Endpoint};
+use crate::net::limits::{KEEP_ALIVE, MASTER_KEEP_ALIVE};
 use crate::node::clock::{self, SystemRandom};
 use crate::node::identity;
 use crate::node::local::{Command, ErrorCode, LocalError, LocalRequest, NodeEnds, TicketRow};
@@ -62,7 +63,11 @@ pub struct Member {
 pub async fn start(options: MemberOptions, ends: NodeEnds) -> Result<Member, LocalError> {
     let MemberOptions { dir, state_dir, start, downloads, config, api, ticket } = options;
     let keys = identity::keys(&dir)?;
-    let endpoint = bind(&dir, &keys)?;
+    let keep_alive = match start {
+        Start::Master { .. } => MASTER_KEEP_ALIVE,
+        Start::Client { .. } => KEEP_ALIVE,
+    };
+    let endpoint = bind(&dir, &keys, keep_alive)?;
     let identity = Arc::new(keys.identity);
     let open = Opener { path: dir.path("member.db"), identity, config, start, downloads };
     let (core_inputs, inputs) = mpsc::channel(CORE_QUEUE);
@@ -128,12 +133,13 @@ async fn pass_on(mut requests: mpsc::Receiver<LocalRequest>, events: mpsc::Unbou
     }
 }
 
-fn bind(dir: &StateDir, keys: &identity::Keys) -> Result<Endpoint, LocalError> {
+fn bind(dir: &StateDir, keys: &identity::Keys, keep_alive: Duration) -> Result<Endpoint, LocalError> {
     let kept = dir.read_secret(PORT_FILE).map_err(identity::state_error)?;
     let port = kept.and_then(|bytes| String::from_utf8(bytes).ok()?.parse().ok()).unwrap_or(0);
     let at = |port| {
         let listen = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
-        Endpoint::bind(Config::new(listen, &keys.identity, keys.reset_key, keys.cid_key))
+        let config = Config::new(listen, &keys.identity, keys.reset_key, keys.cid_key);
+        Endpoint::bind(Config { keep_alive, ..config })
     };
     let endpoint = match at(port) {
         Err(error) if port != 0 => {

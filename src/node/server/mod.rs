@@ -8,6 +8,7 @@ mod relay;
 mod shell;
 
 pub use place::DEFAULT_PORT;
+pub(super) use place::PLACE_FILE;
 
 use self::core::{CoreConfig, ServerCore};
 use super::clock::{self, SystemRandom};
@@ -32,7 +33,7 @@ const EVENTS: usize = 256;
 /// How long a stopping server waits for its last packets to go out.
 const LAST_PACKETS: Duration = Duration::from_millis(300);
 /// The server's database in its state directory.
-const DB_FILE: &str = "server.db";
+pub(super) const DB_FILE: &str = "server.db";
 
 /// How a server is started.
 pub struct ServerConfig {

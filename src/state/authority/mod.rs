@@ -4,10 +4,12 @@
 //! transaction, and sends only once that is on disk.
 
 mod gate;
+mod import;
 mod membership;
 mod request;
 
-pub use gate::{Gate, GateConfig, StaleCopy};
+pub use gate::{Gate, GateConfig, STALE_HINT, StaleCopy, short};
+pub use import::{ImportConfig, Seen};
 pub use membership::{NotDone, Registration};
 pub use request::{FileFact, RequestFacts};
 
@@ -29,6 +31,8 @@ use std::sync::Arc;
 pub enum Effect {
     /// Persist an entry: its header, its body and what it changes.
     Append(Box<Entry>, Box<Body>),
+    /// Persist an entry that restates a device in a new generation. It is sent to nobody: members load a snapshot.
+    Restate(Box<Entry>, Box<Body>),
     /// Persist the secret of a new epoch.
     NewEpoch(Epoch),
     /// Persist that an invite is no longer open.
@@ -179,7 +183,22 @@ impl Authority {
     }
 
     fn append(&mut self, moment: &mut Moment<'_>, membership: Option<MembershipChange>, body: Body) -> VerifiedHeader {
-        let salted = SaltedBody::new(draw(moment.random), &body);
+        let (header, salted) = self.sign_next(moment, membership, &body);
+        let sealed = SealedBody::seal(&self.epoch, draw(moment.random), &header.hash(), salted.as_bytes());
+        let entry = Entry { header: header.clone(), body: salted };
+        self.effects.push_back(Effect::Append(Box::new(entry), Box::new(body)));
+        self.effects.push_back(Effect::Broadcast(header.signed().clone(), sealed));
+        header
+    }
+
+    /// The one place that signs an entry.
+    fn sign_next(
+        &mut self,
+        moment: &mut Moment<'_>,
+        membership: Option<MembershipChange>,
+        body: &Body,
+    ) -> (VerifiedHeader, SaltedBody) {
+        let salted = SaltedBody::new(draw(moment.random), body);
         let header = Header {
             group: self.group,
             at: Position { generation: self.tip.at.generation, revision: self.tip.at.revision + 1 },
@@ -191,13 +210,9 @@ impl Authority {
             body: salted.commitment(),
         };
         let header = SignedHeader::sign(&self.identity, &header);
-        let sealed = SealedBody::seal(&self.epoch, draw(moment.random), &header.hash(), salted.as_bytes());
         self.tip = LogTip::after(&header);
-        self.roster.apply(&header, &body);
-        let entry = Entry { header: header.clone(), body: salted };
-        self.effects.push_back(Effect::Append(Box::new(entry), Box::new(body)));
-        self.effects.push_back(Effect::Broadcast(header.signed().clone(), sealed));
-        header
+        self.roster.apply(&header, body);
+        (header, salted)
     }
 
     fn letter(&mut self, to: DeviceKey, seal: SealKey, number: u64, payload: Payload) {

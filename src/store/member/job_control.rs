@@ -77,7 +77,8 @@ impl MemberStore {
 
     /// The jobs that are not over, oldest first.
     pub fn open_jobs(&self) -> Result<Vec<u64>, DbError> {
-        let mut statement = self.db.prepare_cached("SELECT DISTINCT job FROM transfers WHERE state = 0 ORDER BY job")?;
+        let mut statement =
+            self.db.prepare_cached("SELECT DISTINCT job FROM transfers WHERE state = 0 ORDER BY job")?;
         let rows = statement.query_map([], |row| Ok(row.get::<_, i64>(0)? as u64))?;
         Ok(rows.collect::<Result<_, _>>()?)
     }

@@ -112,7 +112,7 @@ impl MemberStore {
         )
     }
 
-    fn headers(&self, sql: &str, places: &[i64]) -> Result<Vec<SignedHeader>, DbError> {
+    pub(super) fn headers(&self, sql: &str, places: &[i64]) -> Result<Vec<SignedHeader>, DbError> {
         let mut statement = self.db.prepare_cached(sql)?;
         let rows = statement.query_map(rusqlite::params_from_iter(places), |row| row.get::<_, Vec<u8>>(0))?;
         rows.map(|bytes| decoded(&bytes?)).collect()

@@ -4,5 +4,6 @@ mod basics;
 mod catching_up;
 mod copies;
 mod expulsions;
+mod imports;
 mod load;
 mod restarts;

@@ -13,12 +13,12 @@ mod slot;
 
 use super::io::{Input, Leftover, Place, Upload, UploadSource};
 use crate::net::connection::Connection;
+use crate::state::conn::ConnId;
 use crate::state::downloads::{Asked, Came, Opened, TransferId};
 use crate::store::download::{Folder, Part};
 use crate::store::tree::check_list;
 use crate::store::walk::Stamp;
 use crate::wire::chunk::ChunkHeader;
-use crate::state::conn::ConnId;
 use crate::wire::frame::ChunkRange;
 use crate::wire::geometry::{LIST_PART_BYTES, Unit};
 use crate::wire::ids::{ContentId, EpochId, GroupId};
@@ -153,11 +153,8 @@ impl Plane {
             Command::Streams(connection, group) => {
                 self.group = Some(group);
                 self.expected.clear();
-                let inlet = Inlet {
-                    plane: self.commands.clone(),
-                    core: self.core.clone(),
-                    buffers: self.buffers.clone(),
-                };
+                let inlet =
+                    Inlet { plane: self.commands.clone(), core: self.core.clone(), buffers: self.buffers.clone() };
                 tokio::spawn(receive::accept(connection, inlet));
             }
             Command::Epochs(epochs) => {

@@ -1,7 +1,7 @@
 //! One chunk stream's way in: header, bytes, seal, check, write.
 
-use super::buffers::Buffers;
 use super::Command;
+use super::buffers::Buffers;
 use crate::net::chunks::{ChunkError, ChunkReceiver, accept_chunk};
 use crate::net::connection::Connection;
 use crate::node::member::io::Input;
@@ -75,7 +75,12 @@ async fn read(receiver: &mut ChunkReceiver, header: &ChunkHeader, inlet: &Inlet)
 }
 
 /// Opens a unit's seal in place.
-pub(super) fn unseal(header: &ChunkHeader, epoch: Option<&Epoch>, group: &GroupId, bytes: &mut Vec<u8>) -> Result<(), Came> {
+pub(super) fn unseal(
+    header: &ChunkHeader,
+    epoch: Option<&Epoch>,
+    group: &GroupId,
+    bytes: &mut Vec<u8>,
+) -> Result<(), Came> {
     if header.cipher == Cipher::Plain {
         // Only a direct connection, which is end-to-end itself, carries plain chunks.
         return Err(Came::Damaged);

@@ -184,14 +184,6 @@ impl Plane {
 
 impl Live {
     fn new(attempt: u64, place: Arc<Place>) -> Live {
-        Live {
-            attempt,
-            place,
-            folder: None,
-            part: None,
-            list: Vec::new(),
-            list_parts: HashSet::new(),
-            landing: false,
-        }
+        Live { attempt, place, folder: None, part: None, list: Vec::new(), list_parts: HashSet::new(), landing: false }
     }
 }
