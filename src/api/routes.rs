@@ -28,7 +28,7 @@ pub(super) const TICKET: &str = "/v1/ticket";
 pub(super) const APPROVE: &str = "/v1/approve";
 /// `POST {"ids": […]}`: disapproves devices.
 pub(super) const DISAPPROVE: &str = "/v1/disapprove";
-/// `POST {"files": […], "dest": PATH}`: downloads.
+/// `POST {"files": […], "dest": PATH, "conflict": WHAT}`: downloads.
 pub(super) const GET: &str = "/v1/get";
 /// `POST {"ids": […], "all": BOOL}`: pauses jobs and uploads.
 pub(super) const PAUSE: &str = "/v1/pause";
@@ -73,9 +73,9 @@ pub(super) fn call(command: &Command) -> Result<Call, String> {
             write(SHARES, json!({ "paths": paths }))
         }
         Command::ShareFiles { path } => read(SHARE_FILES, &[("path", Some(utf8(path)?.to_owned()))]),
-        Command::Get { files, dest } => {
+        Command::Get { files, dest, conflict } => {
             let dest = dest.as_deref().map(utf8).transpose()?;
-            write(GET, json!({ "files": files, "dest": dest }))
+            write(GET, json!({ "files": files, "dest": dest, "conflict": conflict }))
         }
         Command::Pause { ids, all } => write(PAUSE, json!({ "ids": ids, "all": all })),
         Command::Resume { ids, all } => write(RESUME, json!({ "ids": ids, "all": all })),

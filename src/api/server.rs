@@ -3,7 +3,7 @@
 use super::guard::{Guard, admit};
 use super::place::ApiPlace;
 use super::routes;
-use crate::node::local::{Command, ErrorCode, Event, LocalError, NodeHandle, Reply, Watch};
+use crate::node::local::{Command, Conflict, ErrorCode, Event, LocalError, NodeHandle, Reply, Watch};
 use crate::store::statedir::StateDir;
 use axum::body::{Body, Bytes};
 use axum::extract::{DefaultBodyLimit, FromRequest, FromRequestParts, Query, Request, State};
@@ -213,10 +213,12 @@ async fn disapprove(State(shared): State<Shared>, Content(body): Content<IdsBody
 struct GetBody {
     files: Vec<String>,
     dest: Option<PathBuf>,
+    #[serde(default)]
+    conflict: Option<Conflict>,
 }
 
 async fn download(State(shared): State<Shared>, Content(body): Content<GetBody>) -> Answer {
-    shared.ask(Command::Get { files: body.files, dest: body.dest }).await
+    shared.ask(Command::Get { files: body.files, dest: body.dest, conflict: body.conflict }).await
 }
 
 #[derive(Deserialize)]

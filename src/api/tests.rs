@@ -157,8 +157,11 @@ fn samples() -> Vec<(Command, Reply)> {
         (Command::Disapprove { ids: ids.clone() }, clients),
         (Command::Add { paths: vec![path.clone()] }, shares),
         (Command::ShareFiles { path: path.clone() }, files),
-        (Command::Get { files: ids.clone(), dest: Some(path) }, Reply::Jobs(vec![job_row()])),
-        (Command::Get { files: ids, dest: None }, Reply::Jobs(vec![job_row()])),
+        (
+            Command::Get { files: ids.clone(), dest: Some(path), conflict: Some(Conflict::Rename) },
+            Reply::Jobs(vec![job_row()]),
+        ),
+        (Command::Get { files: ids, dest: None, conflict: None }, Reply::Jobs(vec![job_row()])),
         (
             Command::Pause { ids: vec!["12".into()], all: false },
             Reply::Controlled(Controlled { jobs: vec![job_row()], uploads: vec![transfer_row()] }),

@@ -1,6 +1,7 @@
 //! The command line: what can be said, and the help that explains it.
 
 use super::units;
+use crate::node::local::Conflict;
 use crate::wire::invite::Address;
 use crate::wire::name::DeviceName;
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -277,6 +278,9 @@ pub(super) struct GetArgs {
     /// The folder to put it in [default: the node's downloads folder]
     #[arg(short, long, value_name = "DIR")]
     pub(super) output: Option<PathBuf>,
+    /// What to do if something else has a file's name already; identical files are simply done [default: fail]
+    #[arg(long, value_name = "WHAT")]
+    pub(super) conflict: Option<ConflictArg>,
     /// Begin, and don't watch
     #[arg(long)]
     pub(super) detach: bool,
@@ -330,6 +334,30 @@ pub(super) struct WaitArgs {
     /// Exit with 5 after this time: 30s, 5m, 2h …
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = units::parse_duration)]
     pub(super) timeout: Duration,
+}
+
+/// What `get --conflict` does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum ConflictArg {
+    /// Fetch nothing, and say what is in the way
+    Fail,
+    /// Leave such files out
+    Skip,
+    /// Call the new one `name (2).ext`
+    Rename,
+    /// Replace the file that is there, once the new one is whole; never a folder
+    Overwrite,
+}
+
+impl From<ConflictArg> for Conflict {
+    fn from(conflict: ConflictArg) -> Conflict {
+        match conflict {
+            ConflictArg::Fail => Conflict::Fail,
+            ConflictArg::Skip => Conflict::Skip,
+            ConflictArg::Rename => Conflict::Rename,
+            ConflictArg::Overwrite => Conflict::Overwrite,
+        }
+    }
 }
 
 /// What `wait` waits for.

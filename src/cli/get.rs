@@ -23,7 +23,8 @@ const FAILURES_SHOWN: usize = 10;
 /// `get`.
 pub(super) async fn get(node: &Client, args: &GetArgs, output: Output) -> Outcome {
     let dest = args.output.as_deref().map(place::absolute).transpose()?;
-    let command = Command::Get { files: args.files.clone(), dest };
+    let conflict = args.conflict.map(Conflict::from);
+    let command = Command::Get { files: args.files.clone(), dest, conflict };
     let Reply::Jobs(jobs) = node.ask(&command).await? else { return Err(unexpected()) };
     let job = jobs.into_iter().next().ok_or_else(unexpected)?;
     if args.detach {

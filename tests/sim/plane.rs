@@ -1,8 +1,10 @@
 //! A stand-in for a node's data plane and its disk: part files, downloads and shared files, without their bytes.
 
-use bailiwick::node::member::io::{Leftover, Place};
+use bailiwick::node::member::io::{Glance, Leftover, Look, Place};
 use bailiwick::state::downloads::{Asked, Came, Opened, Outcome, TransferId};
 use bailiwick::state::random::draw;
+use bailiwick::store::download::Conflict;
+use bailiwick::store::download::names::numbered;
 use bailiwick::store::member::Staged;
 use bailiwick::store::tree::merge_list;
 use bailiwick::store::walk::Stamp;
@@ -29,8 +31,33 @@ pub(crate) struct Disk {
 
 #[derive(Default, Clone)]
 struct PartFile {
-    written: BTreeSet<u32>,
-    synced: BTreeSet<u32>,
+    size: u64,
+    /// The hash of what is at each chunk's place.
+    written: BTreeMap<u32, [u8; 32]>,
+    synced: BTreeMap<u32, [u8; 32]>,
+}
+
+impl PartFile {
+    fn is_of(&self, place: &Place) -> bool {
+        self.size == place.geometry.size() || place.was_size == Some(self.size)
+    }
+
+    /// What lies beyond the new end is cut off; the last chunk of the shorter one is cut or grows.
+    fn resize(&mut self, place: &Place) {
+        let size = place.geometry.size();
+        if size != self.size {
+            let whole = (size.min(self.size) / u64::from(place.geometry.chunk().bytes())) as u32;
+            self.written.retain(|chunk, _| *chunk < whole);
+            self.synced.retain(|chunk, _| *chunk < whole);
+            self.size = size;
+        }
+    }
+}
+
+/// The hash of a chunk, as a list has it; a file of one chunk has its own.
+fn chunk_hash(root: Hash, list: &[u8], index: u32) -> [u8; 32] {
+    let at = index as usize * 32;
+    list.get(at..at + 32).and_then(|hash| hash.try_into().ok()).unwrap_or(root.0)
 }
 
 /// A file that somebody may share.
@@ -61,12 +88,29 @@ impl SharedFile {
     }
 }
 
+impl SharedFile {
+    /// The same file with another content in one of its chunks.
+    pub(crate) fn changed(&self, dice: &mut Dice, chunk: usize) -> SharedFile {
+        let mut changed = self.clone();
+        let geometry = Geometry::new(self.stamp.size, ChunkSize::for_file(self.stamp.size)).expect("a small file");
+        changed.list[chunk * 32..(chunk + 1) * 32].copy_from_slice(&draw::<32>(dice));
+        changed.hash = merge_list(&geometry, &changed.list).expect("a list");
+        changed.stamp.mtime_ns += 1_000_000_000;
+        changed
+    }
+}
+
 impl Disk {
+    /// Unfinished downloads.
+    pub(crate) fn part_files(&self) -> usize {
+        self.parts.len()
+    }
+
     /// The power fails: what was not synced may be lost.
     pub(crate) fn power_cut(&mut self, dice: &mut Dice) {
         for part in self.parts.values_mut() {
             let synced = part.synced.clone();
-            part.written.retain(|chunk| synced.contains(chunk) || dice.once_in(2));
+            part.written.retain(|chunk, hash| synced.get(chunk) == Some(hash) || dice.once_in(2));
         }
     }
 
@@ -117,6 +161,8 @@ pub(crate) struct Plane {
 
 struct Open {
     place: Place,
+    /// The list, once it is here.
+    list: Vec<u8>,
     list_parts: BTreeSet<u32>,
 }
 
@@ -150,20 +196,44 @@ impl Plane {
     pub(crate) fn open(&mut self, disk: &mut Disk, place: Place) -> Opened {
         let key = key(&place);
         let opened = match disk.done.get(&key) {
-            Some(there) if *there == place.root => Opened::Not(Outcome::Done),
-            Some(_) => Opened::Not(Outcome::AlreadyThere),
-            None if place.geometry.chunk_count() <= 1 => {
+            Some(there) if *there == place.root => {
+                disk.parts.remove(&key);
+                Opened::Not(Outcome::Done)
+            }
+            Some(_) if place.conflict == Conflict::Skip => Opened::Not(Outcome::Skipped),
+            Some(_) if place.conflict == Conflict::Rename && !place.had_part => {
+                let free = |name: &RelPath| {
+                    let there = disk.done.get(&(place.folder.clone(), name.as_str().to_owned()));
+                    there.is_none_or(|there| *there == place.root)
+                };
+                let names = (2..).map(|number| numbered(&place.wish, number));
+                Opened::Elsewhere(names.into_iter().find(free).expect("a free name"))
+            }
+            Some(_) if !matches!(place.conflict, Conflict::Overwrite | Conflict::Rename) => {
+                Opened::Not(Outcome::AlreadyThere)
+            }
+            _ if place.geometry.chunk_count() <= 1 => {
                 disk.parts.remove(&key);
                 Opened::Ready
             }
-            None if place.had_part && disk.parts.contains_key(&key) => Opened::Ready,
-            None => {
-                disk.parts.insert(key, PartFile::default());
-                if place.has_claims { Opened::Anew } else { Opened::Ready }
+            _ if place.had_part && disk.parts.get(&key).is_some_and(|part| part.is_of(&place)) => {
+                let part = disk.parts.get_mut(&key).expect("it is there");
+                part.resize(&place);
+                Opened::Ready
+            }
+            _ if place.has_claims || place.was_size.is_some() => {
+                disk.parts.remove(&key);
+                Opened::Anew
+            }
+            _ if !place.had_part && disk.parts.contains_key(&key) => Opened::Not(Outcome::PlaceTaken),
+            _ => {
+                disk.parts.insert(key, PartFile { size: place.geometry.size(), ..PartFile::default() });
+                Opened::Ready
             }
         };
-        if !matches!(opened, Opened::Not(_)) {
-            self.open.insert(place.transfer, Open { place, list_parts: BTreeSet::new() });
+        if opened == Opened::Ready {
+            let list = place.list.as_ref().map(|list| list.to_vec()).unwrap_or_default();
+            self.open.insert(place.transfer, Open { place, list, list_parts: BTreeSet::new() });
         }
         opened
     }
@@ -233,10 +303,15 @@ impl Plane {
             Unit::ListPart(part) => {
                 open.list_parts.insert(part);
                 let whole = open.list_parts.len() as u32 == open.place.geometry.list_part_count();
+                if whole {
+                    open.list = list.to_vec();
+                }
                 taken(Came::Verified, whole.then(|| list.to_vec()))
             }
             Unit::Chunk(index) => {
-                disk.parts.entry(key(&open.place)).or_default().written.insert(index);
+                let part = disk.parts.entry(key(&open.place)).or_default();
+                part.size = open.place.geometry.size();
+                part.written.insert(index, chunk_hash(root, list, index));
                 taken(Came::Verified, None)
             }
         }
@@ -252,19 +327,48 @@ impl Plane {
     }
 
     /// Ends a transfer. The error says what is missing: nothing ends that is not whole.
-    pub(crate) fn finish(&mut self, disk: &mut Disk, transfer: TransferId) -> Result<Option<Outcome>, String> {
+    pub(crate) fn finish(
+        &mut self,
+        disk: &mut Disk,
+        transfer: TransferId,
+    ) -> Result<Option<(Outcome, Option<RelPath>)>, String> {
         let Some(open) = self.open.get(&transfer) else { return Ok(None) };
         let at = key(&open.place);
         let part = disk.parts.remove(&at).unwrap_or_default();
-        let missing = open.place.geometry.chunk_count() as usize - part.written.len();
-        if missing > 0 {
-            return Err(format!("transfer {transfer} is said to be whole and lacks {missing} chunks"));
+        let place = &open.place;
+        let is_right = |index: &u32| part.written.get(index) == Some(&chunk_hash(place.root, &open.list, *index));
+        if let Some(wrong) = (0..place.geometry.chunk_count()).find(|index| !is_right(index)) {
+            return Err(format!("transfer {transfer} is said to be whole, and chunk {wrong} is not its version's"));
         }
-        if disk.done.contains_key(&at) {
-            return Ok(Some(Outcome::AlreadyThere));
+        let (outcome, name) = match disk.done.get(&at) {
+            None => (Outcome::Done, None),
+            Some(there) if *there == place.root => (Outcome::Done, None),
+            Some(_) => match place.conflict {
+                Conflict::Fail => (Outcome::AlreadyThere, None),
+                Conflict::Skip => (Outcome::Skipped, None),
+                Conflict::Overwrite => (Outcome::Done, None),
+                Conflict::Rename => {
+                    let free =
+                        |name: &RelPath| !disk.done.contains_key(&(place.folder.clone(), name.as_str().to_owned()));
+                    (Outcome::Done, (2..).map(|number| numbered(&place.wish, number)).find(free))
+                }
+            },
+        };
+        if outcome == Outcome::Done {
+            let name = name.as_ref().unwrap_or(&place.dest);
+            disk.done.insert((place.folder.clone(), name.as_str().to_owned()), place.root);
         }
-        disk.done.insert(at, open.place.root);
-        Ok(Some(Outcome::Done))
+        Ok(Some((outcome, name)))
+    }
+
+    /// Looks at the places of a job.
+    pub(crate) fn look(&self, disk: &Disk, folder: &Path, looks: &[Look]) -> Vec<(TransferId, Glance)> {
+        let glance = |look: &Look| match disk.done.get(&(folder.to_owned(), look.dest.as_str().to_owned())) {
+            None => Glance::Free,
+            Some(there) if *there == look.root => Glance::Same,
+            Some(_) => Glance::InTheWay,
+        };
+        looks.iter().map(|look| (look.transfer, glance(look))).collect()
     }
 
     /// Closes what is open for a transfer.

@@ -4,6 +4,7 @@
 
 mod rows;
 
+pub use crate::store::download::Conflict;
 pub use rows::*;
 
 use serde::{Deserialize, Serialize};
@@ -83,6 +84,9 @@ pub enum Command {
         files: Vec<String>,
         /// The folder to put them in; the node's downloads folder if there is none.
         dest: Option<PathBuf>,
+        /// What to do if something else has a file's name; fail if nothing is said.
+        #[serde(default)]
+        conflict: Option<Conflict>,
     },
     /// Nothing more is fetched for jobs, or sent for uploads, until [`Command::Resume`]. Answers with [`Controlled`].
     Pause {

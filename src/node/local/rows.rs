@@ -264,7 +264,7 @@ pub struct TransferRow {
     pub done_bytes: u64,
     /// Bytes in all.
     pub total_bytes: u64,
-    /// All bytes that ever came in for it, over restarts.
+    /// All bytes that ever came in for it, over restarts; but for those of the last second before the node was killed.
     pub received_bytes: u64,
     /// Bytes a second, over the last seconds.
     pub rate: u64,

@@ -5,10 +5,11 @@ use super::io::{Input, Output};
 use super::jobs::Control;
 use super::opening::failed;
 use super::pen::Pen;
-use super::rows::{JOBS_LISTED, TRANSFERS_LISTED};
+use super::rows::{JOBS_KEPT, JOBS_LISTED, TRANSFERS_LISTED};
 use crate::node::local::{Command, ErrorCode, FILES_PAGE_MAX, LocalError, Reply};
 use crate::state::authority::{Gate, NotDone, STALE_HINT};
 use crate::state::random::draw;
+use crate::store::download::Conflict;
 use crate::store::member::{CatalogRow, DbError, JobPlace};
 use crate::wire::ids::{InviteId, PublicId, hex};
 use crate::wire::invite::{Invite, InviteSecret};
@@ -67,7 +68,7 @@ impl MemberCore {
             Command::Approve { ids } => self.approve(cx, &ids),
             Command::Disapprove { ids } => self.disapprove(cx, &ids),
             Command::Add { paths } => self.add(&paths),
-            Command::Get { files, dest } => self.get(cx, &files, dest),
+            Command::Get { files, dest, conflict } => self.get(cx, &files, dest, conflict),
             Command::Pause { ids, all } => self.control(cx, Control::Pause, &ids, all),
             Command::Resume { ids, all } => self.control(cx, Control::Resume, &ids, all),
             Command::Cancel { ids, all } => self.control(cx, Control::Cancel, &ids, all),
@@ -259,7 +260,13 @@ impl MemberCore {
         Ok(Reply::Shares(rows.map(|share| self.share_row(share)).collect()))
     }
 
-    fn get(&mut self, cx: &mut Cx<'_>, files: &[String], dest: Option<PathBuf>) -> Result<Reply, LocalError> {
+    fn get(
+        &mut self,
+        cx: &mut Cx<'_>,
+        files: &[String],
+        dest: Option<PathBuf>,
+        conflict: Option<Conflict>,
+    ) -> Result<Reply, LocalError> {
         if self.standing().is_some_and(|standing| standing.is_final()) {
             return Err(LocalError::new(
                 ErrorCode::Refused,
@@ -280,12 +287,21 @@ impl MemberCore {
         let job = match self.store.open_job(&what, &dest).map_err(failed)? {
             // Whoever asks for it again wants it to go on.
             Some(job) => {
+                if let Some(conflict) = conflict {
+                    self.store.set_conflict(job, conflict).map_err(failed)?;
+                }
                 self.go_on_with(cx, job).map_err(failed)?;
                 job
             }
             None => {
                 let transfers = self.find_files(files)?;
-                self.store.put_job(&what, &dest, &transfers).map_err(failed)?
+                let conflict = conflict.unwrap_or_default();
+                self.store.forget_old_jobs(JOBS_KEPT).map_err(failed)?;
+                let job = self.store.put_job(&what, &dest, conflict, &transfers).map_err(failed)?;
+                if conflict == Conflict::Fail {
+                    self.look_at(job, 0).map_err(failed)?;
+                }
+                job
             }
         };
         self.downloads.more(cx.now);

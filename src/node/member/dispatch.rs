@@ -180,6 +180,7 @@ impl Dispatcher {
             Output::Join(request, units) => self.tell_plane(PlaneCommand::Join(request, units)),
             Output::Forget(request, units) => self.tell_plane(PlaneCommand::Forget(request, units)),
             Output::Sync(transfer, chunks) => self.tell_plane(PlaneCommand::Sync(transfer, chunks)),
+            Output::Look(job, folder, looks) => self.tell_plane(PlaneCommand::Look(job, folder, looks)),
             Output::Finish(transfers) => self.tell_plane(PlaneCommand::Finish(transfers)),
             Output::Drop(transfer, leftover) => self.tell_plane(PlaneCommand::Drop(transfer, leftover)),
             Output::Scan(path, name, known) => self.tell_plane(PlaneCommand::Scan(path, name, known)),
@@ -262,7 +263,7 @@ fn prepare(command: Command) -> Result<Command, LocalError> {
             Ok(Command::Add { paths })
         }
         Command::ShareFiles { path } => Ok(Command::ShareFiles { path: path.canonicalize().unwrap_or(path) }),
-        Command::Get { files, dest: Some(dest) } => {
+        Command::Get { files, dest: Some(dest), conflict } => {
             std::fs::create_dir_all(&dest).map_err(|error| {
                 LocalError::new(
                     ErrorCode::Failed,
@@ -270,7 +271,7 @@ fn prepare(command: Command) -> Result<Command, LocalError> {
                     "choose another one with -o",
                 )
             })?;
-            Ok(Command::Get { files, dest: Some(dest.canonicalize().unwrap_or(dest)) })
+            Ok(Command::Get { files, dest: Some(dest.canonicalize().unwrap_or(dest)), conflict })
         }
         other => Ok(other),
     }

@@ -4,6 +4,7 @@
 use crate::node::local::{Command, LocalError, Reply};
 use crate::state::conn::ConnId;
 use crate::state::downloads::{Asked, Came, Opened, Outcome, TransferId};
+use crate::store::download::Conflict;
 use crate::store::member::Staged;
 use crate::store::walk::Stamp;
 use crate::wire::close::CloseCode;
@@ -28,8 +29,8 @@ pub enum Input {
     Drained(ConnId),
     /// A connection ended.
     Lost(ConnId, Lost),
-    /// Chunk bytes came in.
-    Heard(u64),
+    /// Chunk bytes came in, for a transfer.
+    Heard(TransferId, u64),
     /// A unit came, and what became of it.
     Came(Asked, Came),
     /// A content's list is complete: its bytes, if they are what the catalog says.
@@ -40,6 +41,10 @@ pub enum Input {
     Synced(TransferId, Vec<u32>, bool),
     /// The outcome of [`Output::Finish`], for one transfer.
     Finished(TransferId, Outcome),
+    /// A transfer ends under another name than its own; its end follows.
+    Renamed(TransferId, RelPath),
+    /// The outcome of [`Output::Look`].
+    Looked(u64, Vec<(TransferId, Glance)>),
     /// What [`Leftover::Remove`] named is gone.
     Cleared(TransferId),
     /// A unit was sent, or could not be.
@@ -115,6 +120,10 @@ pub struct Place {
     pub folder: PathBuf,
     /// Its path below.
     pub dest: RelPath,
+    /// Its path below, if nothing had hindered it.
+    pub wish: RelPath,
+    /// What is done if something else is there.
+    pub conflict: Conflict,
     /// Whether it is an empty folder.
     pub is_folder: bool,
     /// Its units.
@@ -131,6 +140,34 @@ pub struct Place {
     pub had_part: bool,
     /// Whether anything of it was claimed.
     pub has_claims: bool,
+    /// The size of an earlier version, if the part file holds chunks of that which may be the same in this one.
+    pub was_size: Option<u64>,
+}
+
+/// A place to be looked at before anything is fetched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Look {
+    /// The transfer.
+    pub transfer: TransferId,
+    /// Its path below its job's folder.
+    pub dest: RelPath,
+    /// Whether it is an empty folder.
+    pub is_folder: bool,
+    /// Its units.
+    pub geometry: Geometry,
+    /// Its content's hash.
+    pub root: Hash,
+}
+
+/// What is at a place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Glance {
+    /// Nothing.
+    Free,
+    /// The same content.
+    Same,
+    /// Something else.
+    InTheWay,
 }
 
 /// Something to do. Everything here comes after what it depends on was put on disk.
@@ -157,6 +194,9 @@ pub enum Output {
     Forget(u64, Vec<Asked>),
     /// Sync a transfer's part file, to claim these chunks.
     Sync(TransferId, Vec<u32>),
+    /// Look whether anything is in the way of these transfers of a job, which go to this folder; say
+    /// [`Input::Looked`].
+    Look(u64, PathBuf, Vec<Look>),
     /// End these transfers: sync, rename, sync the folders.
     Finish(Vec<TransferId>),
     /// Close what is open for a transfer. Its part file stays, or goes.

@@ -1,13 +1,19 @@
 //! What a person decides about jobs and uploads (W16): pause, resume, cancel. It is on disk before anything follows.
 
 use super::core::{Cx, MemberCore};
-use super::io::{Leftover, Output};
+use super::io::{Glance, Leftover, Look, Output};
 use super::opening::failed;
 use super::uploading::UPLOAD_PREFIX;
 use crate::node::local::{Controlled, ErrorCode, LocalError, Reply};
 use crate::state::downloads::{Opened, Outcome, TransferId};
-use crate::store::member::{DbError, Ended, JobStanding, Leavings};
+use crate::store::member::{DbError, Ended, Failure, JobStanding, Leavings, TransferStanding};
+use crate::wire::geometry::Geometry;
+use crate::wire::log::FileKind;
 
+/// Places of a job that are looked at at once.
+const LOOKED_AT_ONCE: usize = 1_024;
+/// Why the rest of a job is not fetched when something is in the way of some of its files.
+const NOT_FETCHED: &str = "not fetched: something is in the way of other files of this job";
 /// Ended transfers whose leavings are looked up at once.
 const LEAVINGS_AT_ONCE: usize = 1_024;
 
@@ -120,6 +126,71 @@ impl MemberCore {
         for transfer in self.activity.transfers_of(job) {
             self.downloads.resume(cx.now, transfer);
         }
+        match self.store.job_place(job)? {
+            Some(place) if !place.looked => self.look_at(job, 0),
+            _ => self.load_job(cx, job),
+        }
+    }
+
+    /// A file is left out, for something else is at its place.
+    pub(super) fn skip_transfer(&mut self, transfer: TransferId, received: u64) -> Result<(), DbError> {
+        let reason = Outcome::Skipped.to_string();
+        let failure = Failure { reason: &reason, refused: false };
+        self.store.settle_as(transfer, TransferStanding::Skipped, Some(failure), received)
+    }
+
+    /// Looks whether anything is in the way of a job's files, a page after the other, before anything is fetched.
+    pub(super) fn look_at(&mut self, job: u64, after: u64) -> Result<(), DbError> {
+        let Some(place) = self.store.job_place(job)? else { return Ok(()) };
+        let mut looks = Vec::new();
+        for row in self.store.open_of(job, after, LOOKED_AT_ONCE)? {
+            let is_folder = row.kind == FileKind::Folder;
+            let size = if is_folder { 0 } else { row.size };
+            if let Ok(geometry) = Geometry::new(size, row.chunk) {
+                looks.push(Look { transfer: row.id, dest: row.dest, is_folder, geometry, root: row.hash });
+            }
+        }
+        self.outputs.push(Output::Look(job, place.dest, looks));
+        Ok(())
+    }
+
+    /// Jobs whose places were not all looked at when this node ended.
+    pub(super) fn look_again_at_jobs(&mut self) -> Result<(), DbError> {
+        for job in self.store.open_jobs()? {
+            if self.store.job_place(job)?.is_some_and(|place| !place.looked) {
+                self.look_at(job, 0)?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn looked(&mut self, cx: &mut Cx<'_>, job: u64, seen: &[(TransferId, Glance)]) -> Result<(), DbError> {
+        let reason = Outcome::AlreadyThere.to_string();
+        for (transfer, glance) in seen {
+            if self.store.transfer(*transfer)?.is_none_or(|row| row.standing != TransferStanding::Open) {
+                continue;
+            }
+            match glance {
+                Glance::Free => {}
+                Glance::Same => self.store.settle(*transfer, None, 0)?,
+                Glance::InTheWay => {
+                    self.store.settle(*transfer, Some(Failure { reason: &reason, refused: false }), 0)?;
+                }
+            }
+        }
+        if let Some((last, _)) = seen.last() {
+            return self.look_at(job, *last);
+        }
+        if self.store.job_ended(job)?.failed > 0 {
+            self.event("job", vec![("job", job.to_string()), ("state", "failed".to_owned())]);
+            return self.store.leave_out(job, NOT_FETCHED);
+        }
+        self.store.set_looked(job)?;
+        self.load_job(cx, job)
+    }
+
+    /// The transfers of a job may be loaded.
+    fn load_job(&mut self, cx: &mut Cx<'_>, job: u64) -> Result<(), DbError> {
         if let Some(first) = self.store.first_open(job)? {
             self.loaded = self.loaded.min(first.saturating_sub(1));
             self.downloads.more(cx.now);
@@ -167,6 +238,17 @@ impl MemberCore {
         transfer: TransferId,
         opened: Opened,
     ) -> Result<(), DbError> {
+        let is_fresh = self.fresh_parts.remove(&transfer);
+        match &opened {
+            Opened::Ready => {}
+            Opened::Anew => self.store.void_claims(transfer)?,
+            Opened::Elsewhere(dest) => self.store.rename_transfer(transfer, dest)?,
+            Opened::Not(_) => {}
+        }
+        if is_fresh && opened != Opened::Ready {
+            // None was made, so none is this transfer's to remove.
+            self.store.part_gone(transfer)?;
+        }
         self.downloads.opened(cx.now, transfer, opened);
         Ok(())
     }

@@ -20,7 +20,7 @@ use crate::wire::log::Policy;
 use crate::wire::name::DeviceName;
 use crate::wire::seal::Epoch;
 use crate::wire::sign::Identity;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -72,6 +72,7 @@ pub(super) fn restore(
         requests: Requests::restore(config.requests, number, outstanding),
         uploads,
         downloads: Downloads::new(config.downloads),
+        fresh_parts: HashSet::new(),
         paused_uploads,
         loaded: 0,
         activity: super::rows::Activity::default(),

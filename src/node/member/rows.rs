@@ -34,12 +34,16 @@ const UPLOAD_SHOWN: Duration = Duration::from_secs(5);
 pub(super) const TRANSFERS_LISTED: usize = 10_000;
 /// Jobs that are listed at once.
 pub(super) const JOBS_LISTED: usize = 100;
+/// Jobs that are over and remembered; the oldest are forgotten.
+pub(super) const JOBS_KEPT: usize = 500;
 
 /// What moves at the moment.
 #[derive(Default)]
 pub(super) struct Activity {
     jobs: HashMap<u64, JobActivity>,
     of: HashMap<TransferId, (u64, FileId)>,
+    /// How many transfers in memory are of a file.
+    files: HashMap<FileId, u32>,
     uploads: BTreeMap<ContentId, UploadActivity>,
 }
 
@@ -59,7 +63,9 @@ struct UploadActivity {
 impl Activity {
     /// A transfer was taken into memory.
     pub(super) fn took(&mut self, transfer: TransferId, job: u64, file: FileId) {
-        self.of.insert(transfer, (job, file));
+        if self.of.insert(transfer, (job, file)).is_none() {
+            *self.files.entry(file).or_default() += 1;
+        }
     }
 
     /// Bytes came. Gives the job and the milliseconds of moving that are to be persisted, if any are due.
@@ -82,7 +88,12 @@ impl Activity {
 
     /// A transfer is over, or left memory. Gives what is left to be persisted of its job's time.
     pub(super) fn ended(&mut self, transfer: TransferId) -> Option<(u64, u64)> {
-        let (job, _) = self.of.remove(&transfer)?;
+        let (job, file) = self.of.remove(&transfer)?;
+        let count = self.files.entry(file).or_default();
+        *count = count.saturating_sub(1);
+        if *count == 0 {
+            self.files.remove(&file);
+        }
         let activity = self.jobs.get_mut(&job)?;
         Some((job, std::mem::take(&mut activity.unkept_ms)))
     }
@@ -117,7 +128,7 @@ impl Activity {
     }
 
     fn is_downloading(&self, file: &FileId) -> bool {
-        self.of.values().any(|(_, of)| of == file)
+        self.files.contains_key(file)
     }
 
     fn is_uploading(&self, now: Time, content: &ContentId) -> bool {
@@ -310,7 +321,7 @@ impl MemberCore {
 
     pub(super) fn transfer_row(&self, cx: &Cx<'_>, row: &StoredTransfer, place: &JobPlace) -> TransferRow {
         let fetch = self.downloads.fetch(row.id);
-        let (state, reason) = self.state_of(row, place.standing, fetch);
+        let (state, reason) = self.state_of(cx.now, row, place.standing, fetch);
         let done = fetch.map_or(row.done, Fetch::done_bytes);
         let moving = state == TransferState::Running;
         let rate = if moving { self.activity.job_rate(cx.now, row.job) } else { 0 };
@@ -334,6 +345,7 @@ impl MemberCore {
 
     fn state_of(
         &self,
+        now: Time,
         row: &StoredTransfer,
         job: JobStanding,
         fetch: Option<&Fetch>,
@@ -348,19 +360,22 @@ impl MemberCore {
                 (TransferState::Paused, Some(paused_text(row.job)))
             }
             (TransferStanding::Open, None) => (TransferState::Waiting, Some("waiting for its turn".to_owned())),
-            (TransferStanding::Open, Some(fetch)) => match self.waits_because(fetch) {
+            (TransferStanding::Open, Some(fetch)) => match self.waits_because(now, fetch) {
                 Some(why) => (TransferState::Waiting, Some(why)),
                 None => (TransferState::Running, None),
             },
         }
     }
 
-    fn waits_because(&self, fetch: &Fetch) -> Option<String> {
+    fn waits_because(&self, now: Time, fetch: &Fetch) -> Option<String> {
         if fetch.phase == Phase::Ending {
             return None;
         }
-        let outcome = self.downloads.waits_for(fetch)?;
         let owner = self.owner_name(&fetch.wanted.owner);
+        let Some(outcome) = self.downloads.waits_for(fetch) else {
+            let silent = self.downloads.silent_for(now, fetch)?;
+            return Some(format!("no answer from {owner} for {} s", silent.as_secs()));
+        };
         Some(match outcome {
             Outcome::OwnerAway => format!("waiting for {owner}, which is away"),
             Outcome::ServerAway => format!("waiting for the server at {}", addresses(&self.group.server.addresses)),
@@ -418,7 +433,7 @@ impl MemberCore {
             }
             done += fetch.done_bytes().saturating_sub(fetch.wanted.kept_done);
             received += fetch.wanted.received.saturating_sub(fetch.wanted.kept_received);
-            match self.waits_because(fetch) {
+            match self.waits_because(cx.now, fetch) {
                 None => running = true,
                 Some(why) => waits = waits.or(Some(why)),
             }

@@ -99,6 +99,7 @@ impl MemberCore {
         self.outputs.push(Output::Epochs(epochs_for_chunks(&self.pen, &self.store)?));
         self.scan_all()?;
         self.clear_leavings()?;
+        self.look_again_at_jobs()?;
         self.settle(cx)
     }
 

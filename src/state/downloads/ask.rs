@@ -52,6 +52,9 @@ impl Downloads {
                 let content = fetch.wanted.content;
                 let under_way = self.request_for(content, index);
                 let Some(fetch) = self.fetches.get_mut(&transfer) else { break };
+                if fetch.asked.is_empty() {
+                    fetch.asked_since = now;
+                }
                 fetch.asked.insert(index, under_way.unwrap_or(self.request + 1));
                 self.by_unit.entry((content, index)).or_default().insert(transfer);
                 self.asked_bytes += u64::from(length);

@@ -55,6 +55,8 @@ pub struct DownloadsConfig {
     /// How often in a row an owner may say that it can't read a file, or has no such version, before the transfer
     /// fails: half a minute, in which its scan tells the master what the file is now.
     pub unmended_max: u32,
+    /// How long an owner may say nothing before a person is told.
+    pub silent_after: Duration,
     /// How often one chunk may come damaged, or a file change under us, before the transfer fails.
     pub damage_max: u32,
 }
@@ -74,6 +76,7 @@ impl Default for DownloadsConfig {
             retry_max: Duration::from_secs(2),
             disk_wait: Duration::from_secs(5),
             unmended_max: 16,
+            silent_after: Duration::from_secs(3),
             damage_max: 16,
         }
     }
@@ -148,8 +151,15 @@ pub enum Effect {
     Finish(Vec<TransferId>),
     /// Persist that a transfer waits, or how it ended.
     Settle(TransferId, Outcome, u64),
-    /// Close what is open for a transfer that is no longer in memory. Its part file is needed again, or not.
-    Close(TransferId, bool),
+    /// Close what is open for a transfer that is no longer in memory.
+    Close {
+        /// The transfer.
+        transfer: TransferId,
+        /// Whether its part file is needed again.
+        part_needed: bool,
+        /// Bytes that ever came in for it.
+        received: u64,
+    },
     /// Nothing is left to be claimed, and nothing more will be asked for.
     Stopped,
     /// A file changed or went under a transfer: look at the catalog, persist what is to be done with it now.
@@ -174,6 +184,7 @@ pub struct Downloads {
     loading: bool,
     rate: Rate,
     heard: Time,
+    heard_of: HashMap<PublicId, Time>,
     stopping: bool,
     effects: VecDeque<Effect>,
 }
@@ -198,6 +209,7 @@ impl Downloads {
             loading: false,
             rate: Rate::default(),
             heard: Time::default(),
+            heard_of: HashMap::new(),
             stopping: false,
             effects: VecDeque::new(),
         }
@@ -286,14 +298,15 @@ impl Downloads {
 
     /// The outcome of [`Effect::Open`].
     pub fn opened(&mut self, now: Time, transfer: TransferId, opened: Opened) {
-        let Some(fetch) = self.fetches.get_mut(&transfer) else { return };
+        let Some(fetch) = self.fetches.get_mut(&transfer).filter(|fetch| fetch.phase == Phase::Opening) else { return };
         match opened {
             Opened::Ready => fetch.phase = Phase::Moving,
             Opened::Anew => {
-                fetch.there = Bits::empty(fetch.wanted.geometry.chunk_count());
                 fetch.wanted.claimed.clear();
-                fetch.phase = Phase::Moving;
+                fetch.start_from_claims();
+                return self.effects.push_back(Effect::Open(transfer));
             }
+            Opened::Elsewhere(_) => return self.effects.push_back(Effect::Open(transfer)),
             Opened::Not(outcome) => self.settle(now, transfer, outcome),
         }
         self.end_if_complete(now, transfer);
@@ -301,19 +314,34 @@ impl Downloads {
         self.go_on(now);
     }
 
-    /// Bytes came in.
-    pub fn heard(&mut self, now: Time, bytes: u64) {
+    /// For how long an owner who was asked has said nothing, if that is long enough to be told.
+    pub fn silent_for(&self, now: Time, fetch: &Fetch) -> Option<Duration> {
+        if fetch.asked.is_empty() || fetch.phase != Phase::Moving {
+            return None;
+        }
+        let heard = self.heard_of.get(&fetch.wanted.owner).copied().unwrap_or_default();
+        let silent = now.since(heard.max(fetch.asked_since));
+        (silent >= self.config.silent_after).then_some(silent)
+    }
+
+    /// Bytes came in for a transfer.
+    pub fn heard(&mut self, now: Time, transfer: TransferId, bytes: u64) {
         self.heard = now;
+        if let Some(fetch) = self.fetches.get(&transfer) {
+            self.heard_of.insert(fetch.wanted.owner, now);
+        }
         self.rate.add(now, bytes);
     }
 
     /// A unit came: what became of it.
     pub fn came(&mut self, now: Time, asked: Asked, came: Came) {
         self.heard = now;
-        let Some(fetch) = self.fetches.get_mut(&asked.transfer) else { return };
+        let Some(fetch) = self.told(asked.transfer) else { return };
         if came != Came::Broken {
             fetch.wanted.received += u64::from(asked.length);
         }
+        let owner = fetch.wanted.owner;
+        self.heard_of.insert(owner, now);
         self.give_back(asked.transfer, asked.index);
         match came {
             Came::Verified => self.verified(now, asked),
@@ -325,15 +353,21 @@ impl Downloads {
         self.go_on(now);
     }
 
+    /// Whether a list that came is wanted.
+    pub fn wants_list(&self, transfer: TransferId) -> bool {
+        self.fetches.get(&transfer).is_some_and(|fetch| fetch.phase == Phase::Moving && !fetch.has_list())
+    }
+
     /// The list of a content is complete and was checked; `false` means that it is not the catalog's.
     pub fn list_came(&mut self, now: Time, transfer: TransferId, good: bool) {
-        let Some(fetch) = self.fetches.get_mut(&transfer) else { return };
+        let Some(fetch) = self.told(transfer) else { return };
         if good {
             fetch.wanted.has_list = true;
         } else {
             fetch.list_there = Bits::empty(fetch.wanted.geometry.list_part_count());
             self.damaged(now, transfer);
         }
+        self.end_if_complete(now, transfer);
         self.go_on(now);
     }
 
@@ -367,21 +401,18 @@ impl Downloads {
         over
     }
 
-    /// The outcome of [`Effect::LookAgain`]: the transfer waits, or it ended; or it is to be dropped and loaded anew.
+    /// The outcome of [`Effect::LookAgain`]: the transfer waits, or it ended; or it leaves, to be loaded anew.
     pub fn looked_again(&mut self, now: Time, transfer: TransferId, outcome: Option<Outcome>) {
         match outcome {
             Some(outcome) => self.settle(now, transfer, outcome),
-            None => {
-                self.drop_transfer(now, transfer, true);
-                self.more_in_store = true;
-            }
+            None => self.pause(now, transfer),
         }
         self.go_on(now);
     }
 
     /// The outcome of [`Effect::Sync`].
     pub fn synced(&mut self, now: Time, transfer: TransferId, chunks: &[u32], good: bool) {
-        let Some(fetch) = self.fetches.get_mut(&transfer) else { return };
+        let Some(fetch) = self.told(transfer) else { return };
         fetch.syncing = false;
         if !good {
             return self.settle(now, transfer, Outcome::CannotWrite);
@@ -418,6 +449,9 @@ impl Downloads {
 
     /// The outcome of [`Effect::Finish`].
     pub fn finished(&mut self, now: Time, transfer: TransferId, outcome: Outcome) {
+        if self.told(transfer).is_none() {
+            return;
+        }
         self.settle(now, transfer, outcome);
         self.leave_if_claimed(transfer);
         self.go_on(now);
@@ -468,6 +502,20 @@ impl Downloads {
             self.flush_finishing();
         }
         self.go_on(now);
+    }
+
+    /// The fetch that the disk tells something about. While it is being opened that is always news of an earlier
+    /// opening, for what belongs to this one comes after [`Downloads::opened`].
+    fn told(&mut self, transfer: TransferId) -> Option<&mut Fetch> {
+        self.fetches.get_mut(&transfer).filter(|fetch| fetch.phase != Phase::Opening)
+    }
+
+    /// Chunks of an earlier version that are the same in this one: they are there, and were synced.
+    pub fn carried(&mut self, transfer: TransferId, claimed: &[u8]) {
+        let Some(fetch) = self.told(transfer) else { return };
+        fetch.wanted.claimed = claimed.to_vec();
+        fetch.start_from_claims();
+        fetch.wanted.kept_done = fetch.done_bytes();
     }
 
     fn give_back(&mut self, transfer: TransferId, index: u32) {

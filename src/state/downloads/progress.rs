@@ -104,22 +104,33 @@ impl Downloads {
             self.drop_transfer(now, transfer, outcome == Outcome::Done);
             return;
         }
-        if outcome == Outcome::DiskFull {
-            fetch.phase = Phase::Opening;
-            fetch.why = Some(outcome);
-            fetch.held = Some((now.after(self.config.disk_wait), outcome));
-            return;
+        match outcome {
+            Outcome::DiskFull | Outcome::StateFull | Outcome::CannotWrite => {
+                self.open_later(now.after(self.config.disk_wait), transfer, outcome);
+            }
+            Outcome::PlaceTaken => self.open_later(now.after(self.config.retry_max), transfer, outcome),
+            outcome => self.hold(now, transfer, outcome),
         }
-        self.hold(now, transfer, outcome);
+    }
+
+    /// The place is looked at again later; what is not claimed by then is asked for again.
+    fn open_later(&mut self, at: Time, transfer: TransferId, why: Outcome) {
+        self.cancel_asked(transfer);
+        let Some(fetch) = self.fetches.get_mut(&transfer) else { return };
+        fetch.phase = Phase::Opening;
+        fetch.start_from_claims();
+        fetch.why = Some(why);
+        fetch.held = Some((at, why));
+        self.leave_if_claimed(transfer);
     }
 
     pub(super) fn forget(&mut self, transfer: TransferId, part_needed: bool) {
         let asked: Vec<u32> =
             self.fetches.get(&transfer).map(|fetch| fetch.asked.keys().copied().collect()).unwrap_or_default();
         asked.into_iter().for_each(|index| self.give_back(transfer, index));
-        self.fetches.remove(&transfer);
+        let received = self.fetches.remove(&transfer).map_or(0, |fetch| fetch.wanted.received);
         self.pauses.remove(&transfer);
         self.finishing.retain(|id| *id != transfer);
-        self.effects.push_back(Effect::Close(transfer, part_needed));
+        self.effects.push_back(Effect::Close { transfer, part_needed, received });
     }
 }

@@ -137,7 +137,10 @@ fn claims_are_void_without_their_part_file() {
     let mut downloads = Downloads::new(small_credit());
     downloads.linked(Time(0), true);
     downloads.add(Time(0), vec![file], true);
+    effects(&mut downloads);
     downloads.opened(Time(0), 1, Opened::Anew);
+    assert_eq!(effects(&mut downloads), [Effect::Open(1)], "nothing is asked before the claims are forgotten");
+    downloads.opened(Time(0), 1, Opened::Ready);
     assert_eq!(asked(effects(&mut downloads)).len(), 3);
 }
 
@@ -332,7 +335,7 @@ fn who_pauses_gives_its_credit_back_and_claims_what_is_there_before_it_leaves() 
     downloads.synced(Time(3), 1, &[0], true);
     let last = effects(&mut downloads);
     assert!(matches!(last.first(), Some(Effect::Claim { transfer: 1, .. })));
-    assert_eq!(last.last(), Some(&Effect::Close(1, true)), "its part file stays");
+    assert!(matches!(last.last(), Some(Effect::Close { transfer: 1, part_needed: true, .. })), "its part file stays");
     assert!(downloads.fetch(1).is_none());
 }
 
@@ -347,7 +350,7 @@ fn who_resumes_before_it_has_left_goes_on() {
     downloads.resume(Time(3), 1);
     assert_eq!(asked(effects(&mut downloads)).iter().map(|(_, unit)| unit.index).collect::<Vec<_>>(), [1, 2]);
     downloads.synced(Time(4), 1, &[0], true);
-    assert!(!effects(&mut downloads).iter().any(|effect| matches!(effect, Effect::Close(..))));
+    assert!(!effects(&mut downloads).iter().any(|effect| matches!(effect, Effect::Close { .. })));
 }
 
 #[test]
@@ -404,4 +407,38 @@ fn two_transfers_of_one_content_ask_for_it_once_and_part_without_harm() {
         downloads.came(Time(2), unit, Came::Verified);
     }
     assert!(effects(&mut downloads).contains(&Effect::Finish(vec![2])));
+}
+
+#[test]
+fn an_owner_that_says_nothing_is_told_of() {
+    let file = Wanted { has_list: true, ..wanted(1, OWNER, 10 * KIB) };
+    let mut downloads = begun(small_credit(), vec![file]);
+    let first = asked(effects(&mut downloads));
+    let silent =
+        |downloads: &Downloads, now| downloads.fetch(1).and_then(|fetch| downloads.silent_for(Time(now), fetch));
+    assert_eq!(silent(&downloads, 2_999), None);
+    assert_eq!(silent(&downloads, 3_000), Some(Duration::from_secs(3)));
+    downloads.heard(Time(3_500), 1, 17);
+    assert_eq!(silent(&downloads, 6_000), None, "slow is not silent");
+    downloads.came(Time(6_100), first[0].1, Came::Verified);
+    assert_eq!(silent(&downloads, 9_200), Some(Duration::from_millis(3_100)));
+}
+
+#[test]
+fn news_of_an_earlier_opening_claim_nothing() {
+    let file = Wanted { has_list: true, ..wanted(1, OWNER, 10 * KIB) };
+    let mut downloads = begun(small_credit(), vec![file]);
+    let first = asked(effects(&mut downloads));
+    downloads.came(Time(1), first[0].1, Came::Verified);
+    downloads.came(Time(1), first[1].1, Came::NotWritten(Outcome::CannotWrite));
+    effects(&mut downloads);
+    downloads.came(Time(2), first[2].1, Came::Verified);
+    downloads.synced(Time(2), 1, &[0], true);
+    downloads.finished(Time(2), 1, Outcome::Done);
+    assert!(effects(&mut downloads).is_empty(), "the place is to be looked at anew");
+    downloads.tick(Time(10_000));
+    assert_eq!(effects(&mut downloads), [Effect::Open(1)]);
+    downloads.opened(Time(10_000), 1, Opened::Ready);
+    let again: Vec<u32> = asked(effects(&mut downloads)).iter().map(|(_, unit)| unit.index).collect();
+    assert_eq!(again, [0, 1, 2, 3], "nothing was claimed");
 }

@@ -1,8 +1,9 @@
 //! What this device wants: jobs and their transfers, one row a file, with what was claimed of each.
 
 use super::catalog::{kind_code, kind_of};
-use super::job_control::JobStanding;
+use super::job_control::{JobStanding, conflict_code, conflict_of};
 use super::{DbError, MemberStore, damaged};
+use crate::store::download::Conflict;
 use crate::wire::geometry::ChunkSize;
 use crate::wire::ids::{ContentId, FileId, Hash, PublicId};
 use crate::wire::log::{FileKind, FileMeta};
@@ -103,6 +104,10 @@ pub struct StoredTransfer {
     pub list: Option<Vec<u8>>,
     /// Whether a part file was made for it.
     pub part: bool,
+    /// What its path would be, if it could not have that.
+    pub wish: Option<RelPath>,
+    /// The size of an earlier version, chunks of which are in the part file.
+    pub was_size: Option<u64>,
 }
 
 /// A job, summed up over its transfers.
@@ -147,6 +152,10 @@ pub struct JobPlace {
     pub dest: PathBuf,
     /// What a person decided about it.
     pub standing: JobStanding,
+    /// What is done if something else is at a file's place.
+    pub conflict: Conflict,
+    /// Whether all places were looked at before the first byte, where that is wanted.
+    pub looked: bool,
 }
 
 /// Why a transfer failed.
@@ -159,14 +168,20 @@ pub struct Failure<'a> {
 }
 
 const COLUMNS: &str = "id, job, file, owner, content, dest, kind, size, hash, chunk, mtime, executable, state, reason,
-    claimed, done, received, part, list";
+    claimed, done, received, part, wish, was_size, list";
 
 impl MemberStore {
     /// Makes a job.
-    pub fn put_job(&self, what: &str, dest: &Path, transfers: &[NewTransfer]) -> Result<u64, DbError> {
+    pub fn put_job(
+        &self,
+        what: &str,
+        dest: &Path,
+        conflict: Conflict,
+        transfers: &[NewTransfer],
+    ) -> Result<u64, DbError> {
         self.db
-            .prepare_cached("INSERT INTO jobs(what, dest, moving_ms) VALUES (?1, ?2, 0)")?
-            .execute(params![what, dest.as_os_str().as_bytes()])?;
+            .prepare_cached("INSERT INTO jobs(what, dest, moving_ms, conflict, looked) VALUES (?1, ?2, 0, ?3, ?4)")?
+            .execute(params![what, dest.as_os_str().as_bytes(), conflict_code(conflict), conflict != Conflict::Fail])?;
         let job = self.db.last_insert_rowid();
         let mut statement = self.db.prepare_cached(
             "INSERT INTO transfers(job, file, owner, content, dest, kind, size, hash, chunk, mtime, executable, state,
@@ -216,7 +231,7 @@ impl MemberStore {
         self.transfers(
             &format!(
                 "SELECT {COLUMNS} FROM transfers t WHERE state = 0 AND id > ?1
-                 AND EXISTS (SELECT 1 FROM jobs j WHERE j.job = t.job AND j.standing = 0) ORDER BY id LIMIT ?2"
+                 AND EXISTS (SELECT 1 FROM jobs j WHERE j.job = t.job AND j.standing = 0 AND j.looked) ORDER BY id LIMIT ?2"
             ),
             params![after as i64, limit as i64],
         )
@@ -259,24 +274,11 @@ impl MemberStore {
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
-    /// A transfer begins anew, with another version of its file.
-    pub fn renew_transfer(&self, id: u64, file: &FileMeta) -> Result<(), DbError> {
-        self.db
-            .prepare_cached(
-                "UPDATE transfers SET content = ?2, size = ?3, hash = ?4, chunk = ?5, mtime = ?6, executable = ?7, kind = ?8,
-                 claimed = x'', done = 0, list = NULL WHERE id = ?1",
-            )?
-            .execute(params![
-                id as i64,
-                file.content.0,
-                file.size as i64,
-                file.hash.0,
-                u8::from(file.chunk),
-                file.mtime_ms,
-                file.executable,
-                kind_code(file.kind),
-            ])?;
-        Ok(())
+    pub(super) fn open_of_job(&self, job: u64, after: u64, limit: usize) -> Result<Vec<StoredTransfer>, DbError> {
+        self.transfers(
+            &format!("SELECT {COLUMNS} FROM transfers WHERE job = ?1 AND state = 0 AND id > ?2 ORDER BY id LIMIT ?3"),
+            params![job as i64, after as i64, limit as i64],
+        )
     }
 
     fn transfers(&self, sql: &str, params: impl rusqlite::Params) -> Result<Vec<StoredTransfer>, DbError> {
@@ -308,10 +310,22 @@ impl MemberStore {
     /// A transfer is over: done, or failed for a reason.
     pub fn settle(&self, id: u64, failure: Option<Failure<'_>>, received: u64) -> Result<(), DbError> {
         let standing = if failure.is_some() { TransferStanding::Failed } else { TransferStanding::Done };
+        self.settle_as(id, standing, failure, received)
+    }
+
+    /// A transfer is over in this way.
+    pub fn settle_as(
+        &self,
+        id: u64,
+        standing: TransferStanding,
+        failure: Option<Failure<'_>>,
+        received: u64,
+    ) -> Result<(), DbError> {
         self.db
             .prepare_cached(
                 "UPDATE transfers SET state = ?2, reason = ?3, refused = ?4, received = max(received, ?5), claimed = x'',
-                 list = NULL, done = CASE WHEN ?2 = 1 THEN size ELSE done END, part = CASE WHEN ?2 = 1 THEN 0 ELSE part END
+                 list = NULL, was_list = NULL, was_claimed = NULL, was_size = NULL,
+                 done = CASE WHEN ?2 = 1 THEN size ELSE done END, part = CASE WHEN ?2 = 1 THEN 0 ELSE part END
                  WHERE id = ?1",
             )?
             .execute(params![
@@ -336,10 +350,15 @@ impl MemberStore {
     pub fn job_place(&self, job: u64) -> Result<Option<JobPlace>, DbError> {
         let place = self
             .db
-            .prepare_cached("SELECT dest, standing FROM jobs WHERE job = ?1")?
+            .prepare_cached("SELECT dest, standing, conflict, looked FROM jobs WHERE job = ?1")?
             .query_row([job as i64], |row| {
                 let dest = PathBuf::from(std::ffi::OsString::from_vec(row.get(0)?));
-                Ok(JobPlace { dest, standing: JobStanding::of(row.get(1)?) })
+                Ok(JobPlace {
+                    dest,
+                    standing: JobStanding::of(row.get(1)?),
+                    conflict: conflict_of(row.get(2)?),
+                    looked: row.get(3)?,
+                })
             })
             .optional()?;
         Ok(place)
@@ -410,7 +429,9 @@ fn read_transfer(row: &Row<'_>) -> Result<StoredTransfer, DbError> {
         done: row.get::<_, i64>(15)? as u64,
         received: row.get::<_, i64>(16)? as u64,
         part: row.get(17)?,
-        list: row.get(18)?,
+        wish: row.get::<_, Option<String>>(18)?.map(|wish| RelPath::parse(&wish).map_err(damaged)).transpose()?,
+        was_size: row.get::<_, Option<i64>>(19)?.map(|size| size as u64),
+        list: row.get(20)?,
     })
 }
 
@@ -435,7 +456,7 @@ mod tests {
         };
         let dest = file.path.clone();
         let transfer = NewTransfer { owner: PublicId([4; 16]), file: file.clone(), dest };
-        let job = store.put_job("a", Path::new("/"), &[transfer]).unwrap();
+        let job = store.put_job("a", Path::new("/"), Conflict::Fail, &[transfer]).unwrap();
         let id = store.transfers_of(job).unwrap()[0].id;
         store.renew_transfer(id, &FileMeta { kind: FileKind::Folder, size: 0, ..file }).unwrap();
         let row = store.transfer(id).unwrap().unwrap();

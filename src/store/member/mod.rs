@@ -11,6 +11,7 @@ mod local;
 mod log;
 mod paused;
 mod snapshot;
+mod versions;
 
 pub use catalog::{CatalogRow, Found};
 pub use job_control::{Ended, JobStanding, Leavings};
@@ -206,14 +207,14 @@ CREATE TABLE paused_uploads(file BLOB PRIMARY KEY) WITHOUT ROWID;
 -- What this device wants.
 CREATE TABLE jobs(
   job INTEGER PRIMARY KEY AUTOINCREMENT, what TEXT NOT NULL, dest BLOB NOT NULL, moving_ms INTEGER NOT NULL,
-  standing INTEGER NOT NULL DEFAULT 0, conflict INTEGER NOT NULL DEFAULT 0);
+  standing INTEGER NOT NULL DEFAULT 0, conflict INTEGER NOT NULL, looked INTEGER NOT NULL);
 CREATE TABLE transfers(
   id INTEGER PRIMARY KEY AUTOINCREMENT, job INTEGER NOT NULL, file BLOB NOT NULL, owner BLOB NOT NULL, content BLOB NOT NULL,
   dest TEXT NOT NULL, kind INTEGER NOT NULL, size INTEGER NOT NULL, hash BLOB NOT NULL, chunk INTEGER NOT NULL, mtime INTEGER NOT NULL,
   executable INTEGER NOT NULL, state INTEGER NOT NULL, reason TEXT, refused INTEGER NOT NULL DEFAULT 0, claimed BLOB NOT NULL, done INTEGER NOT NULL,
-  received INTEGER NOT NULL, part INTEGER NOT NULL, wish TEXT, list BLOB);
+  received INTEGER NOT NULL, part INTEGER NOT NULL, wish TEXT, was_size INTEGER, was_claimed BLOB, list BLOB, was_list BLOB);
 CREATE INDEX transfers_with_part ON transfers(state) WHERE part AND state > 0;
-CREATE INDEX transfers_by_job ON transfers(job);
+CREATE INDEX transfers_by_job ON transfers(job, state);
 CREATE INDEX transfers_by_state ON transfers(state);
 CREATE INDEX transfers_by_file ON transfers(file);
 ";

@@ -7,3 +7,4 @@ mod expulsions;
 mod imports;
 mod load;
 mod restarts;
+mod transfers;

@@ -21,7 +21,9 @@ impl World {
     }
 
     pub(super) fn tell_later(&mut self, node: NodeId, input: Input) {
-        let (when, life) = (self.soon(), self.nodes[node].life);
+        // What a device's own disk and data plane tell comes in the order in which it happened.
+        let (when, life) = (self.soon().max(self.nodes[node].told_at), self.nodes[node].life);
+        self.nodes[node].told_at = when;
         self.at(when, Event::Told(node, life, Box::new(input)));
     }
 
@@ -174,11 +176,21 @@ impl World {
                     self.tell_later(node, Input::Synced(transfer, chunks, true));
                 }
             }
+            Output::Look(job, folder, looks) => {
+                let one = &self.nodes[node];
+                let seen = one.plane.look(&one.disk, &folder, &looks);
+                self.tell_later(node, Input::Looked(job, seen));
+            }
             Output::Finish(transfers) => {
                 for transfer in transfers {
                     let one = &mut self.nodes[node];
                     match one.plane.finish(&mut one.disk, transfer) {
-                        Ok(Some(outcome)) => self.tell_later(node, Input::Finished(transfer, outcome)),
+                        Ok(Some((outcome, name))) => {
+                            if let Some(name) = name {
+                                self.tell_later(node, Input::Renamed(transfer, name));
+                            }
+                            self.tell_later(node, Input::Finished(transfer, outcome));
+                        }
                         Ok(None) => {}
                         Err(why) => self.fail(&format!("{}: {why}", self.nodes[node].name)),
                     }

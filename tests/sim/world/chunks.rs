@@ -115,11 +115,11 @@ impl World {
         }
         one.units += 1;
         self.tell_server(ServerInput::Forwarded(forward));
-        self.tell(node, Input::Heard(u64::from(header.length)));
+        self.tell(node, Input::Heard(landed[0].asked.transfer, u64::from(header.length)));
         for Landed { asked, came, list } in landed {
-            self.tell(node, Input::Came(asked, came));
+            self.tell_later(node, Input::Came(asked, came));
             if let Some(list) = list {
-                self.tell(node, Input::List(asked.transfer, Some(list)));
+                self.tell_later(node, Input::List(asked.transfer, Some(list)));
             }
         }
     }

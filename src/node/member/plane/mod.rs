@@ -4,6 +4,7 @@
 //! One task owns all that is expected and open here; the tasks that carry bytes reach it by messages.
 
 mod buffers;
+mod conflict;
 mod place;
 mod receive;
 mod scan;
@@ -11,7 +12,7 @@ mod send;
 mod sending;
 mod slot;
 
-use super::io::{Input, Leftover, Place, Upload, UploadSource};
+use super::io::{Input, Leftover, Look, Place, Upload, UploadSource};
 use crate::net::connection::Connection;
 use crate::state::conn::ConnId;
 use crate::state::downloads::{Asked, Came, Opened, TransferId};
@@ -50,6 +51,8 @@ pub(super) enum Command {
     Forget(u64, Vec<Asked>),
     /// See [`super::io::Output`].
     Sync(TransferId, Vec<u32>),
+    /// See [`super::io::Output`].
+    Look(u64, PathBuf, Vec<Look>),
     /// See [`super::io::Output`].
     Finish(Vec<TransferId>),
     /// See [`super::io::Output`].
@@ -194,6 +197,12 @@ impl Plane {
             }
             Command::Idle(transfer) => self.idle(transfer),
             Command::Sync(transfer, chunks) => self.sync(transfer, chunks),
+            Command::Look(job, folder, looks) => {
+                let core = self.core.clone();
+                tokio::task::spawn_blocking(move || {
+                    core.blocking_send(Input::Looked(job, conflict::look(&folder, looks)))
+                });
+            }
             Command::Finish(transfers) => self.finish(transfers),
             Command::Drop(transfer, leftover) => self.drop_transfer(transfer, leftover),
             Command::Upload(connection, upload, source) => self.upload(connection, upload, *source).await,
@@ -258,7 +267,7 @@ impl Plane {
     /// Unseals, checks and writes a unit, where its transfers are still as they were when it began to come.
     fn land(&mut self, header: ChunkHeader, landings: Vec<Landing>, mut bytes: Vec<u8>) {
         let (Some(group), epoch) = (self.group, self.epochs.get(&header.epoch).cloned()) else { return };
-        let (commands, buffers) = (self.commands.clone(), self.buffers.clone());
+        let (commands, buffers, state_dir) = (self.commands.clone(), self.buffers.clone(), self.state_dir.clone());
         let mut targets = Vec::with_capacity(landings.len());
         for Landing { asked, attempt } in landings {
             let live = self.live(asked.transfer).filter(|live| live.attempt == attempt);
@@ -278,7 +287,7 @@ impl Plane {
                     (Err(came), _) => Command::Landed(asked, came, None),
                     (Ok(()), Unit::ListPart(part)) => Command::ListPart(asked, part, bytes.clone()),
                     (Ok(()), Unit::Chunk(index)) => {
-                        let (came, part) = place::write(&place, &folder, part.as_deref(), index, &bytes);
+                        let (came, part) = place::write(&place, &folder, part.as_deref(), index, &bytes, &state_dir);
                         Command::Landed(asked, came, part)
                     }
                 };

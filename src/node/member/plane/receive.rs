@@ -5,7 +5,7 @@ use super::buffers::Buffers;
 use crate::net::chunks::{ChunkError, ChunkReceiver, accept_chunk};
 use crate::net::connection::Connection;
 use crate::node::member::io::Input;
-use crate::state::downloads::Came;
+use crate::state::downloads::{Came, TransferId};
 use crate::wire::chunk::{CHUNK_HEADER_BYTES, ChunkHeader};
 use crate::wire::close::StreamCode;
 use crate::wire::ids::GroupId;
@@ -46,7 +46,7 @@ async fn receive(mut receiver: ChunkReceiver, inlet: Inlet) {
     if landings.is_empty() {
         return receiver.stop(StreamCode::NotWanted);
     }
-    match read(&mut receiver, &header, &inlet).await {
+    match read(&mut receiver, &header, landings[0].asked.transfer, &inlet).await {
         Ok(bytes) => drop(inlet.plane.send(Command::Read(header, landings, bytes))),
         Err(error) => {
             tracing::debug!(%error, "a chunk broke off");
@@ -55,7 +55,12 @@ async fn receive(mut receiver: ChunkReceiver, inlet: Inlet) {
     }
 }
 
-async fn read(receiver: &mut ChunkReceiver, header: &ChunkHeader, inlet: &Inlet) -> Result<Vec<u8>, ChunkError> {
+async fn read(
+    receiver: &mut ChunkReceiver,
+    header: &ChunkHeader,
+    transfer: TransferId,
+    inlet: &Inlet,
+) -> Result<Vec<u8>, ChunkError> {
     let length = header.stream_bytes();
     let mut bytes = inlet.buffers.take(length);
     bytes.resize(length, 0);
@@ -66,7 +71,7 @@ async fn read(receiver: &mut ChunkReceiver, header: &ChunkHeader, inlet: &Inlet)
         at = end;
         if since.elapsed() >= HEARD_EVERY || at == length {
             // A full queue only means that the core hears enough already.
-            let _ = inlet.core.try_send(Input::Heard((at - told) as u64));
+            let _ = inlet.core.try_send(Input::Heard(transfer, (at - told) as u64));
             (told, since) = (at, Instant::now());
         }
     }

@@ -120,9 +120,9 @@ impl Plane {
         let Some(live) = self.open.get(&transfer).and_then(|slot| slot.live.as_ref()) else { return };
         let place = live.place.clone();
         let folder = self.folders.get(&place.folder).and_then(Weak::upgrade);
-        let commands = self.commands.clone();
+        let (commands, state_dir) = (self.commands.clone(), self.state_dir.clone());
         tokio::task::spawn_blocking(move || {
-            let place::Opening { folder, part, opened } = place::open(&place, folder);
+            let place::Opening { folder, part, opened } = place::open(&place, folder, &state_dir);
             commands.send(Command::Placed(transfer, folder, part, opened))
         });
     }
@@ -158,7 +158,10 @@ impl Plane {
         for endings in by_folder.into_values() {
             let (core, commands) = (self.core.clone(), self.commands.clone());
             tokio::task::spawn_blocking(move || {
-                for (transfer, outcome) in place::finish(endings) {
+                for (transfer, outcome, name) in place::finish(endings) {
+                    if let Some(name) = name {
+                        let _ = core.blocking_send(Input::Renamed(transfer, name));
+                    }
                     let _ = core.blocking_send(Input::Finished(transfer, outcome));
                     let _ = commands.send(Command::Idle(transfer));
                 }
