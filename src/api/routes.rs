@@ -10,10 +10,16 @@ pub(super) const STATUS: &str = "/v1/status";
 pub(super) const CLIENTS: &str = "/v1/clients";
 /// `GET`: the catalog; `query`, `offset`, `limit`.
 pub(super) const FILES: &str = "/v1/files";
-/// `GET`: the shares. `POST {"paths": […]}`: shares paths.
+/// `GET`: the shares. `POST {"paths": […], "copy": BOOL, "exclude": […]}`: shares paths.
 pub(super) const SHARES: &str = "/v1/shares";
 /// `GET`: the rows that a share has made; `path`.
 pub(super) const SHARE_FILES: &str = "/v1/shares/files";
+/// `POST {"paths": […], "confirm": BOOL}`: looks at shares now.
+pub(super) const SCAN: &str = "/v1/scan";
+/// `POST {"files": […]}`: takes files out of the catalog.
+pub(super) const REMOVE: &str = "/v1/remove";
+/// `GET`: how much of what was removed is still in the catalog.
+pub(super) const REMOVALS: &str = "/v1/removals";
 /// `GET`: transfers; `job`.
 pub(super) const TRANSFERS: &str = "/v1/transfers";
 /// `GET`: jobs; `job`.
@@ -22,12 +28,20 @@ pub(super) const JOBS: &str = "/v1/jobs";
 pub(super) const INVITES: &str = "/v1/invites";
 /// `POST {"id": ID}`: revokes an invite.
 pub(super) const REVOKE: &str = "/v1/invites/revoke";
+/// `POST`: makes a new ticket.
+pub(super) const ROTATE: &str = "/v1/ticket/rotate";
 /// `GET`: the server's ticket.
 pub(super) const TICKET: &str = "/v1/ticket";
 /// `POST {"ids": […]}`: approves devices.
 pub(super) const APPROVE: &str = "/v1/approve";
 /// `POST {"ids": […]}`: disapproves devices.
 pub(super) const DISAPPROVE: &str = "/v1/disapprove";
+/// `POST {"id": ID or null, "name": NAME}`: gives a device another name.
+pub(super) const RENAME: &str = "/v1/rename";
+/// `POST {"now": BOOL}`: leaves the group.
+pub(super) const LEAVE: &str = "/v1/leave";
+/// `GET`: the group's rules. `POST {"master_away_wait_s": N}`: sets one.
+pub(super) const POLICY: &str = "/v1/policy";
 /// `POST {"files": […], "dest": PATH, "conflict": WHAT}`: downloads.
 pub(super) const GET: &str = "/v1/get";
 /// `POST {"ids": […], "all": BOOL}`: pauses jobs and uploads.
@@ -66,12 +80,23 @@ pub(super) fn call(command: &Command) -> Result<Call, String> {
         Command::Invite { expires_s } => write(INVITES, json!({ "expires_s": expires_s })),
         Command::RevokeInvite { id } => write(REVOKE, json!({ "id": id })),
         Command::Ticket => read(TICKET, &[]),
+        Command::RotateTicket => write(ROTATE, json!({})),
         Command::Approve { ids } => write(APPROVE, json!({ "ids": ids })),
         Command::Disapprove { ids } => write(DISAPPROVE, json!({ "ids": ids })),
-        Command::Add { paths } => {
+        Command::Rename { id, name } => write(RENAME, json!({ "id": id, "name": name })),
+        Command::Leave { now } => write(LEAVE, json!({ "now": now })),
+        Command::Policy => read(POLICY, &[]),
+        Command::SetPolicy { master_away_wait_s } => write(POLICY, json!({ "master_away_wait_s": master_away_wait_s })),
+        Command::Add { paths, copy, exclude } => {
             let paths = paths.iter().map(|path| utf8(path)).collect::<Result<Vec<_>, _>>()?;
-            write(SHARES, json!({ "paths": paths }))
+            write(SHARES, json!({ "paths": paths, "copy": copy, "exclude": exclude }))
         }
+        Command::Scan { paths, confirm } => {
+            let paths = paths.iter().map(|path| utf8(path)).collect::<Result<Vec<_>, _>>()?;
+            write(SCAN, json!({ "paths": paths, "confirm": confirm }))
+        }
+        Command::Remove { files } => write(REMOVE, json!({ "files": files })),
+        Command::Removals => read(REMOVALS, &[]),
         Command::ShareFiles { path } => read(SHARE_FILES, &[("path", Some(utf8(path)?.to_owned()))]),
         Command::Get { files, dest, conflict } => {
             let dest = dest.as_deref().map(utf8).transpose()?;

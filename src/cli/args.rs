@@ -64,8 +64,16 @@ pub(super) enum Command {
         after_help = "Example:\n  vps$     bailiwick server --advertise vps.example.org:4433 -d\n  desktop$ bailiwick master --server @ticket.txt"
     )]
     Server(ServerArgs),
-    /// Show the ticket of the server that runs here
-    Ticket,
+    /// Show the ticket of the server that runs here, or make a new one
+    ///
+    /// Whoever holds the ticket can bring a group to this server. It is a secret: --rotate makes the tickets of before
+    /// void. Groups that are here already stay.
+    #[command(after_help = "Examples:\n  bailiwick ticket > ticket.txt\n  bailiwick ticket --rotate")]
+    Ticket {
+        /// Make a new one; those of before are void
+        #[arg(long)]
+        rotate: bool,
+    },
     /// Run the master of a group, and a server with it unless --server is given; prints an invite
     ///
     /// The first start makes the group. Paths that are given are shared with it. Later starts need no arguments.
@@ -83,10 +91,13 @@ pub(super) enum Command {
     /// The whole story on this machine: a server, a master and two clients share, approve, fetch and verify
     ///
     /// Everything happens in a temporary folder, on 127.0.0.1, and is gone afterwards.
+    #[command(after_help = "Examples:\n  bailiwick demo\n  bailiwick demo ~/Pictures")]
     Demo(DemoArgs),
     /// Show this node: its role, its standing, and what it waits for
+    #[command(after_help = "Examples:\n  bailiwick status\n  bailiwick status --json --profile work")]
     Status,
     /// List the group's devices: who is online, and how they are reached
+    #[command(after_help = "Examples:\n  bailiwick clients\n  bailiwick clients --json")]
     Clients,
     /// List the files of the group, those whose NAME:PATH holds the query
     #[command(
@@ -97,10 +108,13 @@ pub(super) enum Command {
         query: Option<String>,
     },
     /// List what this device shares
+    #[command(after_help = "Examples:\n  bailiwick shares\n  bailiwick shares --json")]
     Shares,
     /// List transfers to and from this device
+    #[command(after_help = "Examples:\n  bailiwick transfers\n  bailiwick transfers --json")]
     Transfers,
     /// List the open invites (master)
+    #[command(after_help = "Examples:\n  bailiwick invites\n  bailiwick invite --revoke 3f9a")]
     Invites,
     /// Make an invite for one more device (master), or revoke one
     #[command(after_help = "Examples:\n  bailiwick invite --expires 2h\n  bailiwick invite --revoke 3f9a")]
@@ -109,6 +123,9 @@ pub(super) enum Command {
     ///
     /// An approved device sees the names of all files and can fetch them. Compare the short code with the one that
     /// the device shows.
+    #[command(
+        after_help = "Examples:\n  bailiwick approve               asks about each device that waits: y, n or q\n  bailiwick approve laptop 3f9a   those two"
+    )]
     Approve {
         /// Devices: names, ids or beginnings of ids
         #[arg(value_name = "ID")]
@@ -117,7 +134,10 @@ pub(super) enum Command {
     /// Expel devices from the group, for ever (master)
     ///
     /// A device that was disapproved never comes back, whatever restarts or is restored. It would have to begin anew
-    /// as another device. What it has already fetched stays with it.
+    /// as another device, with a new state directory and a new invite. What it has already fetched stays with it.
+    #[command(
+        after_help = "Examples:\n  bailiwick disapprove laptop         asks first\n  bailiwick disapprove 3f9a --yes"
+    )]
     Disapprove {
         /// Devices: names, ids or beginnings of ids
         #[arg(value_name = "ID", required = true)]
@@ -126,11 +146,50 @@ pub(super) enum Command {
         #[arg(long)]
         yes: bool,
     },
+    /// Give a device another name: this one, or at the master any
+    ///
+    /// Names are unique in a group, whatever their case. At a client the name changes when the master has answered.
+    #[command(
+        after_help = "Examples:\n  bailiwick rename notebook            this device\n  bailiwick rename laptop notebook     at the master: the device that is called laptop"
+    )]
+    Rename(RenameArgs),
+    /// Leave the group, for ever (client)
+    ///
+    /// Nothing is served or fetched from then on. When the master has heard of it, the node erases its keys and ends by
+    /// itself; until then the wish waits. What was fetched stays. The device can't come back; a new one can, with a new
+    /// state directory and a new invite.
+    #[command(
+        after_help = "Examples:\n  bailiwick leave\n  bailiwick leave --now --yes     doesn't wait for the master, and doesn't ask"
+    )]
+    Leave(LeaveArgs),
+    /// Show the group's rules, or set one (master)
+    ///
+    /// master-away wait=TIME: how long owners go on serving after they last heard from the master, 10s to 30d.
+    /// A longer time keeps transfers going without the master; a shorter one ends a dishonest server's delay of an
+    /// expulsion sooner.
+    #[command(after_help = "Examples:\n  bailiwick policy\n  bailiwick policy master-away wait=3m")]
+    Policy(PolicyArgs),
     /// Share files and folders with the group, where they lie
     ///
-    /// Nothing is copied or moved, and nothing of yours is ever deleted. Waits until all is in the catalog.
-    #[command(after_help = "Example:\n  bailiwick add ~/Pictures ~/notes.txt")]
+    /// Nothing is copied or moved, and nothing of yours is ever deleted. Waits until all is in the catalog. A folder
+    /// stays shared: what is new, changed or gone in it is noticed within minutes, or at once by `bailiwick scan`.
+    #[command(
+        after_help = "Examples:\n  bailiwick add ~/Pictures ~/notes.txt\n  bailiwick add ~/src --exclude target --exclude '*.tmp'\n  bailiwick add --copy ~/report.pdf\n\nExit code 6: shared, but for files that could not be read. Links and special files are only counted."
+    )]
     Add(AddArgs),
+    /// Look now for what is new, changed or gone in shared folders
+    #[command(
+        after_help = "Examples:\n  bailiwick scan\n  bailiwick scan --confirm ~/Pictures      what seems gone there is gone for good"
+    )]
+    Scan(ScanArgs),
+    /// Take files out of the catalog: your own, or at the master anybody's
+    ///
+    /// No file of yours is deleted: it is only shared no more, until it is added again. Copies that `add --copy` made
+    /// are deleted. Downloads of it elsewhere stop; what was fetched stays with who has it.
+    #[command(
+        after_help = "Examples:\n  bailiwick remove laptop:Pictures/2024\n  bailiwick remove laptop:Pictures       ends the share, too\n  bailiwick remove 5d1e0c"
+    )]
+    Remove(RemoveArgs),
     /// Fetch files and folders of the group
     ///
     /// The node does the work and goes on by itself: after an interruption, a restart, or when an owner comes back.
@@ -166,17 +225,25 @@ pub(super) enum Command {
     /// Make a master's state directory anew from a file that `export` wrote
     ///
     /// The directory must be new: name it with --state or --profile, if there is a node here already. At its first start
-    /// the master listens to its server and the devices for half a minute, takes in what the backup lacks, and goes on.
+    /// the master listens to its server and the devices for a minute, takes in what the backup lacks, and goes on.
     /// Whoever was expelled stays out; all invites are closed. Never start the old copy again.
     #[command(
         after_help = "Example:\n  bailiwick import ~/usb/group.backup --profile desk\n  bailiwick master --profile desk"
     )]
     Import(ImportArgs),
     /// Wait until the node is in a state
+    ///
+    /// Exits with 5 when the time is over, and at once with 4 if the state can't come any more: this device is expelled
+    /// or has left.
+    #[command(
+        after_help = "Examples:\n  bailiwick wait approved --timeout 10m\n  bailiwick wait idle && echo all there"
+    )]
     Wait(WaitArgs),
-    /// Print what happens in the node, as it happens
+    /// Print what happens in the node, as it happens: one line an event, until the node ends
+    #[command(after_help = "Examples:\n  bailiwick watch\n  bailiwick watch --json | jq .event")]
     Watch,
-    /// End the node, with nothing lost
+    /// End the node, with nothing lost; returns when its process has ended
+    #[command(after_help = "Examples:\n  bailiwick stop\n  bailiwick stop --profile work")]
     Stop,
 }
 
@@ -251,11 +318,47 @@ pub(super) struct DemoArgs {
 #[derive(Debug, Args)]
 pub(super) struct InviteArgs {
     /// How long it can be used: 30m, 24h, 7d …
-    #[arg(long, value_name = "TIME", default_value = "24h", value_parser = units::parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "24h", value_parser = units::parse_lifetime)]
     pub(super) expires: Duration,
     /// Revoke this open invite instead
     #[arg(long, value_name = "ID", conflicts_with = "expires")]
     pub(super) revoke: Option<String>,
+}
+
+/// `rename`.
+#[derive(Debug, Args)]
+pub(super) struct RenameArgs {
+    /// The new name; at the master with the device before it: its name, id, or the beginning of its id
+    #[arg(value_names = ["ID", "NAME"], num_args = 1..=2, required = true)]
+    pub(super) words: Vec<String>,
+    /// Exit with 5 instead of waiting for the master
+    #[arg(long)]
+    pub(super) no_wait: bool,
+}
+
+/// `leave`.
+#[derive(Debug, Args)]
+pub(super) struct LeaveArgs {
+    /// Erase the keys at once: the master may never hear that the device has left
+    #[arg(long)]
+    pub(super) now: bool,
+    /// Don't ask
+    #[arg(long)]
+    pub(super) yes: bool,
+    /// Exit with 5 instead of waiting for the master; the wish stays
+    #[arg(long, conflicts_with = "now")]
+    pub(super) no_wait: bool,
+}
+
+/// `policy`.
+#[derive(Debug, Args)]
+pub(super) struct PolicyArgs {
+    /// The rule: master-away
+    #[arg(value_name = "KEY")]
+    pub(super) key: Option<String>,
+    /// What is to hold: wait=3m
+    #[arg(value_name = "VALUE")]
+    pub(super) value: Option<String>,
 }
 
 /// `add`.
@@ -264,6 +367,40 @@ pub(super) struct AddArgs {
     /// Files and folders
     #[arg(value_name = "PATH", required = true)]
     pub(super) paths: Vec<PathBuf>,
+    /// Share a copy, made now and kept in the state directory; the original may change or go
+    #[arg(long)]
+    pub(super) copy: bool,
+    /// Leave out what this matches: a name such as '*.tmp' anywhere, or a path such as /build; may be given several times
+    ///
+    /// Kept with the share, and replaced when it is given again; '' leaves nothing out. Notes that systems leave
+    /// everywhere (.DS_Store, Thumbs.db, desktop.ini …) are never shared.
+    #[arg(long, value_name = "PATTERN")]
+    pub(super) exclude: Vec<String>,
+    /// Exit with 5 instead of waiting for the master
+    #[arg(long)]
+    pub(super) no_wait: bool,
+}
+
+/// `scan`.
+#[derive(Debug, Args)]
+pub(super) struct ScanArgs {
+    /// Shared folders and files, or what is in them [default: all shares]
+    #[arg(value_name = "PATH")]
+    pub(super) paths: Vec<PathBuf>,
+    /// What is missing there is gone for good, however much it is
+    #[arg(long, requires = "paths")]
+    pub(super) confirm: bool,
+    /// Exit with 5 instead of waiting for the master
+    #[arg(long)]
+    pub(super) no_wait: bool,
+}
+
+/// `remove`.
+#[derive(Debug, Args)]
+pub(super) struct RemoveArgs {
+    /// What to remove: NAME:PATH (a folder means its tree), an id, or the beginning of one
+    #[arg(value_name = "FILE", required = true)]
+    pub(super) files: Vec<String>,
     /// Exit with 5 instead of waiting for the master
     #[arg(long)]
     pub(super) no_wait: bool,
@@ -371,6 +508,8 @@ pub(super) enum WaitState {
     Master,
     /// Nothing is under way: no job runs or waits, nothing is being scanned or syncing
     Idle,
+    /// No node runs for the state directory
+    Stopped,
 }
 
 fn listen_address(text: &str) -> Result<SocketAddr, String> {

@@ -9,8 +9,12 @@ use std::time::Duration;
 
 /// An answer of another kind than the command's: the two programs don't fit.
 pub(super) fn unexpected() -> End {
-    LocalError::new(ErrorCode::Failed, "the node answered something else", "see that both programs are of one version")
-        .into()
+    LocalError::new(
+        ErrorCode::Failed,
+        "the node answered something else",
+        "stop the node and start it again: both must be of one version",
+    )
+    .into()
 }
 
 /// Asks for the status.
@@ -46,26 +50,35 @@ fn status_lines(status: &Status) -> Vec<String> {
     let mut field = |title: &str, value: Option<String>| {
         lines.extend(value.map(|value| format!("  {title:<10} {value}")));
     };
-    field(
-        "waiting",
-        status
-            .waiting
-            .as_ref()
-            .map(|what| format!("for {}", what.trim_start_matches("waiting ").trim_start_matches("for "))),
-    );
+    let waits = status.waiting.as_deref().map(|what| match what.strip_prefix("waiting ") {
+        Some(what) => ("waiting", what),
+        None => ("state", what),
+    });
+    if let Some((title, what)) = waits {
+        field(title, Some(what.to_owned()));
+    }
+    field("name", status.rename.as_ref().map(rename_text));
     field("code", status.code.clone());
     field("id", status.id.clone());
     field("group", status.group.clone());
     if status.role != NodeRole::Server {
-        field("server", Some(link_text(status.server).to_owned()));
+        let rtt = status.server_rtt_ms.map(|ms| format!(", {ms} ms")).unwrap_or_default();
+        field("server", Some(format!("{}{rtt}", link_text(status.server))));
         field("master", Some(link_text(status.master).to_owned()));
     }
     field("revision", status.revision.clone());
     field("load", status.load.as_ref().map(load_text));
     field("downloads", status.downloads.as_ref().map(|path| path.display().to_string()));
-    field("state", Some(status.state_dir.display().to_string()));
+    field("directory", Some(status.state_dir.display().to_string()));
     field("process", Some(format!("{} (bailiwick {}), {}", status.pid, status.version, status.api)));
     lines
+}
+
+fn rename_text(wish: &RenameRow) -> String {
+    match &wish.refused {
+        None => format!("'{}' once the master has heard of it", wish.name),
+        Some(why) => format!("not '{}': {why}", wish.name),
+    }
 }
 
 fn load_text(load: &ServerLoad) -> String {
@@ -106,6 +119,20 @@ fn presence(client: &ClientRow) -> String {
     }
 }
 
+/// Since when, and how long that is.
+pub(super) fn since_text(since: &str) -> String {
+    match age(since) {
+        Some(age) => format!("waiting since {since} ({})", units::time(age)),
+        None => "waiting".to_owned(),
+    }
+}
+
+fn age(since: &str) -> Option<Duration> {
+    let format = &time::format_description::well_known::Rfc3339;
+    let since = time::OffsetDateTime::parse(since, format).ok()?;
+    Some((time::OffsetDateTime::now_utc() - since).try_into().unwrap_or(Duration::ZERO))
+}
+
 /// The beginning of an id, enough for people.
 pub(super) fn short(id: &str) -> String {
     id.chars().take(8).collect()
@@ -143,6 +170,7 @@ fn link_text(link: Link) -> &'static str {
     match link {
         Link::Connected => "connected",
         Link::Away => "away",
+        Link::None => "none",
     }
 }
 

@@ -12,10 +12,12 @@ mod get;
 mod group;
 mod invite;
 mod jobs;
+mod membership;
 mod output;
 mod place;
 mod progress;
 mod ready;
+mod remove;
 mod run;
 mod share;
 mod start;
@@ -56,7 +58,7 @@ fn dispatch(cli: &Cli, output: Output) -> Outcome {
         Command::Export(args) => backup::export(global, args, output),
         Command::Import(args) => backup::import(global, args, output),
         Command::Status
-        | Command::Ticket
+        | Command::Ticket { .. }
         | Command::Clients
         | Command::Files { .. }
         | Command::Shares
@@ -65,7 +67,12 @@ fn dispatch(cli: &Cli, output: Output) -> Outcome {
         | Command::Invite(_)
         | Command::Approve { .. }
         | Command::Disapprove { .. }
+        | Command::Rename(_)
+        | Command::Leave(_)
+        | Command::Policy(_)
         | Command::Add(_)
+        | Command::Scan(_)
+        | Command::Remove(_)
         | Command::Get(_)
         | Command::Pause(_)
         | Command::Resume(_)
@@ -88,7 +95,7 @@ async fn ask(cli: &Cli, output: Output) -> Outcome {
         | Command::Import(_) => Ok(()),
         Command::Status => group::status(&open()?, output).await,
         Command::Clients => group::clients(&open()?, output).await,
-        Command::Ticket => invite::ticket(&open()?, output).await,
+        Command::Ticket { rotate } => invite::ticket(&open()?, *rotate, output).await,
         Command::Files { query } => catalog::files(&open()?, query.as_deref(), output).await,
         Command::Shares => catalog::shares(&open()?, output).await,
         Command::Transfers => transfers::transfers(&open()?, output).await,
@@ -96,12 +103,17 @@ async fn ask(cli: &Cli, output: Output) -> Outcome {
         Command::Invite(args) => invite::invite(&open()?, args, output).await,
         Command::Approve { ids } => approve::approve(&open()?, ids, output).await,
         Command::Disapprove { ids, yes } => approve::disapprove(&open()?, ids, *yes, output).await,
+        Command::Rename(args) => membership::rename(&open()?, args, output).await,
+        Command::Leave(args) => membership::leave(&open()?, args, output).await,
+        Command::Policy(args) => membership::policy(&open()?, args, output).await,
         Command::Add(args) => share::add(&open()?, args, output).await,
+        Command::Scan(args) => share::scan(&open()?, args, output).await,
+        Command::Remove(args) => remove::remove(&open()?, args, output).await,
         Command::Get(args) => get::get(&open()?, args, output).await,
         Command::Pause(args) => jobs::pause(&open()?, args, output).await,
         Command::Resume(args) => jobs::resume(&open()?, args, output).await,
         Command::Cancel(args) => jobs::cancel(&open()?, args, output).await,
-        Command::Wait(args) => control::wait(&open()?, args, output).await,
+        Command::Wait(args) => control::wait(&place::state_dir(&cli.global)?, args, output).await,
         Command::Watch => control::watch(&open()?, output).await,
         Command::Stop => control::stop(&open()?, output).await,
     }

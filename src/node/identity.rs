@@ -102,5 +102,14 @@ pub fn state_error(error: StateError) -> LocalError {
         StateError::NotAFolder(_) => ErrorCode::Usage,
         StateError::Denied(_) | StateError::Full(_) | StateError::Io { .. } => ErrorCode::Failed,
     };
-    LocalError::new(code, error.to_string(), "see the message; --state or --profile choose another state directory")
+    let hint = match &error {
+        StateError::InUse { .. } => "'bailiwick stop' ends it; --state or --profile choose another state directory",
+        StateError::NotAFolder(_) => "name a folder with --state, or a profile with --profile",
+        StateError::Denied(_) => {
+            "give this user the directory ('chown'), or choose another one with --state or --profile"
+        }
+        StateError::Full(_) => "free some space and start it again",
+        StateError::Io { .. } => "mend that and start it again, or choose another directory with --state or --profile",
+    };
+    LocalError::new(code, error.to_string(), hint)
 }

@@ -2,6 +2,7 @@
 
 pub mod backup;
 pub mod clock;
+pub mod goodbye;
 pub mod identity;
 pub mod local;
 pub mod member;

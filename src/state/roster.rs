@@ -20,6 +20,8 @@ pub struct Device {
     pub name: DeviceName,
     /// The short code of its registration.
     pub code: String,
+    /// Since when it stands there, by the master's clock, in milliseconds since 1970.
+    pub since_ms: u64,
 }
 
 /// All devices that the log has named, the expelled ones too.
@@ -29,12 +31,15 @@ pub struct Roster {
     by_key: HashMap<DeviceKey, PublicId>,
     names: HashSet<String>,
     /// Expelled by a header that came before its turn: true already, though the log's end is not there yet.
-    ahead: HashSet<DeviceKey>,
+    ahead: HashMap<DeviceKey, Standing>,
 }
 
 impl Roster {
     /// A roster of devices that were persisted.
-    pub fn restore(devices: impl IntoIterator<Item = Device>, ahead: impl IntoIterator<Item = DeviceKey>) -> Roster {
+    pub fn restore(
+        devices: impl IntoIterator<Item = Device>,
+        ahead: impl IntoIterator<Item = (DeviceKey, Standing)>,
+    ) -> Roster {
         let mut roster = Roster { ahead: ahead.into_iter().collect(), ..Roster::default() };
         devices.into_iter().for_each(|device| roster.put(device));
         roster
@@ -44,9 +49,9 @@ impl Roster {
     pub fn apply(&mut self, header: &VerifiedHeader, body: &Body) {
         match (&header.header().membership, body) {
             (Some(change), Body::GroupBegun { name, .. } | Body::ClientRegistered { name, .. }) => {
-                self.put(device_of(change, name.clone(), header.short_code()));
+                self.put(device_of(change, name.clone(), header));
             }
-            (Some(change), _) => self.set_standing(change),
+            (Some(change), _) => self.set_standing(change, header.header().time_ms),
             (None, Body::ClientRenamed { id, name }) => self.rename(id, name),
             (None, _) => {}
         }
@@ -55,7 +60,7 @@ impl Roster {
     /// Takes in an expulsion that came before its turn. Says whether it is news.
     pub fn expel_ahead(&mut self, change: &MembershipChange) -> bool {
         let known = self.is_expelled(&change.device);
-        self.ahead.insert(change.device);
+        self.ahead.entry(change.device).or_insert(change.standing);
         !known
     }
 
@@ -81,9 +86,8 @@ impl Roster {
 
     /// Where a device stands now.
     pub fn standing(&self, key: &DeviceKey) -> Option<Standing> {
-        let device = self.by_key(key)?;
-        let overtaken = !device.standing.is_final() && self.ahead.contains(key);
-        Some(if overtaken { Standing::Disapproved } else { device.standing })
+        let by_log = self.by_key(key).map(|device| device.standing);
+        by_log.filter(|standing| standing.is_final()).or(self.ahead.get(key).copied()).or(by_log)
     }
 
     /// Whether a device is approved.
@@ -93,7 +97,7 @@ impl Roster {
 
     /// Whether a device is out for ever.
     pub fn is_expelled(&self, key: &DeviceKey) -> bool {
-        self.ahead.contains(key) || self.standing(key).is_some_and(Standing::is_final)
+        self.standing(key).is_some_and(Standing::is_final)
     }
 
     /// Whether a living device has this name (in folded form).
@@ -114,10 +118,13 @@ impl Roster {
         self.devices.insert(device.id, device);
     }
 
-    fn set_standing(&mut self, change: &MembershipChange) {
+    fn set_standing(&mut self, change: &MembershipChange, time_ms: u64) {
         let Some(device) = self.devices.get_mut(&change.id).filter(|device| !device.standing.is_final()) else {
             return;
         };
+        if device.standing != change.standing {
+            device.since_ms = time_ms;
+        }
         device.standing = change.standing;
         if change.standing.is_final() {
             self.names.remove(&device.name.folded());
@@ -126,12 +133,22 @@ impl Roster {
 
     fn rename(&mut self, id: &PublicId, name: &DeviceName) {
         let Some(device) = self.devices.get_mut(id) else { return };
-        self.names.remove(&device.name.folded());
-        self.names.insert(name.folded());
-        device.name = name.clone();
+        let before = std::mem::replace(&mut device.name, name.clone());
+        if !device.standing.is_final() {
+            self.names.remove(&before.folded());
+            self.names.insert(name.folded());
+        }
     }
 }
 
-fn device_of(change: &MembershipChange, name: DeviceName, code: String) -> Device {
-    Device { id: change.id, key: change.device, seal: change.seal, standing: change.standing, name, code }
+fn device_of(change: &MembershipChange, name: DeviceName, header: &VerifiedHeader) -> Device {
+    Device {
+        id: change.id,
+        key: change.device,
+        seal: change.seal,
+        standing: change.standing,
+        name,
+        code: header.short_code(),
+        since_ms: header.header().time_ms,
+    }
 }

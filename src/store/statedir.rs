@@ -93,6 +93,15 @@ impl StateDir {
         Ok(StateDir { path: path.to_owned(), _lock: lock })
     }
 
+    /// Whether a process holds the directory; its id, if it can be read.
+    pub fn holder(path: &Path) -> Option<Option<u32>> {
+        let lock = File::open(path.join(LOCK_NAME)).ok()?;
+        match lock.try_lock_shared() {
+            Err(TryLockError::WouldBlock) => Some(read_pid(&lock)),
+            Ok(()) | Err(TryLockError::Error(_)) => None,
+        }
+    }
+
     /// Reads a file of a state directory that another process may hold; none if there is no such file.
     pub fn peek(path: &Path, name: &str) -> Result<Option<Vec<u8>>, StateError> {
         let path = path.join(name);
@@ -118,6 +127,18 @@ impl StateDir {
         let path = self.path(name);
         let temporary = self.path(&format!("{name}.new"));
         self.replace(&path, &temporary, secret).map_err(StateError::of(&path))
+    }
+
+    /// Deletes files, if they are there. It returns when the directory is synced.
+    pub fn delete(&self, names: &[&str]) -> Result<(), StateError> {
+        for name in names.iter().flat_map(|name| [(*name).to_owned(), format!("{name}.new")]) {
+            let path = self.path(&name);
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(StateError::of(&path)(error)),
+                _ => {}
+            }
+        }
+        File::open(&self.path).and_then(|folder| folder.sync_all()).map_err(StateError::of(&self.path))
     }
 
     fn replace(&self, path: &Path, temporary: &Path, secret: &[u8]) -> io::Result<()> {
@@ -204,8 +225,10 @@ mod tests {
         assert_eq!((mode(&path), mode(path.join("lock"))), (0o700, 0o600));
         let Err(error @ StateError::InUse { pid, .. }) = StateDir::open(&path) else { panic!("two hold it") };
         assert_eq!(pid, Some(std::process::id()));
+        assert_eq!(StateDir::holder(&path), Some(pid));
         assert!(error.to_string().contains(&format!("(process {})", std::process::id())), "{error}");
         drop(state);
+        assert_eq!(StateDir::holder(&path), None);
         StateDir::open(&path).unwrap();
     }
 

@@ -1,7 +1,9 @@
 //! The program as people and scripts run it: the real binary, its exit codes, its two streams.
 
 mod fake;
+mod real;
 mod running;
+mod shares;
 mod usage;
 
 use assert_cmd::Command;

@@ -58,6 +58,7 @@ impl Node {
                 if let Some(found) = check(self.handle.clone()).await {
                     return found;
                 }
+                assert!(!self.task.is_finished(), "the node ended in the wait for: {what}");
                 let _ = tokio::time::timeout(LOOK, watch.next()).await;
             }
         };
@@ -133,7 +134,8 @@ impl Node {
 
     /// Shares a path.
     pub(crate) async fn add(&self, path: &Path) {
-        self.ask(Command::Add { paths: vec![path.to_owned()] }).await.expect("it is shared");
+        let command = Command::Add { paths: vec![path.to_owned()], copy: false, exclude: Vec::new() };
+        self.ask(command).await.expect("it is shared");
     }
 
     /// Begins to download.
@@ -236,7 +238,16 @@ impl World {
 
     /// Starts a master; with a ticket the first time.
     pub(crate) async fn master(&self, name: &str, ticket: Option<&str>) -> Node {
-        let (dir, handle, home) = self.home(name);
+        self.master_with(name, name, ticket).await
+    }
+
+    /// Starts the master of a directory under another name than the directory's.
+    pub(crate) async fn master_as(&self, dir: &str, name: &str) -> Node {
+        self.master_with(dir, name, None).await
+    }
+
+    async fn master_with(&self, dir: &str, name: &str, ticket: Option<&str>) -> Node {
+        let (dir, handle, home) = self.home(dir);
         let server = match ticket {
             Some(ticket) => MasterServer::Ticket(Box::new(Ticket::parse(ticket).expect("a ticket"))),
             None => MasterServer::AsBefore(ServerPlace::default()),
@@ -249,7 +260,12 @@ impl World {
 
     /// Starts a client; with an invite the first time.
     pub(crate) async fn client(&self, name: &str, invite: Option<&str>) -> Node {
-        let (dir, handle, home) = self.home(name);
+        self.client_as(name, name, invite).await
+    }
+
+    /// Starts the client of a directory under another name than the directory's.
+    pub(crate) async fn client_as(&self, dir: &str, name: &str, invite: Option<&str>) -> Node {
+        let (dir, handle, home) = self.home(dir);
         let device = DeviceName::parse(name).expect("a name");
         let options = ClientOptions {
             state_dir: dir.clone(),

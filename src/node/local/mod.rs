@@ -51,13 +51,15 @@ pub enum Command {
         /// Seconds until it expires.
         expires_s: u64,
     },
-    /// Revokes an open invite. Master.
+    /// Revokes an open invite. Master. Answers with its row.
     RevokeInvite {
         /// Any unambiguous prefix of its id.
         id: String,
     },
     /// The server's ticket: [`TicketRow`]. Server, or a master that runs one.
     Ticket,
+    /// Makes the server's tickets of before void: [`TicketRow`] with the new one. Server, or a master that runs one.
+    RotateTicket,
     /// Approves registered devices. Master. Answers with their rows.
     Approve {
         /// Ids, prefixes of ids or names.
@@ -68,11 +70,54 @@ pub enum Command {
         /// Ids, prefixes of ids or names.
         ids: Vec<String>,
     },
-    /// Shares files and folders in place. Answers at once with the [`ShareRow`]s; hashing goes on.
+    /// Gives a device another name. At the master any device's, at once; at a client its own, which is a wish until the
+    /// master's answer came: [`Status::rename`] tells. Answers with the device's row.
+    Rename {
+        /// Id, prefix of an id or name; this device if there is none.
+        #[serde(default)]
+        id: Option<String>,
+        /// The new name.
+        name: String,
+    },
+    /// Leaves the group, for ever. Everything stops at once. The node ends by itself, and erases its keys: when the
+    /// master has entered it in its log, or now. Not for the master.
+    Leave {
+        /// Doesn't wait for the master.
+        now: bool,
+    },
+    /// The group's rules: [`PolicyRow`]s.
+    Policy,
+    /// How long owners serve without a word from the master. Master. Answers with all [`PolicyRow`]s.
+    SetPolicy {
+        /// Seconds.
+        master_away_wait_s: u64,
+    },
+    /// Shares files and folders, in place or as copies. Answers at once with the [`ShareRow`]s; hashing goes on.
     Add {
         /// Absolute paths.
         paths: Vec<PathBuf>,
+        /// Whether copies are made and shared, rather than the files where they lie.
+        #[serde(default)]
+        copy: bool,
+        /// Patterns of what is left out; empty means as before, one empty pattern means nothing.
+        #[serde(default)]
+        exclude: Vec<String>,
     },
+    /// Looks at shares now, at all if none is named. Answers at once with the [`ShareRow`]s.
+    Scan {
+        /// Absolute paths of shares, or of what is in them.
+        paths: Vec<PathBuf>,
+        /// Whether what is missing is gone, however much it is.
+        #[serde(default)]
+        confirm: bool,
+    },
+    /// Takes files out of the catalog. Answers at once with their [`FileRow`]s; a client's go when the master answers.
+    Remove {
+        /// Ids, prefixes of ids, or `NAME:PATH`; a folder means its tree.
+        files: Vec<String>,
+    },
+    /// How much of what was removed is still in the catalog: one [`RemovalRow`].
+    Removals,
     /// The rows of the catalog, or of staging, that a share has made so far: [`FileRow`]s.
     ShareFiles {
         /// The share's absolute path.
@@ -125,23 +170,27 @@ pub const FILES_PAGE_MAX: u64 = 50_000;
 pub enum Reply {
     /// To [`Command::Status`].
     Status(Box<Status>),
-    /// To [`Command::Ticket`].
+    /// To [`Command::Ticket`], [`Command::RotateTicket`].
     Ticket(TicketRow),
-    /// To [`Command::Clients`], [`Command::Approve`], [`Command::Disapprove`].
+    /// To [`Command::Clients`], [`Command::Approve`], [`Command::Disapprove`], [`Command::Rename`].
     Clients(Vec<ClientRow>),
-    /// To [`Command::Files`], [`Command::ShareFiles`].
+    /// To [`Command::Removals`].
+    Removals(RemovalRow),
+    /// To [`Command::Files`], [`Command::ShareFiles`], [`Command::Remove`].
     Files(Vec<FileRow>),
-    /// To [`Command::Shares`], [`Command::Add`].
+    /// To [`Command::Shares`], [`Command::Add`], [`Command::Scan`].
     Shares(Vec<ShareRow>),
     /// To [`Command::Transfers`].
     Transfers(Vec<TransferRow>),
     /// To [`Command::Jobs`], [`Command::Get`].
     Jobs(Vec<JobRow>),
-    /// To [`Command::Invites`], [`Command::Invite`].
+    /// To [`Command::Invites`], [`Command::Invite`], [`Command::RevokeInvite`].
     Invites(Vec<InviteRow>),
     /// To [`Command::Pause`], [`Command::Resume`], [`Command::Cancel`].
     Controlled(Controlled),
-    /// To [`Command::RevokeInvite`], [`Command::Stop`].
+    /// To [`Command::Policy`], [`Command::SetPolicy`].
+    Policy(Vec<PolicyRow>),
+    /// To [`Command::Leave`], [`Command::Stop`].
     Done,
 }
 
@@ -151,19 +200,25 @@ impl Reply {
         use serde_json::from_slice;
         match command {
             Command::Status => from_slice(json).map(Reply::Status),
-            Command::Ticket => from_slice(json).map(Reply::Ticket),
-            Command::Clients | Command::Approve { .. } | Command::Disapprove { .. } => {
+            Command::Ticket | Command::RotateTicket => from_slice(json).map(Reply::Ticket),
+            Command::Clients | Command::Approve { .. } | Command::Disapprove { .. } | Command::Rename { .. } => {
                 from_slice(json).map(Reply::Clients)
             }
-            Command::Files { .. } | Command::ShareFiles { .. } => from_slice(json).map(Reply::Files),
-            Command::Shares | Command::Add { .. } => from_slice(json).map(Reply::Shares),
+            Command::Policy | Command::SetPolicy { .. } => from_slice(json).map(Reply::Policy),
+            Command::Files { .. } | Command::ShareFiles { .. } | Command::Remove { .. } => {
+                from_slice(json).map(Reply::Files)
+            }
+            Command::Removals => from_slice(json).map(Reply::Removals),
+            Command::Shares | Command::Add { .. } | Command::Scan { .. } => from_slice(json).map(Reply::Shares),
             Command::Transfers { .. } => from_slice(json).map(Reply::Transfers),
             Command::Jobs { .. } | Command::Get { .. } => from_slice(json).map(Reply::Jobs),
-            Command::Invites | Command::Invite { .. } => from_slice(json).map(Reply::Invites),
             Command::Pause { .. } | Command::Resume { .. } | Command::Cancel { .. } => {
                 from_slice(json).map(Reply::Controlled)
             }
-            Command::RevokeInvite { .. } | Command::Stop => from_slice(json).map(|()| Reply::Done),
+            Command::Invites | Command::Invite { .. } | Command::RevokeInvite { .. } => {
+                from_slice(json).map(Reply::Invites)
+            }
+            Command::Leave { .. } | Command::Stop => from_slice(json).map(|()| Reply::Done),
         }
     }
 }
@@ -210,8 +265,9 @@ pub enum ErrorCode {
 }
 
 /// Something that happened, one line of `watch`. `event` is one of `connected`, `disconnected`, `master_back`,
-/// `master_away`, `registered`, `approved`, `disapproved`, `left`, `online`, `away`, `files_added`, `files_changed`,
-/// `files_removed`, `share_scanned`, `transfer`, `job`, `invite_used`, `waiting`, `stopping`.
+/// `master_away`, `registered`, `approved`, `disapproved`, `leaving`, `left`, `renamed`, `rename_refused`, `policy_set`,
+/// `online`, `away`, `files_added`, `files_changed`, `files_removed`, `share_scanned`, `share_ended`, `staging_dropped`,
+/// `transfer`, `job`, `invite_used`, `waiting`, `stopping`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Event {
     /// What.

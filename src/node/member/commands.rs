@@ -5,17 +5,20 @@ use super::io::{Input, Output};
 use super::jobs::Control;
 use super::opening::failed;
 use super::pen::Pen;
-use super::rows::{JOBS_KEPT, JOBS_LISTED, TRANSFERS_LISTED};
+use super::rows::{JOBS_KEPT, JOBS_LISTED, TRANSFERS_LISTED, invite_row};
+use super::scan::Ask;
+use super::share::{Adding, NotShared};
 use crate::node::local::{Command, ErrorCode, FILES_PAGE_MAX, LocalError, Reply};
 use crate::state::authority::{Gate, NotDone, STALE_HINT};
 use crate::state::random::draw;
 use crate::store::download::Conflict;
-use crate::store::member::{CatalogRow, DbError, JobPlace};
-use crate::wire::ids::{InviteId, PublicId, hex};
+use crate::store::exclude::Exclusions;
+use crate::store::member::{CatalogRow, DbError, JobPlace, LocalStatus};
+use crate::wire::ids::{PublicId, hex};
 use crate::wire::invite::{Invite, InviteSecret};
 use crate::wire::log::Standing;
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// The longest life of an invite.
@@ -24,7 +27,14 @@ const INVITE_LIFE_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
 impl MemberCore {
     pub(super) fn local(&mut self, cx: &mut Cx<'_>, token: u64, command: Command) -> Result<(), DbError> {
         self.link.look(cx.now);
-        let signs = matches!(command, Command::Approve { .. } | Command::Disapprove { .. });
+        let signs = matches!(
+            command,
+            Command::Approve { .. }
+                | Command::Disapprove { .. }
+                | Command::Rename { .. }
+                | Command::SetPolicy { .. }
+                | Command::Remove { .. }
+        );
         let command = match &mut self.pen {
             Pen::Master(master) if signs => match master.hold(Input::Local(token, command)) {
                 Some(Input::Local(_, command)) => command,
@@ -55,7 +65,8 @@ impl MemberCore {
             Command::Shares => self.share_rows(),
             Command::ShareFiles { path } => {
                 let files = self.store.local_of(&path).map_err(failed)?;
-                Ok(Reply::Files(files.iter().map(|file| self.local_row(file)).collect()))
+                let listed = files.iter().filter(|file| file.status != LocalStatus::Unlisted);
+                Ok(Reply::Files(listed.map(|file| self.local_row(file)).collect()))
             }
             Command::Transfers { job } => self.transfers(cx, job),
             Command::Jobs { job } => self.jobs(cx, job),
@@ -67,12 +78,19 @@ impl MemberCore {
             Command::RevokeInvite { id } => self.revoke(cx, &id),
             Command::Approve { ids } => self.approve(cx, &ids),
             Command::Disapprove { ids } => self.disapprove(cx, &ids),
-            Command::Add { paths } => self.add(&paths),
+            Command::Rename { id, name } => self.rename(cx, id.as_deref(), &name),
+            Command::Leave { now } => self.leave(cx, now),
+            Command::Policy => self.policy(),
+            Command::SetPolicy { master_away_wait_s } => self.set_master_away_wait(cx, master_away_wait_s),
+            Command::Add { paths, copy, exclude } => self.add(cx, &paths, copy, &exclude),
+            Command::Scan { paths, confirm } => self.scan(cx, &paths, confirm),
+            Command::Remove { files } => self.remove(cx, &files),
+            Command::Removals => self.removals(),
             Command::Get { files, dest, conflict } => self.get(cx, &files, dest, conflict),
             Command::Pause { ids, all } => self.control(cx, Control::Pause, &ids, all),
             Command::Resume { ids, all } => self.control(cx, Control::Resume, &ids, all),
             Command::Cancel { ids, all } => self.control(cx, Control::Cancel, &ids, all),
-            Command::Ticket => Err(LocalError::new(
+            Command::Ticket | Command::RotateTicket => Err(LocalError::new(
                 ErrorCode::WrongRole,
                 "this node runs no server",
                 "ask the server's node: 'bailiwick ticket' with the server's --state or --profile",
@@ -81,7 +99,7 @@ impl MemberCore {
         }
     }
 
-    fn must_be_master(&self) -> Result<(), LocalError> {
+    pub(super) fn must_be_master(&self) -> Result<(), LocalError> {
         if self.is_master() {
             return Ok(());
         }
@@ -178,37 +196,28 @@ impl MemberCore {
         }
         let text = invite.to_string();
         self.store.keep_invite(&id, &text, expires).map_err(failed)?;
-        let row = crate::node::local::InviteRow {
-            id: id.to_string(),
-            invite: text,
-            expires: crate::node::local::rfc3339(expires as i64),
-        };
-        Ok(Reply::Invites(vec![row]))
+        Ok(Reply::Invites(vec![invite_row(&id, text, expires)]))
     }
 
     fn revoke(&mut self, cx: &mut Cx<'_>, text: &str) -> Result<Reply, LocalError> {
         self.must_be_master()?;
         let digits = text.replace('-', "").to_ascii_lowercase();
         let invites = self.store.invites().map_err(failed)?;
-        let found: Vec<InviteId> = invites
-            .iter()
-            .map(|(id, _, _)| *id)
-            .filter(|id| !digits.is_empty() && hex(&id.0).starts_with(&digits))
-            .collect();
-        match found.as_slice() {
-            [id] => {
-                self.with_authority(cx, |authority, _| authority.revoke_invite(id));
-                Ok(Reply::Done)
+        let mut found = invites.into_iter().filter(|(id, _, _)| !digits.is_empty() && hex(&id.0).starts_with(&digits));
+        match (found.next(), found.next()) {
+            (Some((id, invite, expires)), None) => {
+                self.with_authority(cx, |authority, _| authority.revoke_invite(&id));
+                Ok(Reply::Invites(vec![invite_row(&id, invite, expires)]))
             }
-            [] => Err(LocalError::new(
+            (None, _) => Err(LocalError::new(
                 ErrorCode::NotFound,
                 format!("there is no open invite '{text}'"),
                 "'bailiwick invites' shows them",
             )),
-            _ => Err(LocalError::new(
+            (Some(_), Some(_)) => Err(LocalError::new(
                 ErrorCode::Ambiguous,
                 format!("'{text}' means several invites"),
-                "give more digits",
+                "give more digits of the id; 'bailiwick invites' shows them",
             )),
         }
     }
@@ -219,7 +228,7 @@ impl MemberCore {
         ids.iter().map(|id| self.find_device(id).map(|device| device.id)).collect()
     }
 
-    fn rows_of(&self, ids: &[PublicId]) -> Reply {
+    pub(super) fn rows_of(&self, ids: &[PublicId]) -> Reply {
         let rows = ids.iter().filter_map(|id| self.roster().device(id)).map(|device| self.client_row(device));
         Reply::Clients(rows.collect())
     }
@@ -242,19 +251,58 @@ impl MemberCore {
         Ok(self.rows_of(&ids))
     }
 
-    fn add(&mut self, paths: &[PathBuf]) -> Result<Reply, LocalError> {
-        if !self.is_master() && self.standing().is_some_and(|standing| standing.is_final()) {
+    fn add(&mut self, cx: &mut Cx<'_>, paths: &[PathBuf], copy: bool, exclude: &[String]) -> Result<Reply, LocalError> {
+        self.must_not_be_out()?;
+        if let Err(bad) = Exclusions::parse(exclude) {
             return Err(LocalError::new(
-                ErrorCode::Refused,
-                "this device was expelled from the group",
-                "use a new state directory and a new invite",
+                ErrorCode::Usage,
+                bad.to_string(),
+                "give names such as '*.tmp', or paths such as 'build/**'",
             ));
         }
+        let mut shares = Vec::new();
         for path in paths {
-            if self.add_share(path).map_err(failed)?.is_none() {
-                return Err(unnameable(path));
+            match self.add_share(cx, path, &Adding { copy, exclude }) {
+                Ok(share) => shares.push(share),
+                Err(NotShared::No(error)) => return Err(error),
+                Err(NotShared::Db(error)) => return Err(failed(error)),
             }
         }
+        self.rows_of_shares(&shares)
+    }
+
+    /// Looks at shares now; at all of them if none is named.
+    fn scan(&mut self, cx: &mut Cx<'_>, paths: &[PathBuf], confirm: bool) -> Result<Reply, LocalError> {
+        let mut shares = Vec::new();
+        for path in paths {
+            let Some((share, _)) = self.share_above(path).map_err(failed)? else {
+                return Err(LocalError::new(
+                    ErrorCode::NotFound,
+                    format!("{} is not shared", path.display()),
+                    "'bailiwick shares' shows what is; 'bailiwick add' shares it",
+                ));
+            };
+            shares.push(share);
+        }
+        if paths.is_empty() {
+            let all = self.store.shares().map_err(failed)?;
+            shares.extend(all.into_iter().filter(|share| !share.copy && !share.ending).map(|share| share.path));
+        }
+        for share in &shares {
+            if self.store.share(share).map_err(failed)?.is_some_and(|sum| sum.copy) {
+                return Err(LocalError::new(
+                    ErrorCode::Usage,
+                    format!("{} is shared as a copy, which does not change by itself", share.display()),
+                    format!("'bailiwick add --copy {}' makes a new copy", share.display()),
+                ));
+            }
+            self.store.set_scanning(share).map_err(failed)?;
+            self.ask_scan(cx, share, Ask { waited_for: true, confirmed: confirm }).map_err(failed)?;
+        }
+        self.rows_of_shares(&shares)
+    }
+
+    fn rows_of_shares(&mut self, paths: &[PathBuf]) -> Result<Reply, LocalError> {
         let rows = self.store.shares().map_err(failed)?;
         let rows = rows.into_iter().filter(|share| paths.contains(&share.path));
         Ok(Reply::Shares(rows.map(|share| self.share_row(share)).collect()))
@@ -267,13 +315,7 @@ impl MemberCore {
         dest: Option<PathBuf>,
         conflict: Option<Conflict>,
     ) -> Result<Reply, LocalError> {
-        if self.standing().is_some_and(|standing| standing.is_final()) {
-            return Err(LocalError::new(
-                ErrorCode::Refused,
-                "this device was expelled from the group",
-                "use a new state directory and a new invite",
-            ));
-        }
+        self.must_not_be_out()?;
         if self.standing() != Some(Standing::Approved) {
             let why = self.waiting().unwrap_or_else(|| "waiting for approval".to_owned());
             return Err(LocalError::new(
@@ -310,7 +352,7 @@ impl MemberCore {
     }
 }
 
-fn not_done(why: NotDone) -> LocalError {
+pub(super) fn not_done(why: NotDone) -> LocalError {
     match why {
         NotDone::Unknown => {
             LocalError::new(ErrorCode::NotFound, why.to_string(), "'bailiwick clients' shows who there is")
@@ -322,12 +364,4 @@ fn not_done(why: NotDone) -> LocalError {
         ),
         NotDone::Master => LocalError::new(ErrorCode::Refused, why.to_string(), "name another device"),
     }
-}
-
-fn unnameable(path: &Path) -> LocalError {
-    LocalError::new(
-        ErrorCode::Usage,
-        format!("the name of {:?} can't be shown safely or is not Unicode", path),
-        "rename it: no control characters, no backslash, at most 255 bytes",
-    )
 }

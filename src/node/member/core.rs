@@ -4,6 +4,7 @@
 //! its commit. So nobody is ever told what this device could forget.
 
 use super::io::{Input, Output};
+use super::moving::Servers;
 use super::opening::{failed, restore};
 use super::pen::Pen;
 use super::session::Session;
@@ -49,6 +50,8 @@ pub struct MemberConfig {
     pub import: ImportConfig,
     /// Snapshots.
     pub snapshots: SnapshotConfig,
+    /// Looking at shares.
+    pub scan: super::scan::ScanConfig,
 }
 
 /// How a master keeps snapshots.
@@ -147,6 +150,7 @@ pub struct MemberCore {
     pub(super) pen: Pen,
     pub(super) link: Link,
     pub(super) session: Session,
+    pub(super) servers: Servers,
     pub(super) requests: Requests,
     pub(super) uploads: Uploads,
     pub(super) downloads: Downloads,
@@ -157,9 +161,12 @@ pub struct MemberCore {
     /// The newest transfer that was taken from the store into memory.
     pub(super) loaded: TransferId,
     pub(super) activity: super::rows::Activity,
+    pub(super) scans: super::scan::Scans,
     pub(super) downloads_dir: PathBuf,
     /// What the server said last of why this device is not let in.
     pub(super) held_because: Option<String>,
+    /// What a person wishes for this device itself.
+    pub(super) wishes: super::wishes::Wishes,
     pub(super) outputs: Vec<Output>,
 }
 
@@ -207,6 +214,8 @@ impl MemberCore {
             self.uploads.poll_timeout(),
             self.downloads.poll_timeout(),
             self.pen.poll_timeout(),
+            self.servers.poll_timeout(),
+            self.scans.poll_timeout(),
         ]
         .into_iter()
         .flatten()
@@ -215,7 +224,10 @@ impl MemberCore {
 
     fn take(&mut self, cx: &mut Cx<'_>, input: Input) -> Result<(), DbError> {
         match input {
-            Input::Dialed(conn) => self.link.dialed(conn),
+            Input::Dialed(conn, attempt) => {
+                self.dialed_server(attempt);
+                self.link.dialed(conn);
+            }
             Input::DialFailed(attempt, why) => {
                 tracing::debug!(why, "the server could not be reached");
                 self.session.dial_error = Some(why);
@@ -240,8 +252,10 @@ impl MemberCore {
             Input::Looked(job, seen) => self.looked(cx, job, &seen)?,
             Input::Cleared(transfer) => self.store.part_gone(transfer)?,
             Input::Served(upload, served) => self.served(cx, upload, served)?,
-            Input::Staged(share, files) => self.staged(cx, &share, &files)?,
-            Input::ScanEnded(share, skipped, count) => self.scan_ended(cx, &share, &skipped, count)?,
+            Input::Sighted(scan, files, unreadable) => self.sighted(cx, scan, &files, &unreadable)?,
+            Input::Staged(scan, files) => self.staged(cx, scan, &files)?,
+            Input::ScanEnded(scan, report) => self.scan_ended(cx, scan, &report)?,
+            Input::CopiesFound(there) => self.copies_found(there)?,
             Input::Local(token, command) => self.local(cx, token, command)?,
             Input::Stopping => self.downloads.stop(),
             Input::Refused(token, error) => self.outputs.push(Output::Reply(token, Err(error))),
@@ -256,7 +270,9 @@ impl MemberCore {
         self.requests.tick(cx.now);
         self.uploads.tick(cx.now, cx.random);
         self.downloads.tick(cx.now);
+        self.tick_scans(cx)?;
         self.tick_pen(cx)?;
+        self.tick_servers(cx)?;
         self.drain(cx)
     }
 

@@ -3,10 +3,11 @@
 use super::dial::{self, Dialed};
 use super::io::{Input, Output};
 use super::plane::Command as PlaneCommand;
+use super::shell::Ending;
 use crate::net::connection::Connection;
 use crate::net::control::ControlSender;
 use crate::net::endpoint::Endpoint;
-use crate::node::local::{self, Command, ErrorCode, LocalError, LocalRequest, Reply, TicketRow, now_rfc3339};
+use crate::node::local::{self, Command, ErrorCode, Link, LocalError, LocalRequest, Reply, now_rfc3339};
 use crate::state::conn::ConnId;
 use crate::store::statedir::looks_like_state;
 use crate::wire::close::CloseCode;
@@ -45,7 +46,6 @@ const LAST_CLAIMS: Duration = Duration::from_millis(500);
 pub(super) struct Surroundings {
     pub(super) state_dir: PathBuf,
     pub(super) api: String,
-    pub(super) ticket: Option<TicketRow>,
 }
 
 /// What a dispatcher is made of.
@@ -57,7 +57,7 @@ pub(super) struct Parts {
     pub(super) watchers: broadcast::Sender<local::Event>,
     pub(super) surroundings: Surroundings,
     /// Told once, when the node ends; gone then.
-    pub(super) stop: Option<oneshot::Sender<Result<(), LocalError>>>,
+    pub(super) stop: Option<oneshot::Sender<Result<Ending, LocalError>>>,
 }
 
 pub(super) struct Dispatcher {
@@ -94,13 +94,13 @@ impl Dispatcher {
                     self.connections.remove(&id);
                 }
                 Event::Asked(request) => self.asked(request),
-                Event::Stopped => self.end(Ok(())),
+                Event::Stopped => self.end(Ok(Ending::Stopped)),
                 Event::Reopened => {
                     self.close_all(CloseCode::Internal);
                     let lost = LocalError::new(
                         ErrorCode::Failed,
                         "the state could not be written",
-                        "see the log, and try again",
+                        "it goes on by itself when the disk can be written; then do it again",
                     );
                     self.questions.drain().for_each(|(_, question)| drop(question.send(Err(lost.clone()))));
                 }
@@ -183,11 +183,15 @@ impl Dispatcher {
             Output::Look(job, folder, looks) => self.tell_plane(PlaneCommand::Look(job, folder, looks)),
             Output::Finish(transfers) => self.tell_plane(PlaneCommand::Finish(transfers)),
             Output::Drop(transfer, leftover) => self.tell_plane(PlaneCommand::Drop(transfer, leftover)),
-            Output::Scan(path, name, known) => self.tell_plane(PlaneCommand::Scan(path, name, known)),
+            Output::Scan(id, order) => self.tell_plane(PlaneCommand::Scan(id, order)),
+            Output::Hash(id, files) => self.tell_plane(PlaneCommand::Hash(id, files)),
+            Output::EndScan(id) => self.tell_plane(PlaneCommand::EndScan(id)),
+            Output::DeleteCopies(copies) => self.tell_plane(PlaneCommand::DeleteCopies(copies)),
             Output::Reply(token, reply) => self.reply(token, reply),
             Output::Event(event, detail) => self.announce(event, detail),
             Output::Fatal(error) => self.end(Err(error)),
-            Output::Stopped => self.end(Ok(())),
+            Output::Stopped => self.end(Ok(Ending::Stopped)),
+            Output::Erase => self.end(Ok(Ending::Left)),
         }
     }
 
@@ -195,7 +199,7 @@ impl Dispatcher {
         let _ = self.parts.plane.send(command);
     }
 
-    fn end(&mut self, outcome: Result<(), LocalError>) {
+    fn end(&mut self, outcome: Result<Ending, LocalError>) {
         if let Some(stop) = self.parts.stop.take() {
             let _ = stop.send(outcome);
         }
@@ -207,11 +211,18 @@ impl Dispatcher {
             Reply::Status(mut status) => {
                 status.state_dir.clone_from(&self.parts.surroundings.state_dir);
                 status.api.clone_from(&self.parts.surroundings.api);
+                status.server_rtt_ms = self.server_rtt_ms().filter(|_| status.server == Link::Connected);
                 Reply::Status(status)
             }
             other => other,
         });
         let _ = question.send(completed);
+    }
+
+    /// The round trip to the server, on the connection that chunks come on.
+    fn server_rtt_ms(&self) -> Option<u64> {
+        let (connection, _) = self.connections.get(&self.streaming?)?;
+        Some(connection.rtt().as_millis() as u64)
     }
 
     fn announce(&self, event: &'static str, detail: Vec<(&'static str, String)>) {
@@ -223,8 +234,8 @@ impl Dispatcher {
 
     fn asked(&mut self, request: LocalRequest) {
         let LocalRequest { command, reply } = request;
-        match (command, &self.parts.surroundings.ticket) {
-            (Command::Stop, _) => {
+        match command {
+            Command::Stop => {
                 self.announce("stopping", Vec::new());
                 let _ = reply.send(Ok(Reply::Done));
                 let (core, events) = (self.parts.core.clone(), self.parts.events.clone());
@@ -234,10 +245,7 @@ impl Dispatcher {
                     let _ = events.send(Event::Stopped);
                 });
             }
-            (Command::Ticket, Some(ticket)) => {
-                let _ = reply.send(Ok(Reply::Ticket(ticket.clone())));
-            }
-            (command, _) => {
+            command => {
                 self.next_question += 1;
                 let token = self.next_question;
                 self.questions.insert(token, reply);
@@ -258,9 +266,13 @@ impl Dispatcher {
 /// Looks at the paths that a command names, where that may block.
 fn prepare(command: Command) -> Result<Command, LocalError> {
     match command {
-        Command::Add { paths } => {
+        Command::Add { paths, copy, exclude } => {
             let paths = paths.into_iter().map(shareable).collect::<Result<_, _>>()?;
-            Ok(Command::Add { paths })
+            Ok(Command::Add { paths, copy, exclude })
+        }
+        Command::Scan { paths, confirm } => {
+            let paths = paths.into_iter().map(|path| path.canonicalize().unwrap_or(path)).collect();
+            Ok(Command::Scan { paths, confirm })
         }
         Command::ShareFiles { path } => Ok(Command::ShareFiles { path: path.canonicalize().unwrap_or(path) }),
         Command::Get { files, dest: Some(dest), conflict } => {

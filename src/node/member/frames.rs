@@ -4,13 +4,14 @@ use super::core::{Cx, MemberCore};
 use super::io::{Input, Output};
 use super::pen::Pen;
 use super::session::Purpose;
+use super::wishes::NEW_DEVICE_HINT;
 use crate::node::local::ErrorCode;
 use crate::state::authority::{Gate, Registration};
 use crate::state::conn::ConnId;
 use crate::store::member::DbError;
 use crate::wire::close::CloseCode;
 use crate::wire::codec::decode;
-use crate::wire::envelope::{Letter, Payload, Request};
+use crate::wire::envelope::{Letter, Payload, RegisterRefusal, Request};
 use crate::wire::frame::{Class, Frame};
 use crate::wire::ids::DeviceKey;
 use crate::wire::log::Standing;
@@ -210,7 +211,7 @@ impl MemberCore {
             Payload::ClientRegisterAck(Err(refusal)) => {
                 self.held_because = Some(refusal.to_string());
                 if self.registration.is_none() {
-                    self.fatal(ErrorCode::Refused, refusal.to_string(), "see the message");
+                    self.fatal(ErrorCode::Refused, refusal.to_string(), refusal_hint(refusal));
                 }
             }
             Payload::Answer(answer) => {
@@ -289,6 +290,17 @@ impl MemberCore {
         match &self.pen {
             Pen::Master(master) => master.registered,
             Pen::Replica(_) => self.session.class == Some(Class::Approved),
+        }
+    }
+}
+
+/// What a person whose device was not registered does next.
+fn refusal_hint(why: RegisterRefusal) -> &'static str {
+    match why {
+        RegisterRefusal::InviteNotOpen => "ask the master's person for a new invite ('bailiwick invite')",
+        RegisterRefusal::Expelled => NEW_DEVICE_HINT,
+        RegisterRefusal::GroupFull => {
+            "the master's person makes room with 'bailiwick disapprove' of devices that nobody uses any more"
         }
     }
 }

@@ -6,13 +6,9 @@ use super::pen::Pen;
 use crate::state::authority::{Authority, Gate, Seen};
 use crate::state::conn::ConnId;
 use crate::store::member::DbError;
-use crate::wire::envelope::Request;
 use crate::wire::ids::{Position, PublicId};
 use crate::wire::log::{SignedHead, VerifiedHeader};
 use crate::wire::name::DeviceName;
-
-/// Under this key lies the name that a client had before its master came back from a backup that did not know it.
-const NAME_WISHED: &str = "name_wished";
 
 impl MemberCore {
     /// Whether this master was imported and has not begun its generation.
@@ -89,25 +85,9 @@ impl MemberCore {
             && generation > earlier
             && old != name
         {
-            self.store.set(NAME_WISHED, &old)?;
+            self.wish_name_of_before(old)?;
         }
         Ok(())
-    }
-
-    /// The name that this client had in an earlier generation, as a request, if it is called otherwise now.
-    pub(super) fn wished_name(&self) -> Result<Option<Request>, DbError> {
-        let Some(wish) = self.store.get::<DeviceName>(NAME_WISHED)? else { return Ok(None) };
-        let is_so = self.own_place().is_none_or(|(_, name, _)| name == wish);
-        if is_so {
-            self.store.unset(NAME_WISHED)?;
-            return Ok(None);
-        }
-        Ok(Some(Request::Rename(wish)))
-    }
-
-    /// The master refused it: somebody else is called so now.
-    pub(super) fn name_refused(&self) -> Result<(), DbError> {
-        self.store.unset(NAME_WISHED)
     }
 
     fn seen(&self) -> Result<Seen, DbError> {

@@ -108,6 +108,8 @@ impl MemberCore {
                 Input::Local(token, command) => self.local(cx, token, command)?,
                 _ => {}
             }
+            // The next one is decided on what this one changed.
+            self.drain_pen(cx)?;
         }
         Ok(())
     }
@@ -227,6 +229,7 @@ impl MemberCore {
             | Body::ClientDisapproved { .. }
             | Body::ClientLeft { .. } => {
                 self.look_for_lost_transfers(cx)?;
+                self.tidy_shares()?;
             }
             Body::PolicySet(policy) => {
                 self.uploads.set_fresh_for(std::time::Duration::from_millis(policy.master_away_wait_ms));
@@ -236,8 +239,8 @@ impl MemberCore {
             | Body::ClientApproved { .. }
             | Body::ClientRenamed { .. }
             | Body::FilesAdded { .. }
-            | Body::ServersSet(_)
             | Body::EpochBegun(_) => {}
+            Body::ServersSet(_) => self.servers_changed(cx)?,
         }
         Ok(())
     }
@@ -257,16 +260,23 @@ impl MemberCore {
                 self.event("registered", detail);
             }
             Body::ClientApproved { id: of } => self.event("approved", id(of)),
+            Body::ClientRenamed { id: of, name } => {
+                let mut detail = id(of);
+                detail.push(("name", name.to_string()));
+                self.event("renamed", detail);
+            }
+            Body::PolicySet(policy) => {
+                self.event(
+                    "policy_set",
+                    vec![("master_away_wait_s", (policy.master_away_wait_ms / 1_000).to_string())],
+                );
+            }
             Body::ClientDisapproved { id: of } => self.event("disapproved", id(of)),
             Body::ClientLeft { id: of } => self.event("left", id(of)),
             Body::FilesAdded { owner, files: rows } => self.event("files_added", files(owner, rows.len())),
             Body::FilesChanged { owner, files: rows } => self.event("files_changed", files(owner, rows.len())),
             Body::FileRemoved { owner, files: rows } => self.event("files_removed", files(owner, rows.len())),
-            Body::GroupBegun { .. }
-            | Body::ClientRenamed { .. }
-            | Body::PolicySet(_)
-            | Body::ServersSet(_)
-            | Body::EpochBegun(_) => {}
+            Body::GroupBegun { .. } | Body::ServersSet(_) | Body::EpochBegun(_) => {}
         }
     }
 }

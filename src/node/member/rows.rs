@@ -18,7 +18,7 @@ use crate::store::member::{
     TransferStanding,
 };
 use crate::wire::frame::Class;
-use crate::wire::ids::{ContentId, FileId, PublicId, hex};
+use crate::wire::ids::{ContentId, FileId, InviteId, PublicId, hex};
 use crate::wire::log::{FileMeta, Standing};
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
@@ -162,8 +162,11 @@ impl MemberCore {
             code: registered.filter(|_| !self.is_master()).map(|header| header.short_code()),
             group: Some(self.group.id().to_string()),
             server,
+            server_rtt_ms: None,
             master,
             waiting: self.waiting(),
+            leaving: self.wishes.is_leaving(),
+            rename: self.rename_row(),
             revision: (tip.at.revision > 0).then(|| tip.at.to_string()),
             state_dir: PathBuf::new(),
             downloads: Some(self.downloads_dir.clone()),
@@ -176,6 +179,10 @@ impl MemberCore {
 
     /// What this node waits for, in words.
     pub(super) fn waiting(&self) -> Option<String> {
+        self.or_leaving(self.waits_for())
+    }
+
+    fn waits_for(&self) -> Option<String> {
         match &self.pen {
             Pen::Master(master) => match master.gate {
                 Gate::Closed(stale) => return Some(format!("{stale}: {STALE_HINT}")),
@@ -196,6 +203,9 @@ impl MemberCore {
         }
         if let Some(ended) = self.link.ended() {
             return Some(ended.to_string());
+        }
+        if let Some(moving) = self.servers.waiting() {
+            return Some(moving.to_owned());
         }
         if self.link.current().is_none() {
             let why = self.session.dial_error.as_ref().map(|why| format!(" ({why})")).unwrap_or_default();
@@ -238,11 +248,15 @@ impl MemberCore {
                 (true, false) => Some("relayed by the server".to_owned()),
                 (false, _) if standing.is_final() => None,
                 (false, _) if self.link.current().is_none() => Some("the server is away".to_owned()),
+                (false, _) if presence.is_none() && standing == Standing::Registered => {
+                    Some("not known before it is approved".to_owned())
+                }
                 (false, _) => Some("not connected".to_owned()),
                 (true, true) => None,
             },
             code: Some(device.code.clone()).filter(|_| device.key != self.group.master),
             is_self,
+            since: rfc3339(device.since_ms as i64),
             last_seen: away.map(|presence| rfc3339(presence.seen_ms as i64)),
             rtt_ms: None,
         }
@@ -267,7 +281,7 @@ impl MemberCore {
         self.row_of(&row.owner, &row.file, status)
     }
 
-    fn row_of(&self, owner: &PublicId, file: &FileMeta, status: FileStatus) -> FileRow {
+    pub(super) fn row_of(&self, owner: &PublicId, file: &FileMeta, status: FileStatus) -> FileRow {
         FileRow {
             id: file.id.to_string(),
             owner: owner.to_string(),
@@ -284,39 +298,57 @@ impl MemberCore {
 
     pub(super) fn local_row(&self, file: &LocalFile) -> FileRow {
         let status = match file.status {
-            LocalStatus::Syncing => FileStatus::Syncing,
-            LocalStatus::Idle => FileStatus::Idle,
+            LocalStatus::Syncing | LocalStatus::Returning => FileStatus::Syncing,
+            LocalStatus::Idle | LocalStatus::Leaving | LocalStatus::Gone => FileStatus::Idle,
             LocalStatus::Unlisted | LocalStatus::Refused => FileStatus::Removed,
         };
         self.row_of(&self.me.unwrap_or(PublicId([0; 16])), &file.meta, status)
     }
 
     pub(super) fn share_row(&self, share: ShareSum) -> ShareRow {
-        let waits = share.syncing > 0;
-        let mut skipped = share.skipped;
+        let waits = share.syncing > 0 || share.leaving > 0;
+        let last = share.last.clone().unwrap_or_default();
+        let mut skipped = last.skipped;
         if share.refused > 0 {
             skipped.push(format!("{} files were refused by the master", share.refused));
         }
+        if share.timed_out > 0 {
+            skipped.push(format!(
+                "{} files: the master is there and did not answer for them; the next scan asks again",
+                share.timed_out
+            ));
+        }
+        let missing = last.guard.map(|why| {
+            let (path, missing) = (share.path.display(), last.missing);
+            format!(
+                "{missing} files seem gone ({why}) and stay in the catalog: \
+                 mount the disk or put them back, or run 'bailiwick scan --confirm {path}' if they are gone for good"
+            )
+        });
+        let last_scan = self.scans.ended(&share.path).or(share.last.as_ref().map(|last| last.at_ms));
         ShareRow {
             path: share.path,
             name: share.name,
             files: share.files,
             bytes: share.bytes,
+            copy: share.copy,
+            exclude: share.exclude,
             syncing: share.syncing,
-            missing: 0,
+            missing: last.missing,
+            leaving: share.leaving,
+            removed: share.removed,
+            failed: last.failed,
             scanning: share.scanning,
             skipped,
-            skipped_count: share.skipped_count + share.refused,
-            last_scan: share.last_scan.map(rfc3339),
-            reason: if waits { self.waiting() } else { None },
+            skipped_count: last.skipped_count + share.refused + share.timed_out,
+            last_scan: last_scan.map(rfc3339),
+            reason: missing.or(if waits { self.waiting() } else { None }),
         }
     }
 
     pub(super) fn invite_rows(&self, cx: &Cx<'_>) -> Result<Vec<InviteRow>, DbError> {
         let invites = self.store.invites()?.into_iter().filter(|(_, _, expires)| *expires > cx.wall_ms);
-        Ok(invites
-            .map(|(id, invite, expires)| InviteRow { id: id.to_string(), invite, expires: rfc3339(expires as i64) })
-            .collect())
+        Ok(invites.map(|(id, invite, expires)| invite_row(&id, invite, expires)).collect())
     }
 
     pub(super) fn transfer_row(&self, cx: &Cx<'_>, row: &StoredTransfer, place: &JobPlace) -> TransferRow {
@@ -471,6 +503,10 @@ impl MemberCore {
             elapsed_ms: job.moving_ms + self.activity.unkept_ms(job.job),
         }
     }
+}
+
+pub(super) fn invite_row(id: &InviteId, invite: String, expires_ms: u64) -> InviteRow {
+    InviteRow { id: id.to_string(), invite, expires: rfc3339(expires_ms as i64) }
 }
 
 /// Why a job of this device's person does not move.

@@ -17,7 +17,9 @@ impl MemberCore {
         request: u64,
         ranges: Vec<ChunkRange>,
     ) -> Result<(), DbError> {
-        if self.is_let_in() && within_limits(&ranges) {
+        if self.wishes.is_leaving() {
+            self.refuse(request, ranges, ChunkRefusal::Paused);
+        } else if self.is_let_in() && within_limits(&ranges) {
             self.uploads.request(cx.now, cx.random, Asked { request, ranges });
         }
         Ok(())
@@ -92,8 +94,10 @@ impl MemberCore {
                     let range = ChunkRange::one(upload.content, upload.index, upload.length);
                     self.refuse(upload.request, vec![range], reason);
                 }
-                if matches!(reason, ChunkRefusal::Changed | ChunkRefusal::Unreadable) {
-                    self.scan_of_content(&upload.content)?;
+                match reason {
+                    ChunkRefusal::Changed => self.look_at_content(cx, &upload.content)?,
+                    ChunkRefusal::Unreadable => self.scan_of_content(cx, &upload.content)?,
+                    _ => {}
                 }
             }
         }

@@ -97,7 +97,9 @@ impl MemberCore {
     /// What a core that was just opened does first.
     pub(super) fn begin(&mut self, cx: &mut Cx<'_>) -> Result<(), DbError> {
         self.outputs.push(Output::Epochs(epochs_for_chunks(&self.pen, &self.store)?));
-        self.scan_all()?;
+        self.go_on_leaving();
+        self.tidy_shares()?;
+        self.scan_all(cx)?;
         self.clear_leavings()?;
         self.look_again_at_jobs()?;
         self.settle(cx)
@@ -108,7 +110,10 @@ impl MemberCore {
         while let Some(effect) = self.link.poll_effect() {
             moved = true;
             match effect {
-                Effect::Dial(attempt) => self.outputs.push(Output::Dial(attempt, self.group.server.clone())),
+                Effect::Dial(attempt) => {
+                    let server = self.server_to_dial(attempt);
+                    self.outputs.push(Output::Dial(attempt, server));
+                }
                 Effect::Ping(conn, number) => self.send(conn, Frame::Ping(number)),
                 Effect::Close(conn) => self.outputs.push(Output::Close(conn, CloseCode::Done)),
                 Effect::Up(conn) => self.say_hello(conn),
@@ -206,8 +211,10 @@ impl MemberCore {
         self.link.admitted();
         self.held_because = None;
         self.session.dial_error = None;
-        self.outputs.push(Output::Streams(conn, self.group.id(), STREAMS_MAX));
-        self.downloads.linked(cx.now, true);
+        if !self.wishes.is_leaving() {
+            self.outputs.push(Output::Streams(conn, self.group.id(), STREAMS_MAX));
+            self.downloads.linked(cx.now, true);
+        }
         self.event("connected", Vec::new());
     }
 
@@ -446,7 +453,9 @@ impl MemberCore {
         if let Some(conn) = self.link.current() {
             self.send(conn, Frame::ExpulsionRead);
         }
-        self.event("disapproved", vec![("id", change.id.to_string()), ("self", "true".to_owned())]);
+        let event = if change.standing == Standing::Left { "left" } else { "disapproved" };
+        self.event(event, vec![("id", change.id.to_string()), ("self", "true".to_owned())]);
+        self.out_for_ever();
         Ok(())
     }
 

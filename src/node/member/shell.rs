@@ -8,7 +8,7 @@ use crate::net::endpoint::{Config, Endpoint};
 use crate::net::limits::{KEEP_ALIVE, MASTER_KEEP_ALIVE};
 use crate::node::clock::{self, SystemRandom};
 use crate::node::identity;
-use crate::node::local::{Command, ErrorCode, LocalError, LocalRequest, NodeEnds, TicketRow};
+use crate::node::local::{Command, ErrorCode, LocalError, LocalRequest, NodeEnds};
 use crate::state::time::Time;
 use crate::store::member::MemberStore;
 use crate::store::statedir::StateDir;
@@ -45,15 +45,22 @@ pub struct MemberOptions {
     pub config: MemberConfig,
     /// The local API's URL, for its status.
     pub api: String,
-    /// The ticket of a server in the same process.
-    pub ticket: Option<TicketRow>,
+}
+
+/// How a member ends that didn't fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// A person stopped it; it can be started again.
+    Stopped,
+    /// It has left its group, for ever: its keys are to be erased.
+    Left,
 }
 
 /// A running member.
 pub struct Member {
     endpoint: Endpoint,
     requests: mpsc::UnboundedSender<Event>,
-    ended: oneshot::Receiver<Result<(), LocalError>>,
+    ended: oneshot::Receiver<Result<Ending, LocalError>>,
     core: Option<std::thread::JoinHandle<()>>,
     tasks: Vec<tokio::task::JoinHandle<()>>,
     _dir: Arc<StateDir>,
@@ -61,7 +68,7 @@ pub struct Member {
 
 /// Starts a member. `ends` is where its local API asks.
 pub async fn start(options: MemberOptions, ends: NodeEnds) -> Result<Member, LocalError> {
-    let MemberOptions { dir, state_dir, start, downloads, config, api, ticket } = options;
+    let MemberOptions { dir, state_dir, start, downloads, config, api } = options;
     let keys = identity::keys(&dir)?;
     let keep_alive = match start {
         Start::Master { .. } => MASTER_KEEP_ALIVE,
@@ -81,7 +88,7 @@ pub async fn start(options: MemberOptions, ends: NodeEnds) -> Result<Member, Loc
         core: core_inputs.clone(),
         plane: plane.commands(),
         watchers: ends.events,
-        surroundings: Surroundings { state_dir, api, ticket },
+        surroundings: Surroundings { state_dir, api },
         stop: Some(stop),
     });
     let outputs = events.clone();
@@ -89,7 +96,11 @@ pub async fn start(options: MemberOptions, ends: NodeEnds) -> Result<Member, Loc
         .name("core".to_owned())
         .spawn(move || run_core(core, open, inputs, outputs))
         .map_err(|error| {
-            LocalError::new(ErrorCode::Failed, format!("no thread can be started: {error}"), "try again")
+            LocalError::new(
+                ErrorCode::Failed,
+                format!("no thread can be started: {error}"),
+                "end other programs, and start it again",
+            )
         })?;
     let tasks = vec![
         tokio::spawn(plane.run(plane_commands)),
@@ -100,9 +111,9 @@ pub async fn start(options: MemberOptions, ends: NodeEnds) -> Result<Member, Loc
 }
 
 impl Member {
-    /// Waits until the node ends by itself: a person stopped it, or it can't go on.
-    pub async fn ended(&mut self) -> Result<(), LocalError> {
-        (&mut self.ended).await.unwrap_or(Ok(()))
+    /// Waits until the node ends by itself: a person stopped it, it has left, or it can't go on.
+    pub async fn ended(&mut self) -> Result<Ending, LocalError> {
+        (&mut self.ended).await.unwrap_or(Ok(Ending::Stopped))
     }
 
     /// Ends it.
@@ -148,8 +159,10 @@ fn bind(dir: &StateDir, keys: &identity::Keys, keep_alive: Duration) -> Result<E
         }
         other => other,
     };
-    let endpoint =
-        endpoint.map_err(|error| LocalError::new(ErrorCode::Failed, error.to_string(), "see the message"))?;
+    let endpoint = endpoint.map_err(|error| {
+        let hint = "see that this user may open UDP sockets, and start it again";
+        LocalError::new(ErrorCode::Failed, error.to_string(), hint)
+    })?;
     if let Ok(address) = endpoint.local_addr() {
         dir.write_secret(PORT_FILE, address.port().to_string().as_bytes()).map_err(identity::state_error)?;
     }
@@ -168,7 +181,7 @@ struct Opener {
 impl Opener {
     fn open(&self) -> Result<MemberCore, LocalError> {
         let store = MemberStore::open(&self.path).map_err(|error| {
-            LocalError::new(ErrorCode::Failed, error.to_string(), "see the message; nothing was changed")
+            LocalError::new(ErrorCode::Failed, error.to_string(), "nothing was changed; mend that and start it again")
         })?;
         let mut random = SystemRandom;
         let mut cx = Cx { now: clock::now(), wall_ms: clock::wall_ms(), random: &mut random };

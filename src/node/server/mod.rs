@@ -64,7 +64,7 @@ pub fn start(config: ServerConfig) -> Result<ServerHandle, LocalError> {
     let ServerConfig { dir, place, loopback, core } = config;
     let keys = identity::server_keys(&dir)?;
     let unusable = |error: &dyn std::error::Error| {
-        LocalError::new(ErrorCode::Failed, error.to_string(), "see the message; nothing was changed")
+        LocalError::new(ErrorCode::Failed, error.to_string(), "nothing was changed; mend that and start it again")
     };
     let store = ServerStore::open(&dir.path(DB_FILE)).map_err(|error| unusable(&error))?;
     let fresh = AdmissionSecret(draw(&mut SystemRandom));

@@ -7,6 +7,7 @@ mod gate;
 mod import;
 mod membership;
 mod request;
+mod servers;
 
 pub use gate::{Gate, GateConfig, STALE_HINT, StaleCopy, short};
 pub use import::{ImportConfig, Seen};
@@ -19,7 +20,7 @@ use super::roster::Roster;
 use crate::wire::envelope::{Answer, EpochSecret, Payload};
 use crate::wire::ids::{Audience, DeviceKey, EpochId, GroupId, Hash, InviteId, Position, PublicId, SealKey};
 use crate::wire::log::{
-    Body, Entry, Head, Header, MembershipChange, SaltedBody, SignedHead, SignedHeader, Standing, VerifiedHeader,
+    Body, Entry, Head, Header, MembershipChange, Policy, SaltedBody, SignedHead, SignedHeader, Standing, VerifiedHeader,
 };
 use crate::wire::name::DeviceName;
 use crate::wire::seal::{Epoch, SealedBody};
@@ -81,6 +82,8 @@ pub struct Restored {
     pub last: HashMap<PublicId, LastRequest>,
     /// Files in the catalog, by owner.
     pub files: HashMap<PublicId, u64>,
+    /// Membership headers in the log.
+    pub headers: usize,
 }
 
 /// The master's own machine.
@@ -93,6 +96,7 @@ pub struct Authority {
     invites: BTreeMap<InviteId, u64>,
     last: HashMap<PublicId, LastRequest>,
     files: HashMap<PublicId, u64>,
+    headers: usize,
     effects: VecDeque<Effect>,
 }
 
@@ -120,6 +124,7 @@ impl Authority {
             invites: BTreeMap::new(),
             last: HashMap::new(),
             files: HashMap::new(),
+            headers: 0,
             effects: VecDeque::new(),
         };
         authority.effects.push_back(Effect::NewEpoch(epoch));
@@ -136,9 +141,9 @@ impl Authority {
 
     /// Takes up the pen again from what was persisted.
     pub fn restore(identity: Arc<Identity>, restored: Restored) -> Authority {
-        let Restored { tip, roster, epoch, invites, last, files } = restored;
+        let Restored { tip, roster, epoch, invites, last, files, headers } = restored;
         let group = GroupId::of(&identity.device_key());
-        Authority { identity, group, tip, roster, epoch, invites, last, files, effects: VecDeque::new() }
+        Authority { identity, group, tip, roster, epoch, invites, last, files, headers, effects: VecDeque::new() }
     }
 
     /// The next thing to do.
@@ -177,6 +182,11 @@ impl Authority {
         self.invites.iter().filter(|(_, expires)| **expires > wall_ms).map(|(id, _)| *id).collect()
     }
 
+    /// The rules that members keep to.
+    pub fn set_policy(&mut self, moment: &mut Moment<'_>, policy: Policy) {
+        self.append(moment, None, Body::PolicySet(policy));
+    }
+
     /// The secrets in use, for one device.
     pub fn secrets(&self) -> Vec<EpochSecret> {
         vec![EpochSecret::from(&self.epoch)]
@@ -211,6 +221,7 @@ impl Authority {
         };
         let header = SignedHeader::sign(&self.identity, &header);
         self.tip = LogTip::after(&header);
+        self.headers += usize::from(header.header().membership.is_some());
         self.roster.apply(&header, body);
         (header, salted)
     }
@@ -220,5 +231,7 @@ impl Authority {
     }
 }
 
+#[cfg(test)]
+mod limits;
 #[cfg(test)]
 mod tests;

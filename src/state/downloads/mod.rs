@@ -52,9 +52,6 @@ pub struct DownloadsConfig {
     pub retry_max: Duration,
     /// Pause after a full disk.
     pub disk_wait: Duration,
-    /// How often in a row an owner may say that it can't read a file, or has no such version, before the transfer
-    /// fails: half a minute, in which its scan tells the master what the file is now.
-    pub unmended_max: u32,
     /// How long an owner may say nothing before a person is told.
     pub silent_after: Duration,
     /// How often one chunk may come damaged, or a file change under us, before the transfer fails.
@@ -75,7 +72,6 @@ impl Default for DownloadsConfig {
             retry_min: Duration::from_millis(200),
             retry_max: Duration::from_secs(2),
             disk_wait: Duration::from_secs(5),
-            unmended_max: 16,
             silent_after: Duration::from_secs(3),
             damage_max: 16,
         }

@@ -52,7 +52,7 @@ impl Default for RouterConfig {
     fn default() -> RouterConfig {
         RouterConfig {
             groups_max: 1_000,
-            headers_per_group_max: 40_000,
+            headers_per_group_max: crate::wire::limits::MEMBERSHIP_HEADERS_MAX,
             connections_max: 20_000,
             silent_max: 4_096,
             silent_per_address: 1_024,

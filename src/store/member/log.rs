@@ -63,7 +63,7 @@ impl MemberStore {
             }
             Body::FileRemoved { owner, files } => {
                 files.iter().try_for_each(|file| self.drop_file(owner, file))?;
-                if me == Some(*owner) { self.unlist_local(files) } else { Ok(()) }
+                if me == Some(*owner) { self.unlist_local(files, header.at.generation) } else { Ok(()) }
             }
             Body::PolicySet(policy) => self.set("policy", policy),
             Body::ServersSet(servers) => self.set("servers", servers),
@@ -110,6 +110,12 @@ impl MemberStore {
             "SELECT header FROM membership WHERE (generation, revision) > (?1, ?2) ORDER BY generation, revision",
             &[i64::from(after.generation), after.revision as i64],
         )
+    }
+
+    /// How many membership headers there are.
+    pub fn membership_count(&self) -> Result<usize, DbError> {
+        let count: i64 = self.db.query_row("SELECT count(*) FROM membership", [], |row| row.get(0))?;
+        Ok(count as usize)
     }
 
     pub(super) fn headers(&self, sql: &str, places: &[i64]) -> Result<Vec<SignedHeader>, DbError> {

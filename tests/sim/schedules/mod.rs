@@ -6,5 +6,8 @@ mod copies;
 mod expulsions;
 mod imports;
 mod load;
+mod membership;
+mod moves;
 mod restarts;
+mod shares;
 mod transfers;

@@ -4,6 +4,7 @@
 mod batches;
 mod checks;
 mod chunks;
+mod files;
 mod people;
 mod processes;
 mod relay;
@@ -13,7 +14,7 @@ use crate::dice::Dice;
 use crate::model::{Model, changes_of};
 use crate::network::{DIAL_MS, IDLE_MS, KEEP_ALIVE_MS, LANE_FRAMES_MAX, Link, NodeId, Piece, Side, label};
 use crate::plane::{Disk, Landed, Plane};
-use bailiwick::node::local::{Command, LocalError, Reply};
+use bailiwick::node::local::{Command, ErrorCode, LocalError, Reply};
 use bailiwick::node::member::io::{Input, Lost, Output, Served, Upload, UploadSource};
 use bailiwick::node::member::{Cx, MemberConfig, MemberCore, Name, Start};
 use bailiwick::node::server::core::{CoreConfig, ServerCore, ServerInput, ServerOutput};
@@ -43,6 +44,8 @@ const WALL_MS: u64 = 1_800_000_000_000;
 const BATCHES_PER_SECOND_MAX: u32 = 2_000;
 /// How long a process waits before it reads its store again after a failed write.
 const REOPEN_MS: u64 = 1_000;
+/// Between the scans that no person asks for.
+const SCAN_PAUSE: std::time::Duration = std::time::Duration::from_secs(6 * 3_600);
 /// The longest a group may need to settle, once nothing goes wrong any more.
 const SETTLE_MS: u64 = 15 * 60_000;
 
@@ -104,6 +107,8 @@ pub(crate) struct Node {
     pub(crate) disk: Disk,
     /// Why it ended by itself.
     pub(crate) fatal: Option<LocalError>,
+    /// It has left its group, and its keys are erased.
+    pub(crate) has_left: bool,
     /// Answers that came, by the question's number.
     pub(crate) replies: BTreeMap<u64, Result<Reply, LocalError>>,
     /// Reads no chunk streams.
@@ -243,7 +248,9 @@ impl World {
     }
 
     /// The same, with other limits.
-    pub(crate) fn with(seed: u64, config: MemberConfig, server_config: CoreConfig) -> World {
+    pub(crate) fn with(seed: u64, mut config: MemberConfig, server_config: CoreConfig) -> World {
+        // Months pass here: who wants to see a scan asks for one.
+        config.scan.pause = SCAN_PAUSE;
         let mut dice = Dice::new(seed);
         let identity = new_identity(&mut dice);
         let server_key = new_identity(&mut dice).device_key();
@@ -311,6 +318,7 @@ impl World {
             store: Some(store),
             disk: Disk::default(),
             fatal: None,
+            has_left: false,
             replies: BTreeMap::new(),
             stalled: false,
             uploads: 0,

@@ -50,8 +50,18 @@ impl World {
         for (number, size) in sizes.iter().enumerate() {
             self.write_file(node, path.join(format!("{folder}{number}")), *size);
         }
-        self.ask(node, Command::Add { paths: vec![path.clone()] });
+        self.add(node, &path);
         path
+    }
+
+    /// Somebody shares a path, or shares it again.
+    pub(crate) fn add(&mut self, node: NodeId, path: &std::path::Path) -> u64 {
+        self.ask(node, Command::Add { paths: vec![path.to_owned()], copy: false, exclude: Vec::new() })
+    }
+
+    /// Somebody has all shares looked at.
+    pub(crate) fn scan(&mut self, node: NodeId) {
+        self.ask(node, Command::Scan { paths: Vec::new(), confirm: false });
     }
 
     /// Somebody writes a file with new content.
@@ -64,7 +74,7 @@ impl World {
     pub(crate) fn change_file(&mut self, node: NodeId, share: &std::path::Path, path: &std::path::Path, chunk: usize) {
         let changed = self.nodes[node].disk.shared[path].changed(&mut self.dice, chunk);
         self.nodes[node].disk.shared.insert(path.to_owned(), changed);
-        self.ask(node, Command::Add { paths: vec![share.to_owned()] });
+        self.add(node, share);
     }
 
     pub(super) fn replied(&mut self, node: NodeId, token: u64, reply: Result<Reply, LocalError>) {

@@ -58,6 +58,12 @@ impl World {
         }
     }
 
+    /// A person deletes a device's directory: it is never there again.
+    pub(crate) fn delete(&mut self, node: NodeId) {
+        self.crash(node);
+        self.nodes[node].fatal = Some(LocalError::new(ErrorCode::Failed, "its directory is deleted", ""));
+    }
+
     /// Kills a node, and starts it again later.
     pub(crate) fn crash_for(&mut self, node: NodeId, ms: u64) {
         self.crash(node);
@@ -148,6 +154,26 @@ impl World {
         backup.prepare_import().expect("a store");
         self.model.master_was_restored = true;
         self.restore(0, backup);
+        self.start_node(0);
+    }
+
+    /// The server's machine is lost, and another server takes its place, with keys and an address of its own. Gives its
+    /// ticket.
+    pub(crate) fn replace_server(&mut self) -> Ticket {
+        self.crash_server();
+        self.note("the server is gone for good; there is another one".to_owned());
+        let key = new_identity(&mut self.dice).device_key();
+        self.server.address = ServerAddress { key, addresses: vec![Address::V4([192, 0, 2, 2], 4433)] };
+        self.server.admission = AdmissionSecret(draw(&mut self.dice));
+        self.replace_server_store(ServerStore::open_in_memory().expect("a database"));
+        self.start_server();
+        Ticket { server: self.server.address.clone(), admission: self.server.admission }
+    }
+
+    /// A person starts the master again, with a server's ticket.
+    pub(crate) fn start_master_with(&mut self, ticket: Ticket) {
+        self.crash(0);
+        self.nodes[0].start = Start::Master { ticket: Box::new(ticket), name: named("desk") };
         self.start_node(0);
     }
 
