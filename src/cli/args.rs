@@ -1,6 +1,7 @@
 //! The command line: what can be said, and the help that explains it.
 
 use super::units;
+use crate::node::local::Conflict;
 use crate::wire::invite::Address;
 use crate::wire::name::DeviceName;
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -197,6 +198,22 @@ pub(super) enum Command {
         after_help = "Examples:\n  bailiwick get desktop:Pictures\n  bailiwick get desktop:Pictures/2024 laptop:notes.txt -o ~/copies\n  bailiwick get 5d1e0c --detach"
     )]
     Get(GetArgs),
+    /// Pause jobs, or uploads from this device, until they are resumed
+    ///
+    /// A paused job asks for nothing more; what it has is kept. A paused upload tells whoever fetches the file that its
+    /// owner paused it; their transfers wait. Both stay paused over restarts.
+    #[command(
+        after_help = "Examples:\n  bailiwick pause 12          a job\n  bailiwick pause up-5d1e0c3a  an upload, as `transfers` shows it\n  bailiwick pause --all       all jobs and uploads that are under way"
+    )]
+    Pause(JobsArgs),
+    /// Let paused jobs and uploads go on; a job's failed files are tried again
+    #[command(
+        after_help = "Examples:\n  bailiwick resume 12\n  bailiwick resume up-5d1e0c3a\n  bailiwick resume --all      all that is paused; failed jobs are named one by one"
+    )]
+    Resume(JobsArgs),
+    /// End jobs, for good; finished files stay, unfinished ones are removed
+    #[command(after_help = "Examples:\n  bailiwick cancel 12\n  bailiwick cancel --all")]
+    Cancel(JobsArgs),
     /// Write the master's keys and log to a file, sealed with a passphrase (master)
     ///
     /// The file is all that it takes to have the group again after the machine is lost: keys, membership, catalog, and
@@ -398,12 +415,26 @@ pub(super) struct GetArgs {
     /// The folder to put it in [default: the node's downloads folder]
     #[arg(short, long, value_name = "DIR")]
     pub(super) output: Option<PathBuf>,
+    /// What to do if something else has a file's name already; identical files are simply done [default: fail]
+    #[arg(long, value_name = "WHAT")]
+    pub(super) conflict: Option<ConflictArg>,
     /// Begin, and don't watch
     #[arg(long)]
     pub(super) detach: bool,
     /// Exit with 5 when it has to wait for somebody
     #[arg(long, conflicts_with = "detach")]
     pub(super) no_wait: bool,
+}
+
+/// `pause`, `resume`, `cancel`.
+#[derive(Debug, Args)]
+pub(super) struct JobsArgs {
+    /// Jobs by their numbers, and uploads by their ids (up-…), as `transfers` shows them
+    #[arg(value_name = "JOB", required_unless_present = "all")]
+    pub(super) ids: Vec<String>,
+    /// All of them
+    #[arg(long, conflicts_with = "ids")]
+    pub(super) all: bool,
 }
 
 /// `export`.
@@ -440,6 +471,30 @@ pub(super) struct WaitArgs {
     /// Exit with 5 after this time: 30s, 5m, 2h …
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = units::parse_duration)]
     pub(super) timeout: Duration,
+}
+
+/// What `get --conflict` does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum ConflictArg {
+    /// Fetch nothing, and say what is in the way
+    Fail,
+    /// Leave such files out
+    Skip,
+    /// Call the new one `name (2).ext`
+    Rename,
+    /// Replace the file that is there, once the new one is whole; never a folder
+    Overwrite,
+}
+
+impl From<ConflictArg> for Conflict {
+    fn from(conflict: ConflictArg) -> Conflict {
+        match conflict {
+            ConflictArg::Fail => Conflict::Fail,
+            ConflictArg::Skip => Conflict::Skip,
+            ConflictArg::Rename => Conflict::Rename,
+            ConflictArg::Overwrite => Conflict::Overwrite,
+        }
+    }
 }
 
 /// What `wait` waits for.

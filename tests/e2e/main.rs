@@ -1,7 +1,9 @@
 //! The rows of the workflow, each on real nodes over real QUIC.
 
+mod conflicts;
 mod membership;
 mod moves;
 mod rows;
 mod shares;
+mod transfers;
 mod world;
