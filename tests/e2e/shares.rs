@@ -153,6 +153,54 @@ async fn w12_the_master_removes_files_and_downloads_of_them_stop_and_clean_up() 
     }
 }
 
+/// Downloads that wait, are not in memory, or whose node was down and too far behind to learn of it by entries.
+#[tokio::test(flavor = "multi_thread")]
+async fn w12_downloads_that_are_not_in_memory_clean_up_too() {
+    let mut world = World::new();
+    world.config.snapshots.entries_kept = 1;
+    world.config.snapshots.pause = Duration::ZERO;
+    let (server, master) = world.begun().await;
+    let laptop = world.member(&master, "laptop").await;
+    let phone = world.member(&master, "phone").await;
+    let shared = world.folder("films");
+    for number in 0..3 {
+        write(&shared.join(format!("film{number}.bin")), &noise(number, 60 << 20));
+    }
+    laptop.add(&shared).await;
+    phone.until_files("all", |rows| rows.len() == 3).await;
+    let dest = world.folder("got");
+    let job = phone.get("laptop:films", &dest).await.expect("it begins");
+    phone
+        .until("part files", |_| {
+            let dest = dest.clone();
+            async move { has_part(&dest).then_some(()) }
+        })
+        .await;
+    laptop.stop().await;
+    phone.stop().await;
+    remove(&master, "laptop:films").await.expect("it is removed");
+    // Nothing is left of the entries that it missed.
+    let other = world.folder("other");
+    for number in 0..4 {
+        write(&other.join(format!("{number}")), b"other");
+        master.add(&other).await;
+        master.until_files("the next", |rows| rows.len() == number + 1).await;
+    }
+    world.config.downloads.files_max = 1;
+    let phone = world.client("phone", None).await;
+    let row = phone.until_job(job, "its end", |row| row.state == TransferState::Failed).await;
+    assert!(row.reason.expect("a reason").starts_with("removed"), "it says so");
+    phone
+        .until("no part file", |_| {
+            let dest = dest.clone();
+            async move { (!has_part(&dest)).then_some(()) }
+        })
+        .await;
+    for node in [phone, master, server] {
+        node.stop().await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn w21_a_shared_folder_is_followed() {
     let mut world = World::new();
@@ -208,9 +256,8 @@ async fn w21_a_folder_that_is_not_there_is_not_taken_for_deleted() {
     // Who asks is told, and waits; it heals when the files are back.
     let dest = world.folder("got");
     let job = master.get("laptop:disk", &dest).await.expect("it begins");
-    let waits =
-        master.until_job(job, "a reason", |row| row.state == TransferState::Waiting && row.reason.is_some()).await;
-    assert!(waits.reason.expect("a reason").contains("can't be read"));
+    let told = |reason: &Option<String>| reason.as_deref().is_some_and(|why| why.contains("can't be read"));
+    master.until_job(job, "the reason", |row| row.state == TransferState::Waiting && told(&row.reason)).await;
     fs::rename(&aside, &shared).unwrap();
     scan(&laptop, false, &[]).await;
     until_share(&laptop, "it to heal", |share| share.missing == 0 && quiet(share)).await;

@@ -235,10 +235,15 @@ impl MemberCore {
 
     /// Files left the catalog, or changed: transfers of them stop, or go over to the new version.
     pub(super) fn look_for_lost_transfers(&mut self, cx: &mut Cx<'_>) -> Result<(), DbError> {
-        for transfer in self.store.transfers_without_file()? {
-            let received = self.downloads.fetch(transfer).map_or(0, |fetch| fetch.wanted.received);
-            self.downloads.drop_transfer(cx.now, transfer, false);
-            self.settle_transfer(transfer, Outcome::Removed, received)?;
+        let removed = self.store.transfers_without_file()?;
+        for transfer in &removed {
+            let received = self.downloads.fetch(*transfer).map_or(0, |fetch| fetch.wanted.received);
+            self.downloads.drop_transfer(cx.now, *transfer, false);
+            self.settle_transfer(*transfer, Outcome::Removed, received)?;
+        }
+        if !removed.is_empty() {
+            // Those that are not in memory have part files, too.
+            self.clear_leavings()?;
         }
         for transfer in self.store.transfers_of_old_versions()? {
             if self.downloads.is_ending(transfer) {
