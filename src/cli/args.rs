@@ -170,9 +170,25 @@ pub(super) enum Command {
     Policy(PolicyArgs),
     /// Share files and folders with the group, where they lie
     ///
-    /// Nothing is copied or moved, and nothing of yours is ever deleted. Waits until all is in the catalog.
-    #[command(after_help = "Example:\n  bailiwick add ~/Pictures ~/notes.txt")]
+    /// Nothing is copied or moved, and nothing of yours is ever deleted. Waits until all is in the catalog. A folder
+    /// stays shared: what is new, changed or gone in it is noticed within minutes, or at once by `bailiwick scan`.
+    #[command(
+        after_help = "Examples:\n  bailiwick add ~/Pictures ~/notes.txt\n  bailiwick add ~/src --exclude target --exclude '*.tmp'\n  bailiwick add --copy ~/report.pdf\n\nExit code 6: shared, but for files that could not be read. Links and special files are only counted."
+    )]
     Add(AddArgs),
+    /// Look now for what is new, changed or gone in shared folders
+    #[command(
+        after_help = "Examples:\n  bailiwick scan\n  bailiwick scan --confirm ~/Pictures      what seems gone there is gone for good"
+    )]
+    Scan(ScanArgs),
+    /// Take files out of the catalog: your own, or at the master anybody's
+    ///
+    /// No file of yours is deleted: it is only shared no more, until it is added again. Copies that `add --copy` made
+    /// are deleted. Downloads of it elsewhere stop; what was fetched stays with who has it.
+    #[command(
+        after_help = "Examples:\n  bailiwick remove laptop:Pictures/2024\n  bailiwick remove laptop:Pictures       ends the share, too\n  bailiwick remove 5d1e0c"
+    )]
+    Remove(RemoveArgs),
     /// Fetch files and folders of the group
     ///
     /// The node does the work and goes on by itself: after an interruption, a restart, or when an owner comes back.
@@ -334,6 +350,40 @@ pub(super) struct AddArgs {
     /// Files and folders
     #[arg(value_name = "PATH", required = true)]
     pub(super) paths: Vec<PathBuf>,
+    /// Share a copy, made now and kept in the state directory; the original may change or go
+    #[arg(long)]
+    pub(super) copy: bool,
+    /// Leave out what this matches: a name such as '*.tmp' anywhere, or a path such as /build; may be given several times
+    ///
+    /// Kept with the share, and replaced when it is given again; '' leaves nothing out. Notes that systems leave
+    /// everywhere (.DS_Store, Thumbs.db, desktop.ini …) are never shared.
+    #[arg(long, value_name = "PATTERN")]
+    pub(super) exclude: Vec<String>,
+    /// Exit with 5 instead of waiting for the master
+    #[arg(long)]
+    pub(super) no_wait: bool,
+}
+
+/// `scan`.
+#[derive(Debug, Args)]
+pub(super) struct ScanArgs {
+    /// Shared folders and files, or what is in them [default: all shares]
+    #[arg(value_name = "PATH")]
+    pub(super) paths: Vec<PathBuf>,
+    /// What is missing there is gone for good, however much it is
+    #[arg(long, requires = "paths")]
+    pub(super) confirm: bool,
+    /// Exit with 5 instead of waiting for the master
+    #[arg(long)]
+    pub(super) no_wait: bool,
+}
+
+/// `remove`.
+#[derive(Debug, Args)]
+pub(super) struct RemoveArgs {
+    /// What to remove: NAME:PATH (a folder means its tree), an id, or the beginning of one
+    #[arg(value_name = "FILE", required = true)]
+    pub(super) files: Vec<String>,
     /// Exit with 5 instead of waiting for the master
     #[arg(long)]
     pub(super) no_wait: bool,

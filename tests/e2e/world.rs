@@ -133,7 +133,8 @@ impl Node {
 
     /// Shares a path.
     pub(crate) async fn add(&self, path: &Path) {
-        self.ask(Command::Add { paths: vec![path.to_owned()] }).await.expect("it is shared");
+        let command = Command::Add { paths: vec![path.to_owned()], copy: false, exclude: Vec::new() };
+        self.ask(command).await.expect("it is shared");
     }
 
     /// Begins to download.

@@ -76,6 +76,7 @@ pub(super) fn restore(
         downloads: Downloads::new(config.downloads),
         loaded: 0,
         activity: super::rows::Activity::default(),
+        scans: super::scan::Scans::default(),
         downloads_dir,
         held_because: None,
         wishes: Wishes::restore(&store).map_err(failed)?,
