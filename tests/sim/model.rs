@@ -32,6 +32,8 @@ pub(crate) struct Model {
     pub(crate) server: ServerView,
     /// An old copy of the master may have signed: what is lost with it is lost.
     pub(crate) master_was_restored: bool,
+    /// It came back by an import: it never signs at a place that was signed before.
+    pub(crate) master_was_imported: bool,
     /// Every entry that the master ever put on its disk.
     entries: HashSet<Hash>,
     tip: Position,
@@ -84,6 +86,7 @@ impl Model {
             expelled_acked: HashSet::new(),
             server: ServerView::default(),
             master_was_restored: false,
+            master_was_imported: false,
             entries: HashSet::new(),
             tip: Position::default(),
             files_ever: HashSet::new(),
@@ -128,7 +131,7 @@ impl Model {
         }
         // Entries that restate are kept by nobody.
         self.entries.insert(tip.header);
-        if tip.at < self.tip {
+        if tip.at < self.tip && self.master_was_imported {
             return Err(format!("the master signs at {} after {}", tip.at, self.tip));
         }
         self.tip = tip.at;
