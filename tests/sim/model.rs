@@ -312,8 +312,14 @@ impl Model {
         }
         let store = node.store();
         let expulsions = store.expulsions().expect("a store");
+        // It stays out by itself, though nobody who was there could tell the imported master.
+        if self.master_was_imported && expelled(&expulsions, &self.master).contains(&node.key()) {
+            return None;
+        }
         let standing = changes_of(master, &self.master).get(&node.key()).map(|change| change.standing);
         match standing {
+            // Nobody told the imported master of it: it needs an invite, and says so.
+            None if self.master_was_imported => None,
             None => Some("it is not registered".to_owned()),
             Some(Standing::Registered) => {
                 let told: Option<SignedHeader> = store.get("registration").expect("a store");
