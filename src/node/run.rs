@@ -197,7 +197,7 @@ fn kept_ticket(dir: &StateDir) -> Result<Option<Box<Ticket>>, LocalError> {
 
 /// A database that can't be used.
 pub(super) fn database_error(error: DbError) -> LocalError {
-    LocalError::new(ErrorCode::Failed, error.to_string(), "see the message; nothing was changed")
+    LocalError::new(ErrorCode::Failed, error.to_string(), "nothing was changed; mend that and start it again")
 }
 
 /// The downloads folder: what a person chose, now or before; else one of the user's own.

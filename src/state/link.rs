@@ -268,6 +268,10 @@ impl Link {
             self.down_since.get_or_insert(now);
             self.effects.push_back(Effect::Down(conn));
             self.effects.push_back(Effect::Close(conn));
+            // Who slept from the ping until now has not dialled beside it.
+            if self.dialing.is_none() {
+                self.dial(now);
+            }
         } else if silent(self.config.redial_after) && self.dialing.is_none() {
             self.dial(now);
         }
@@ -383,6 +387,18 @@ mod tests {
         assert!(dials >= 8, "a dial without an answer gets another one beside it: {dials}");
         link.dialed(ConnId(2));
         assert_eq!(link.poll_effect(), Some(Effect::Up(ConnId(2))));
+    }
+
+    #[test]
+    fn who_sleeps_right_after_a_ping_dials_when_it_wakes() {
+        let mut link = up();
+        link.awaiting(Some(Time(0)));
+        link.tick(Time(1_000));
+        assert!(matches!(link.poll_effect(), Some(Effect::Ping(ConnId(1), _))));
+        link.tick(Time(3_600_000));
+        assert_eq!(link.poll_effect(), Some(Effect::Down(ConnId(1))));
+        assert_eq!(link.poll_effect(), Some(Effect::Close(ConnId(1))));
+        assert_eq!(link.poll_effect(), Some(Effect::Dial(2)));
     }
 
     #[test]

@@ -149,7 +149,7 @@ fn a_cut_journal_gives_a_prefix<S: Story>() {
     let (images, _) = story::<S>(&folder);
     let last = images.last().unwrap();
     let mut seen = 0;
-    for end in (0..last.wal.len()).step_by(last.wal.len() / PLACES | 1) {
+    for end in (0..last.wal.len()).step_by((last.wal.len() / PLACES) | 1) {
         let cut = Image { wal: last.wal[..end].to_vec(), ..last.clone() };
         let n = after::<S>(&folder, &cut).unwrap();
         assert!(n >= seen, "more of the journal gives no less");

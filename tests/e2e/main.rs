@@ -3,4 +3,5 @@
 mod membership;
 mod moves;
 mod rows;
+mod shares;
 mod world;

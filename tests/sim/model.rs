@@ -5,10 +5,10 @@ use crate::world::Node;
 use bailiwick::state::requests::Outstanding;
 use bailiwick::store::member::{LocalStatus, MemberStore};
 use bailiwick::store::server_db::GroupRow;
-use bailiwick::wire::codec::encode;
+use bailiwick::wire::codec::{decode, encode};
 use bailiwick::wire::frame::{Class, Frame};
 use bailiwick::wire::ids::{DeviceKey, FileId, Hash, Position};
-use bailiwick::wire::log::{MembershipChange, Policy, SignedHeader, Standing};
+use bailiwick::wire::log::{Body, MembershipChange, Policy, SignedHeader, Standing};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 /// What a server has on its disk.
@@ -40,6 +40,16 @@ pub(crate) struct Model {
     /// Every file that ever was in the master's catalog, and those that are now.
     files_ever: HashSet<FileId>,
     files: HashSet<FileId>,
+    /// Files that an entry removed.
+    pub(crate) removed: HashSet<FileId>,
+    /// Files that somebody asked to remove.
+    pub(crate) wished_out: HashSet<FileId>,
+    /// Names of files that went from a disk.
+    pub(crate) gone: HashSet<String>,
+    /// Whether nothing else may be removed.
+    pub(crate) removals_are_wished: bool,
+    /// The name of every file that ever was in the master's catalog.
+    names: HashMap<FileId, String>,
     states: HashMap<Hash, (Hash, String)>,
     /// Files that were seen idle at their owner.
     idle: BTreeMap<FileId, DeviceKey>,
@@ -91,6 +101,11 @@ impl Model {
             tip: Position::default(),
             files_ever: HashSet::new(),
             files: HashSet::new(),
+            removed: HashSet::new(),
+            wished_out: HashSet::new(),
+            gone: HashSet::new(),
+            removals_are_wished: false,
+            names: HashMap::new(),
             states: HashMap::new(),
             idle: BTreeMap::new(),
             seen: HashMap::new(),
@@ -128,19 +143,37 @@ impl Model {
         let after = if generation_began { Position { revision: 0, ..tip.at } } else { self.tip };
         for entry in store.entries_after(after, usize::MAX).expect("a store") {
             self.entries.insert(Hash::of(&entry.header.bytes));
+            let body = entry.salted.get(32..).and_then(|bytes| decode::<Body>(bytes).ok());
+            if let Some(Body::FileRemoved { files, .. }) = body {
+                self.must_be_wished(&files)?;
+                self.removed.extend(files);
+            }
         }
         // Entries that restate are kept by nobody.
         self.entries.insert(tip.header);
-        if tip.at < self.tip && self.master_was_imported {
+        let may_go_back = self.master_was_restored && !self.master_was_imported;
+        if tip.at < self.tip && !may_go_back {
             return Err(format!("the master signs at {} after {}", tip.at, self.tip));
         }
         self.tip = tip.at;
         let rows = store.files_page(None, &[], 0, u64::MAX).expect("a store");
         self.files = rows.iter().map(|row| row.file.id).collect();
         self.files_ever.extend(&self.files);
+        self.names.extend(rows.iter().map(|row| (row.file.id, row.file.path.name().to_owned())));
         self.same_state("the master", store, tip.header)?;
         let standings = self.standings(store);
         self.nothing_lost(&standings)
+    }
+
+    /// Nothing leaves the catalog that nobody removed and that is on its owner's disk.
+    fn must_be_wished(&self, files: &[FileId]) -> Result<(), String> {
+        let is_wished = |file: &FileId| {
+            self.wished_out.contains(file) || self.names.get(file).is_some_and(|name| self.gone.contains(name))
+        };
+        match files.iter().find(|file| !is_wished(file)) {
+            Some(file) if self.removals_are_wished => Err(format!("{file} was removed and nobody wished it")),
+            Some(_) | None => Ok(()),
+        }
     }
 
     /// What was acknowledged is in the master's log.
@@ -161,7 +194,7 @@ impl Model {
         }
         for (file, owner) in &self.idle {
             let gone = standing(owner).is_some_and(Standing::is_final);
-            if !gone && !self.files.contains(file) {
+            if !gone && !self.files.contains(file) && !self.removed.contains(file) {
                 return Err(format!("{file} was idle at its owner and is not in the master's catalog"));
             }
         }
@@ -349,6 +382,19 @@ impl Model {
     fn wishes_unsettled(&self, store: &MemberStore) -> Option<String> {
         if let Some(file) = store.staged(1).expect("a store").first() {
             return Some(format!("{} is still syncing", file.meta.path));
+        }
+        if let Some(leave) = store.leaving(1).expect("a store").first() {
+            return Some(format!("{} is still leaving", leave.id));
+        }
+        for share in store.shares().expect("a store") {
+            let of = store.local_of(&share.path).expect("a store");
+            let lost = of.iter().find(|file| {
+                let row = store.file(&file.meta.id).expect("a store");
+                file.status == LocalStatus::Idle && row.is_none_or(|row| row.file != file.meta)
+            });
+            if let Some(lost) = lost {
+                return Some(format!("{} is said to be in the catalog, and is not", lost.meta.path));
+            }
         }
         let kept: Option<(u64, Option<Outstanding>)> = store.get("requests").expect("a store");
         if let Some((number, Some(_))) = kept {

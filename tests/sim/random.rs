@@ -35,12 +35,14 @@ fn run(seed: u64) -> blake3::Hash {
     let often = |often: u64| often.checked_div(rate).unwrap_or(0);
     world.faults = Faults { crash_before: often(900), crash_after: often(600), failed_write: often(900) };
     world.delay_max = [5, 40, 400][dice.below(3) as usize];
+    world.model.removals_are_wished = true;
     for _ in 0..dice.between(30, 120) {
         act(&mut world, &mut dice);
         let pause = if dice.once_in(20) { dice.between(5_000, 120_000) } else { dice.between(1, 1_500) };
         world.run_for(pause);
     }
     world.settle();
+    world.check_files();
     world.fingerprint.finalize()
 }
 
@@ -69,6 +71,7 @@ pub(crate) fn act(world: &mut World, dice: &mut Dice) {
                 world.disapprove(&[*node]);
             }
         }
+        28..45 if dice.once_in(2) => world.tinker(anybody, dice),
         28..45 => {
             let sizes: Vec<u64> = (0..dice.between(1, 4)).map(|_| size(dice)).collect();
             let folder = format!("s{}", dice.below(4));

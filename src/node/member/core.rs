@@ -49,6 +49,8 @@ pub struct MemberConfig {
     pub import: ImportConfig,
     /// Snapshots.
     pub snapshots: SnapshotConfig,
+    /// Looking at shares.
+    pub scan: super::scan::ScanConfig,
 }
 
 /// How a master keeps snapshots.
@@ -154,6 +156,7 @@ pub struct MemberCore {
     /// The newest transfer that was taken from the store into memory.
     pub(super) loaded: TransferId,
     pub(super) activity: super::rows::Activity,
+    pub(super) scans: super::scan::Scans,
     pub(super) downloads_dir: PathBuf,
     /// What the server said last of why this device is not let in.
     pub(super) held_because: Option<String>,
@@ -207,6 +210,7 @@ impl MemberCore {
             self.downloads.poll_timeout(),
             self.pen.poll_timeout(),
             self.servers.poll_timeout(),
+            self.scans.poll_timeout(),
         ]
         .into_iter()
         .flatten()
@@ -237,8 +241,10 @@ impl MemberCore {
             Input::Synced(transfer, chunks, good) => self.downloads.synced(cx.now, transfer, &chunks, good),
             Input::Finished(transfer, outcome) => self.downloads.finished(cx.now, transfer, outcome),
             Input::Served(upload, served) => self.served(cx, upload, served)?,
-            Input::Staged(share, files) => self.staged(cx, &share, &files)?,
-            Input::ScanEnded(share, skipped, count) => self.scan_ended(cx, &share, &skipped, count)?,
+            Input::Sighted(scan, files, unreadable) => self.sighted(cx, scan, &files, &unreadable)?,
+            Input::Staged(scan, files) => self.staged(cx, scan, &files)?,
+            Input::ScanEnded(scan, report) => self.scan_ended(cx, scan, &report)?,
+            Input::CopiesFound(there) => self.copies_found(there)?,
             Input::Local(token, command) => self.local(cx, token, command)?,
             Input::Stopping => self.downloads.stop(),
             Input::Refused(token, error) => self.outputs.push(Output::Reply(token, Err(error))),
@@ -253,6 +259,7 @@ impl MemberCore {
         self.requests.tick(cx.now);
         self.uploads.tick(cx.now, cx.random);
         self.downloads.tick(cx.now);
+        self.tick_scans(cx)?;
         self.tick_pen(cx)?;
         self.tick_servers(cx)?;
         self.drain(cx)

@@ -85,6 +85,7 @@ impl MemberCore {
         let tip = self.tip();
         self.uploads.roster_changed(cx.now, cx.random, &tip);
         self.event("caught_up", vec![("revision", tip.at.to_string())]);
+        self.tidy_shares()?;
         self.look_for_lost_transfers(cx)
     }
 }

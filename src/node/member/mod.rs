@@ -20,7 +20,9 @@ mod opening;
 mod pen;
 mod plane;
 mod policy;
+mod remove;
 mod rows;
+mod scan;
 mod serve;
 mod session;
 mod share;
@@ -28,4 +30,5 @@ mod shell;
 mod wishes;
 
 pub use self::core::{Cx, Group, MemberConfig, MemberCore, Name, Start};
+pub use scan::ScanConfig;
 pub use shell::{Ending, Member, MemberOptions, start};

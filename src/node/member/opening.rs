@@ -76,6 +76,7 @@ pub(super) fn restore(
         downloads: Downloads::new(config.downloads),
         loaded: 0,
         activity: super::rows::Activity::default(),
+        scans: super::scan::Scans::default(),
         downloads_dir,
         held_because: None,
         wishes: Wishes::restore(&store).map_err(failed)?,
@@ -232,7 +233,7 @@ pub(super) fn load_roster(store: &MemberStore, master: &DeviceKey) -> Result<Ros
     }
     let ahead = store.expulsions()?.into_iter().filter_map(|header| {
         let header = header.verify(master).ok()?;
-        header.expulsion().map(|change| change.device)
+        header.expulsion().map(|change| (change.device, change.standing))
     });
     Ok(Roster::restore(order.iter().filter_map(|id| devices.remove(id)), ahead))
 }

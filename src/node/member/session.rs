@@ -98,7 +98,8 @@ impl MemberCore {
     pub(super) fn begin(&mut self, cx: &mut Cx<'_>) -> Result<(), DbError> {
         self.outputs.push(Output::Epochs(epochs_for_chunks(&self.pen, &self.store)?));
         self.go_on_leaving();
-        self.scan_all()?;
+        self.tidy_shares()?;
+        self.scan_all(cx)?;
         self.settle(cx)
     }
 

@@ -9,3 +9,4 @@ mod load;
 mod membership;
 mod moves;
 mod restarts;
+mod shares;

@@ -50,8 +50,18 @@ impl World {
         for (number, size) in sizes.iter().enumerate() {
             self.write_file(node, path.join(format!("{folder}{number}")), *size);
         }
-        self.ask(node, Command::Add { paths: vec![path.clone()] });
+        self.add(node, &path);
         path
+    }
+
+    /// Somebody shares a path, or shares it again.
+    pub(crate) fn add(&mut self, node: NodeId, path: &std::path::Path) -> u64 {
+        self.ask(node, Command::Add { paths: vec![path.to_owned()], copy: false, exclude: Vec::new() })
+    }
+
+    /// Somebody has all shares looked at.
+    pub(crate) fn scan(&mut self, node: NodeId) {
+        self.ask(node, Command::Scan { paths: Vec::new(), confirm: false });
     }
 
     /// Somebody writes a file with new content.
