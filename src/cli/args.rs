@@ -1,11 +1,20 @@
 //! The command line: what can be said, and the help that explains it.
 
+mod membership;
+mod start;
+mod values;
+
+pub(super) use membership::{LeaveArgs, PolicyArgs, RenameArgs};
+pub(super) use start::{ClientArgs, DemoArgs, MasterArgs, PlaceArgs, ServerArgs};
+
 use super::units;
+<<<<<<< HEAD
 use crate::node::local::Conflict;
 use crate::wire::invite::Address;
 use crate::wire::name::DeviceName;
+=======
+>>>>>>> 7e3075eb8a91933a8e3eaf9c3656ae320b2b5599
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -247,73 +256,6 @@ pub(super) enum Command {
     Stop,
 }
 
-/// `server`.
-#[derive(Debug, Args)]
-pub(super) struct ServerArgs {
-    /// Where to listen and how others get there.
-    #[command(flatten)]
-    pub(super) place: PlaceArgs,
-    /// Run in the background; its log is `log` in the state directory
-    #[arg(short = 'd', long = "daemon")]
-    pub(super) daemon: bool,
-}
-
-/// Where a server listens and how others get there.
-#[derive(Debug, Args)]
-pub(super) struct PlaceArgs {
-    /// Where the server listens: ADDRESS:PORT, or a PORT of all addresses; 0 lets the system choose
-    ///
-    /// The port of the first start is kept, or invites would die [default: 4433, or the next that is free]
-    #[arg(long, value_name = "ADDR", value_parser = listen_address)]
-    pub(super) listen: Option<SocketAddr>,
-    /// How others reach the server, for tickets and invites; may be given several times
-    #[arg(long, value_name = "HOST:PORT", value_parser = advertised_address)]
-    pub(super) advertise: Vec<Address>,
-}
-
-/// `master`.
-#[derive(Debug, Args)]
-pub(super) struct MasterArgs {
-    /// Files and folders to share
-    #[arg(value_name = "PATH")]
-    pub(super) paths: Vec<PathBuf>,
-    /// The ticket of a server that runs elsewhere; @FILE reads it from a file, - from stdin
-    #[arg(long, value_name = "TICKET", conflicts_with_all = ["listen", "advertise"])]
-    pub(super) server: Option<String>,
-    /// This device's name in the group [default: the machine's]
-    #[arg(long, value_parser = device_name)]
-    pub(super) name: Option<DeviceName>,
-    /// For the server that it runs itself.
-    #[command(flatten)]
-    pub(super) place: PlaceArgs,
-    /// Run in the background; its log is `log` in the state directory
-    #[arg(short = 'd', long = "daemon")]
-    pub(super) daemon: bool,
-}
-
-/// `client`.
-#[derive(Debug, Args)]
-pub(super) struct ClientArgs {
-    /// The invite, the first time only; @FILE reads it from a file, - from stdin
-    pub(super) invite: Option<String>,
-    /// This device's name in the group [default: the machine's]
-    #[arg(long, value_parser = device_name)]
-    pub(super) name: Option<DeviceName>,
-    /// Where fetched files go [default: the user's download folder]
-    #[arg(long, value_name = "DIR")]
-    pub(super) downloads: Option<PathBuf>,
-    /// Run in the background; its log is `log` in the state directory
-    #[arg(short = 'd', long = "daemon")]
-    pub(super) daemon: bool,
-}
-
-/// `demo`.
-#[derive(Debug, Args)]
-pub(super) struct DemoArgs {
-    /// What to share [default: a made-up tree with many small files and one of 256 MiB]
-    pub(super) path: Option<PathBuf>,
-}
-
 /// `invite`.
 #[derive(Debug, Args)]
 pub(super) struct InviteArgs {
@@ -323,42 +265,6 @@ pub(super) struct InviteArgs {
     /// Revoke this open invite instead
     #[arg(long, value_name = "ID", conflicts_with = "expires")]
     pub(super) revoke: Option<String>,
-}
-
-/// `rename`.
-#[derive(Debug, Args)]
-pub(super) struct RenameArgs {
-    /// The new name; at the master with the device before it: its name, id, or the beginning of its id
-    #[arg(value_names = ["ID", "NAME"], num_args = 1..=2, required = true)]
-    pub(super) words: Vec<String>,
-    /// Exit with 5 instead of waiting for the master
-    #[arg(long)]
-    pub(super) no_wait: bool,
-}
-
-/// `leave`.
-#[derive(Debug, Args)]
-pub(super) struct LeaveArgs {
-    /// Erase the keys at once: the master may never hear that the device has left
-    #[arg(long)]
-    pub(super) now: bool,
-    /// Don't ask
-    #[arg(long)]
-    pub(super) yes: bool,
-    /// Exit with 5 instead of waiting for the master; the wish stays
-    #[arg(long, conflicts_with = "now")]
-    pub(super) no_wait: bool,
-}
-
-/// `policy`.
-#[derive(Debug, Args)]
-pub(super) struct PolicyArgs {
-    /// The rule: master-away
-    #[arg(value_name = "KEY")]
-    pub(super) key: Option<String>,
-    /// What is to hold: wait=3m
-    #[arg(value_name = "VALUE")]
-    pub(super) value: Option<String>,
 }
 
 /// `add`.
@@ -512,23 +418,6 @@ pub(super) enum WaitState {
     Stopped,
 }
 
-fn listen_address(text: &str) -> Result<SocketAddr, String> {
-    let port = text.strip_prefix(':').unwrap_or(text).parse::<u16>();
-    match (text.parse(), port) {
-        (Ok(address), _) => Ok(address),
-        (Err(_), Ok(port)) => Ok(SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), port)),
-        (Err(_), Err(_)) => Err("expected ADDRESS:PORT, such as 0.0.0.0:4433 or [::]:4433, or a PORT".to_owned()),
-    }
-}
-
-fn advertised_address(text: &str) -> Result<Address, String> {
-    Address::parse(text).ok_or_else(|| "expected HOST:PORT, such as vps.example.org:4433".to_owned())
-}
-
-fn device_name(text: &str) -> Result<DeviceName, String> {
-    DeviceName::parse(text).map_err(|error| error.to_string())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -537,16 +426,5 @@ mod tests {
     #[test]
     fn the_definition_is_consistent() {
         Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn listening_addresses_may_be_ports_alone() {
-        assert_eq!(listen_address("127.0.0.1:0"), Ok("127.0.0.1:0".parse().unwrap()));
-        for text in ["4433", ":4433", "[::]:4433"] {
-            assert_eq!(listen_address(text), Ok("[::]:4433".parse().unwrap()), "{text}");
-        }
-        for text in ["", "host:4433", "1.2.3.4", "99999"] {
-            assert!(listen_address(text).is_err(), "{text}");
-        }
     }
 }

@@ -10,3 +10,6 @@ pub mod server_db;
 pub mod statedir;
 pub mod tree;
 pub mod walk;
+
+#[cfg(test)]
+mod power_tests;

@@ -1,6 +1,7 @@
 //! The rows of the workflow, each on real nodes over real QUIC.
 
 mod conflicts;
+mod disks;
 mod membership;
 mod moves;
 mod rows;

@@ -32,6 +32,8 @@ pub(crate) struct Model {
     pub(crate) server: ServerView,
     /// An old copy of the master may have signed: what is lost with it is lost.
     pub(crate) master_was_restored: bool,
+    /// It came back by an import: it never signs at a place that was signed before.
+    pub(crate) master_was_imported: bool,
     /// Every entry that the master ever put on its disk.
     entries: HashSet<Hash>,
     tip: Position,
@@ -94,6 +96,7 @@ impl Model {
             expelled_acked: HashSet::new(),
             server: ServerView::default(),
             master_was_restored: false,
+            master_was_imported: false,
             entries: HashSet::new(),
             tip: Position::default(),
             files_ever: HashSet::new(),
@@ -148,7 +151,8 @@ impl Model {
         }
         // Entries that restate are kept by nobody.
         self.entries.insert(tip.header);
-        if tip.at < self.tip && !self.master_was_restored {
+        let may_go_back = self.master_was_restored && !self.master_was_imported;
+        if tip.at < self.tip && !may_go_back {
             return Err(format!("the master signs at {} after {}", tip.at, self.tip));
         }
         self.tip = tip.at;
@@ -341,8 +345,14 @@ impl Model {
         }
         let store = node.store();
         let expulsions = store.expulsions().expect("a store");
+        // It stays out by itself, though nobody who was there could tell the imported master.
+        if self.master_was_imported && expelled(&expulsions, &self.master).contains(&node.key()) {
+            return None;
+        }
         let standing = changes_of(master, &self.master).get(&node.key()).map(|change| change.standing);
         match standing {
+            // Nobody told the imported master of it: it needs an invite, and says so.
+            None if self.master_was_imported => None,
             None => Some("it is not registered".to_owned()),
             Some(Standing::Registered) => {
                 let told: Option<SignedHeader> = store.get("registration").expect("a store");

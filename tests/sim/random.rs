@@ -11,7 +11,7 @@ const SEEDS: u64 = 100;
 /// Clients of a world, at most.
 const CLIENTS_MAX: usize = 5;
 
-fn number(name: &str, otherwise: u64) -> u64 {
+pub(crate) fn number(name: &str, otherwise: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(otherwise)
 }
 
@@ -46,7 +46,7 @@ fn run(seed: u64) -> blake3::Hash {
     world.fingerprint.finalize()
 }
 
-fn act(world: &mut World, dice: &mut Dice) {
+pub(crate) fn act(world: &mut World, dice: &mut Dice) {
     let nodes = world.nodes.len() as u64;
     let anybody = dice.below(nodes) as usize;
     match dice.below(100) {

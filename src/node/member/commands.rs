@@ -273,6 +273,7 @@ impl MemberCore {
 
     /// Looks at shares now; at all of them if none is named.
     fn scan(&mut self, cx: &mut Cx<'_>, paths: &[PathBuf], confirm: bool) -> Result<Reply, LocalError> {
+        self.must_not_be_out()?;
         let mut shares = Vec::new();
         for path in paths {
             let Some((share, _)) = self.share_above(path).map_err(failed)? else {

@@ -354,7 +354,7 @@ impl MemberCore {
 
     pub(super) fn transfer_row(&self, cx: &Cx<'_>, row: &StoredTransfer, place: &JobPlace) -> TransferRow {
         let fetch = self.downloads.fetch(row.id);
-        let (state, reason) = self.state_of(cx.now, row, place.standing, fetch);
+        let (state, reason) = self.state_of(cx.now, row, place, fetch);
         let done = fetch.map_or(row.done, Fetch::done_bytes);
         let moving = state == TransferState::Running;
         let rate = if moving { self.activity.job_rate(cx.now, row.job) } else { 0 };
@@ -380,7 +380,7 @@ impl MemberCore {
         &self,
         now: Time,
         row: &StoredTransfer,
-        job: JobStanding,
+        job: &JobPlace,
         fetch: Option<&Fetch>,
     ) -> (TransferState, Option<String>) {
         match (row.standing, fetch) {
@@ -389,9 +389,10 @@ impl MemberCore {
             (TransferStanding::Cancelled | TransferStanding::Skipped, _) => {
                 (TransferState::Cancelled, row.reason.clone())
             }
-            (TransferStanding::Open, _) if job == JobStanding::Paused => {
+            (TransferStanding::Open, _) if job.standing == JobStanding::Paused => {
                 (TransferState::Paused, Some(paused_text(row.job)))
             }
+            (TransferStanding::Open, None) if !job.looked => (TransferState::Running, None),
             (TransferStanding::Open, None) => (TransferState::Waiting, Some("waiting for its turn".to_owned())),
             (TransferStanding::Open, Some(fetch)) => match self.waits_because(now, fetch) {
                 Some(why) => (TransferState::Waiting, Some(why)),
@@ -478,7 +479,8 @@ impl MemberCore {
             (0, 0) => (TransferState::Done, None),
             (0, _) => (TransferState::Failed, job.reason),
             _ if job.standing == JobStanding::Paused => (TransferState::Paused, Some(paused_text(job.job))),
-            _ if running => (TransferState::Running, None),
+            // Its places are being looked at.
+            _ if running || !job.looked => (TransferState::Running, None),
             _ => (TransferState::Waiting, waits.or(Some("waiting for its turn".to_owned()))),
         };
         let running = running && state == TransferState::Running;

@@ -133,6 +133,8 @@ pub struct JobSum {
     pub files_skipped: u64,
     /// What a person decided about it.
     pub standing: JobStanding,
+    /// Whether all places were looked at before the first byte, where that is wanted.
+    pub looked: bool,
     /// Bytes in all.
     pub total: u64,
     /// Bytes that are there.
@@ -381,7 +383,7 @@ impl MemberStore {
                coalesce(sum(t.state = 2), 0), coalesce(sum(t.size), 0), coalesce(sum(t.done), 0),
                coalesce(sum(t.received), 0), (SELECT reason FROM transfers f WHERE f.job = j.job AND f.state = 2 LIMIT 1),
                coalesce((SELECT refused FROM transfers f WHERE f.job = j.job AND f.state = 2 LIMIT 1), 0),
-               coalesce(sum(t.state = 3), 0), coalesce(sum(t.state = 4), 0), j.standing
+               coalesce(sum(t.state = 3), 0), coalesce(sum(t.state = 4), 0), j.standing, j.looked
              FROM (SELECT * FROM jobs WHERE ?1 IS NULL OR job = ?1 ORDER BY job DESC LIMIT ?2) j
              LEFT JOIN transfers t ON t.job = j.job GROUP BY j.job ORDER BY j.job DESC",
         )?;
@@ -403,6 +405,7 @@ impl MemberStore {
                 files_cancelled: number(12)?,
                 files_skipped: number(13)?,
                 standing: JobStanding::of(row.get(14)?),
+                looked: row.get(15)?,
             })
         })?;
         Ok(rows.collect::<Result<_, _>>()?)

@@ -32,6 +32,20 @@ use std::path::Path;
 /// The version of these tables.
 const SCHEMA_VERSION: i64 = 1;
 
+/// What a person does about a database that is lost. An older copy of a master's directory would contradict what was signed
+/// since; an import doesn't.
+const REPLACE: &str = "at the master, 'bailiwick import' its newest backup into a new state directory; at a client, use a \
+     new state directory and a new invite (its shared files are where they were); at a server, delete server.db";
+
+fn advice(error: &rusqlite::Error) -> &'static str {
+    use rusqlite::ErrorCode::{DatabaseCorrupt, DiskFull, NotADatabase};
+    match error.sqlite_error_code() {
+        Some(DatabaseCorrupt | NotADatabase) => REPLACE,
+        Some(DiskFull) => "free some space on its disk",
+        _ => "check the disk's space and the directory's permissions",
+    }
+}
+
 /// What goes wrong with the database. Each text says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum DbError {
@@ -41,12 +55,10 @@ pub enum DbError {
     )]
     Newer(i64),
     /// Not what this version writes.
-    #[error("the database in the state directory is damaged: {0}; restore the directory from a backup")]
+    #[error("the database in the state directory is damaged: {0}; {REPLACE}")]
     Damaged(String),
     /// SQLite says no.
-    #[error(
-        "the database in the state directory can't be used: {0}; check the disk's space and the directory's permissions"
-    )]
+    #[error("the database in the state directory can't be used: {0}; {todo}", todo = advice(.0))]
     Sqlite(#[from] rusqlite::Error),
     /// The file can't be made.
     #[error("the database can't be opened: {0}")]
@@ -96,9 +108,9 @@ impl MemberStore {
         db.set_prepared_statement_cache_capacity(128);
         let version: i64 = db.pragma_query_value(None, "user_version", |row| row.get(0))?;
         match version {
+            // Both or neither: a process killed between them would find tables that it has to make.
             0 => {
-                db.execute_batch(SCHEMA)?;
-                db.pragma_update(None, "user_version", SCHEMA_VERSION)?;
+                db.execute_batch(&format!("BEGIN IMMEDIATE; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT"))?;
             }
             SCHEMA_VERSION => {}
             newer => return Err(DbError::Newer(newer)),

@@ -51,6 +51,9 @@ impl World {
     /// What has not come to rest yet.
     pub(crate) fn unsettled(&self) -> Option<String> {
         let master = &self.nodes[0];
+        if master.store().importing().expect("a store").is_some() {
+            return Some("the imported master still listens".to_owned());
+        }
         let groups = self.server_backup().groups().expect("a store");
         self.model.server_unsettled(&groups, master.store()).or_else(|| {
             self.nodes.iter().skip(1).filter(|node| !node.is_old_copy).find_map(|node| {

@@ -153,6 +153,7 @@ impl World {
         self.note("the master is imported from a backup".to_owned());
         backup.prepare_import().expect("a store");
         self.model.master_was_restored = true;
+        self.model.master_was_imported = true;
         self.restore(0, backup);
         self.start_node(0);
     }
