@@ -42,8 +42,14 @@ pub(super) const RENAME: &str = "/v1/rename";
 pub(super) const LEAVE: &str = "/v1/leave";
 /// `GET`: the group's rules. `POST {"master_away_wait_s": N}`: sets one.
 pub(super) const POLICY: &str = "/v1/policy";
-/// `POST {"files": […], "dest": PATH}`: downloads.
+/// `POST {"files": […], "dest": PATH, "conflict": WHAT}`: downloads.
 pub(super) const GET: &str = "/v1/get";
+/// `POST {"ids": […], "all": BOOL}`: pauses jobs and uploads.
+pub(super) const PAUSE: &str = "/v1/pause";
+/// `POST {"ids": […], "all": BOOL}`: lets them go on.
+pub(super) const RESUME: &str = "/v1/resume";
+/// `POST {"ids": […], "all": BOOL}`: ends jobs.
+pub(super) const CANCEL: &str = "/v1/cancel";
 /// `POST`: ends the node.
 pub(super) const STOP: &str = "/v1/stop";
 /// `GET`: events, one JSON value a line, until the node ends.
@@ -92,10 +98,13 @@ pub(super) fn call(command: &Command) -> Result<Call, String> {
         Command::Remove { files } => write(REMOVE, json!({ "files": files })),
         Command::Removals => read(REMOVALS, &[]),
         Command::ShareFiles { path } => read(SHARE_FILES, &[("path", Some(utf8(path)?.to_owned()))]),
-        Command::Get { files, dest } => {
+        Command::Get { files, dest, conflict } => {
             let dest = dest.as_deref().map(utf8).transpose()?;
-            write(GET, json!({ "files": files, "dest": dest }))
+            write(GET, json!({ "files": files, "dest": dest, "conflict": conflict }))
         }
+        Command::Pause { ids, all } => write(PAUSE, json!({ "ids": ids, "all": all })),
+        Command::Resume { ids, all } => write(RESUME, json!({ "ids": ids, "all": all })),
+        Command::Cancel { ids, all } => write(CANCEL, json!({ "ids": ids, "all": all })),
         Command::Stop => write(STOP, json!({})),
     })
 }

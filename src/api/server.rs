@@ -4,7 +4,7 @@ use super::guard::{Guard, admit};
 use super::place::{API_FILE, ApiPlace};
 use super::routes;
 use crate::node::identity::state_error;
-use crate::node::local::{Command, ErrorCode, Event, LocalError, NodeHandle, Reply, Watch};
+use crate::node::local::{Command, Conflict, ErrorCode, Event, LocalError, NodeHandle, Reply, Watch};
 use crate::store::statedir::StateDir;
 use axum::body::{Body, Bytes};
 use axum::extract::{DefaultBodyLimit, FromRequest, FromRequestParts, Query, Request, State};
@@ -141,6 +141,9 @@ fn router(shared: Shared, guard: Guard) -> Router {
             get(async |State(shared): State<Shared>| shared.ask(Command::Policy).await).post(set_policy),
         )
         .route(routes::GET, post(download))
+        .route(routes::PAUSE, post(pause))
+        .route(routes::RESUME, post(resume))
+        .route(routes::CANCEL, post(cancel))
         .route(routes::STOP, post(async |State(shared): State<Shared>| shared.ask(Command::Stop).await))
         .route(routes::WATCH, get(watch_events))
         .fallback(async || Refusal::from(no_such("route")))
@@ -294,10 +297,31 @@ async fn set_policy(State(shared): State<Shared>, Content(body): Content<PolicyB
 struct GetBody {
     files: Vec<String>,
     dest: Option<PathBuf>,
+    #[serde(default)]
+    conflict: Option<Conflict>,
 }
 
 async fn download(State(shared): State<Shared>, Content(body): Content<GetBody>) -> Answer {
-    shared.ask(Command::Get { files: body.files, dest: body.dest }).await
+    shared.ask(Command::Get { files: body.files, dest: body.dest, conflict: body.conflict }).await
+}
+
+#[derive(Deserialize)]
+struct JobsBody {
+    ids: Vec<String>,
+    #[serde(default)]
+    all: bool,
+}
+
+async fn pause(State(shared): State<Shared>, Content(body): Content<JobsBody>) -> Answer {
+    shared.ask(Command::Pause { ids: body.ids, all: body.all }).await
+}
+
+async fn resume(State(shared): State<Shared>, Content(body): Content<JobsBody>) -> Answer {
+    shared.ask(Command::Resume { ids: body.ids, all: body.all }).await
+}
+
+async fn cancel(State(shared): State<Shared>, Content(body): Content<JobsBody>) -> Answer {
+    shared.ask(Command::Cancel { ids: body.ids, all: body.all }).await
 }
 
 async fn watch_events(State(shared): State<Shared>) -> Response {

@@ -168,8 +168,17 @@ fn samples() -> Vec<(Command, Reply)> {
         (Command::Remove { files: ids.clone() }, files.clone()),
         (Command::Removals, Reply::Removals(RemovalRow { left: 2, reason: Some("r".into()) })),
         (Command::ShareFiles { path: path.clone() }, files),
-        (Command::Get { files: ids.clone(), dest: Some(path) }, Reply::Jobs(vec![job_row()])),
-        (Command::Get { files: ids, dest: None }, Reply::Jobs(vec![job_row()])),
+        (
+            Command::Get { files: ids.clone(), dest: Some(path), conflict: Some(Conflict::Rename) },
+            Reply::Jobs(vec![job_row()]),
+        ),
+        (Command::Get { files: ids, dest: None, conflict: None }, Reply::Jobs(vec![job_row()])),
+        (
+            Command::Pause { ids: vec!["12".into()], all: false },
+            Reply::Controlled(Controlled { jobs: vec![job_row()], uploads: vec![transfer_row()] }),
+        ),
+        (Command::Resume { ids: vec![], all: true }, Reply::Controlled(Controlled::default())),
+        (Command::Cancel { ids: vec!["3".into()], all: false }, Reply::Controlled(Controlled::default())),
         (Command::Stop, Reply::Done),
     ]
 }
@@ -289,6 +298,7 @@ fn job_row() -> JobRow {
         files: 1,
         files_done: 0,
         files_failed: 1,
+        files_skipped: 0,
         done_bytes: 0,
         total_bytes: 1,
         received_bytes: 0,

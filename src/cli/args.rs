@@ -1,10 +1,20 @@
 //! The command line: what can be said, and the help that explains it.
 
+mod membership;
+mod start;
+mod values;
+
+pub(super) use membership::{LeaveArgs, PolicyArgs, RenameArgs};
+pub(super) use start::{ClientArgs, DemoArgs, MasterArgs, PlaceArgs, ServerArgs};
+
 use super::units;
+<<<<<<< HEAD
+use crate::node::local::Conflict;
 use crate::wire::invite::Address;
 use crate::wire::name::DeviceName;
+=======
+>>>>>>> 7e3075eb8a91933a8e3eaf9c3656ae320b2b5599
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -197,6 +207,22 @@ pub(super) enum Command {
         after_help = "Examples:\n  bailiwick get desktop:Pictures\n  bailiwick get desktop:Pictures/2024 laptop:notes.txt -o ~/copies\n  bailiwick get 5d1e0c --detach"
     )]
     Get(GetArgs),
+    /// Pause jobs, or uploads from this device, until they are resumed
+    ///
+    /// A paused job asks for nothing more; what it has is kept. A paused upload tells whoever fetches the file that its
+    /// owner paused it; their transfers wait. Both stay paused over restarts.
+    #[command(
+        after_help = "Examples:\n  bailiwick pause 12          a job\n  bailiwick pause up-5d1e0c3a  an upload, as `transfers` shows it\n  bailiwick pause --all       all jobs and uploads that are under way"
+    )]
+    Pause(JobsArgs),
+    /// Let paused jobs and uploads go on; a job's failed files are tried again
+    #[command(
+        after_help = "Examples:\n  bailiwick resume 12\n  bailiwick resume up-5d1e0c3a\n  bailiwick resume --all      all that is paused; failed jobs are named one by one"
+    )]
+    Resume(JobsArgs),
+    /// End jobs, for good; finished files stay, unfinished ones are removed
+    #[command(after_help = "Examples:\n  bailiwick cancel 12\n  bailiwick cancel --all")]
+    Cancel(JobsArgs),
     /// Write the master's keys and log to a file, sealed with a passphrase (master)
     ///
     /// The file is all that it takes to have the group again after the machine is lost: keys, membership, catalog, and
@@ -230,73 +256,6 @@ pub(super) enum Command {
     Stop,
 }
 
-/// `server`.
-#[derive(Debug, Args)]
-pub(super) struct ServerArgs {
-    /// Where to listen and how others get there.
-    #[command(flatten)]
-    pub(super) place: PlaceArgs,
-    /// Run in the background; its log is `log` in the state directory
-    #[arg(short = 'd', long = "daemon")]
-    pub(super) daemon: bool,
-}
-
-/// Where a server listens and how others get there.
-#[derive(Debug, Args)]
-pub(super) struct PlaceArgs {
-    /// Where the server listens: ADDRESS:PORT, or a PORT of all addresses; 0 lets the system choose
-    ///
-    /// The port of the first start is kept, or invites would die [default: 4433, or the next that is free]
-    #[arg(long, value_name = "ADDR", value_parser = listen_address)]
-    pub(super) listen: Option<SocketAddr>,
-    /// How others reach the server, for tickets and invites; may be given several times
-    #[arg(long, value_name = "HOST:PORT", value_parser = advertised_address)]
-    pub(super) advertise: Vec<Address>,
-}
-
-/// `master`.
-#[derive(Debug, Args)]
-pub(super) struct MasterArgs {
-    /// Files and folders to share
-    #[arg(value_name = "PATH")]
-    pub(super) paths: Vec<PathBuf>,
-    /// The ticket of a server that runs elsewhere; @FILE reads it from a file, - from stdin
-    #[arg(long, value_name = "TICKET", conflicts_with_all = ["listen", "advertise"])]
-    pub(super) server: Option<String>,
-    /// This device's name in the group [default: the machine's]
-    #[arg(long, value_parser = device_name)]
-    pub(super) name: Option<DeviceName>,
-    /// For the server that it runs itself.
-    #[command(flatten)]
-    pub(super) place: PlaceArgs,
-    /// Run in the background; its log is `log` in the state directory
-    #[arg(short = 'd', long = "daemon")]
-    pub(super) daemon: bool,
-}
-
-/// `client`.
-#[derive(Debug, Args)]
-pub(super) struct ClientArgs {
-    /// The invite, the first time only; @FILE reads it from a file, - from stdin
-    pub(super) invite: Option<String>,
-    /// This device's name in the group [default: the machine's]
-    #[arg(long, value_parser = device_name)]
-    pub(super) name: Option<DeviceName>,
-    /// Where fetched files go [default: the user's download folder]
-    #[arg(long, value_name = "DIR")]
-    pub(super) downloads: Option<PathBuf>,
-    /// Run in the background; its log is `log` in the state directory
-    #[arg(short = 'd', long = "daemon")]
-    pub(super) daemon: bool,
-}
-
-/// `demo`.
-#[derive(Debug, Args)]
-pub(super) struct DemoArgs {
-    /// What to share [default: a made-up tree with many small files and one of 256 MiB]
-    pub(super) path: Option<PathBuf>,
-}
-
 /// `invite`.
 #[derive(Debug, Args)]
 pub(super) struct InviteArgs {
@@ -306,42 +265,6 @@ pub(super) struct InviteArgs {
     /// Revoke this open invite instead
     #[arg(long, value_name = "ID", conflicts_with = "expires")]
     pub(super) revoke: Option<String>,
-}
-
-/// `rename`.
-#[derive(Debug, Args)]
-pub(super) struct RenameArgs {
-    /// The new name; at the master with the device before it: its name, id, or the beginning of its id
-    #[arg(value_names = ["ID", "NAME"], num_args = 1..=2, required = true)]
-    pub(super) words: Vec<String>,
-    /// Exit with 5 instead of waiting for the master
-    #[arg(long)]
-    pub(super) no_wait: bool,
-}
-
-/// `leave`.
-#[derive(Debug, Args)]
-pub(super) struct LeaveArgs {
-    /// Erase the keys at once: the master may never hear that the device has left
-    #[arg(long)]
-    pub(super) now: bool,
-    /// Don't ask
-    #[arg(long)]
-    pub(super) yes: bool,
-    /// Exit with 5 instead of waiting for the master; the wish stays
-    #[arg(long, conflicts_with = "now")]
-    pub(super) no_wait: bool,
-}
-
-/// `policy`.
-#[derive(Debug, Args)]
-pub(super) struct PolicyArgs {
-    /// The rule: master-away
-    #[arg(value_name = "KEY")]
-    pub(super) key: Option<String>,
-    /// What is to hold: wait=3m
-    #[arg(value_name = "VALUE")]
-    pub(super) value: Option<String>,
 }
 
 /// `add`.
@@ -398,12 +321,26 @@ pub(super) struct GetArgs {
     /// The folder to put it in [default: the node's downloads folder]
     #[arg(short, long, value_name = "DIR")]
     pub(super) output: Option<PathBuf>,
+    /// What to do if something else has a file's name already; identical files are simply done [default: fail]
+    #[arg(long, value_name = "WHAT")]
+    pub(super) conflict: Option<ConflictArg>,
     /// Begin, and don't watch
     #[arg(long)]
     pub(super) detach: bool,
     /// Exit with 5 when it has to wait for somebody
     #[arg(long, conflicts_with = "detach")]
     pub(super) no_wait: bool,
+}
+
+/// `pause`, `resume`, `cancel`.
+#[derive(Debug, Args)]
+pub(super) struct JobsArgs {
+    /// Jobs by their numbers, and uploads by their ids (up-…), as `transfers` shows them
+    #[arg(value_name = "JOB", required_unless_present = "all")]
+    pub(super) ids: Vec<String>,
+    /// All of them
+    #[arg(long, conflicts_with = "ids")]
+    pub(super) all: bool,
 }
 
 /// `export`.
@@ -442,6 +379,30 @@ pub(super) struct WaitArgs {
     pub(super) timeout: Duration,
 }
 
+/// What `get --conflict` does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum ConflictArg {
+    /// Fetch nothing, and say what is in the way
+    Fail,
+    /// Leave such files out
+    Skip,
+    /// Call the new one `name (2).ext`
+    Rename,
+    /// Replace the file that is there, once the new one is whole; never a folder
+    Overwrite,
+}
+
+impl From<ConflictArg> for Conflict {
+    fn from(conflict: ConflictArg) -> Conflict {
+        match conflict {
+            ConflictArg::Fail => Conflict::Fail,
+            ConflictArg::Skip => Conflict::Skip,
+            ConflictArg::Rename => Conflict::Rename,
+            ConflictArg::Overwrite => Conflict::Overwrite,
+        }
+    }
+}
+
 /// What `wait` waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum WaitState {
@@ -451,27 +412,10 @@ pub(super) enum WaitState {
     Approved,
     /// The master is present
     Master,
-    /// Nothing is under way: no job runs or waits, nothing is being scanned or syncing
+    /// Nothing is under way: no job runs or waits, nothing is being scanned, syncing or leaving
     Idle,
     /// No node runs for the state directory
     Stopped,
-}
-
-fn listen_address(text: &str) -> Result<SocketAddr, String> {
-    let port = text.strip_prefix(':').unwrap_or(text).parse::<u16>();
-    match (text.parse(), port) {
-        (Ok(address), _) => Ok(address),
-        (Err(_), Ok(port)) => Ok(SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), port)),
-        (Err(_), Err(_)) => Err("expected ADDRESS:PORT, such as 0.0.0.0:4433 or [::]:4433, or a PORT".to_owned()),
-    }
-}
-
-fn advertised_address(text: &str) -> Result<Address, String> {
-    Address::parse(text).ok_or_else(|| "expected HOST:PORT, such as vps.example.org:4433".to_owned())
-}
-
-fn device_name(text: &str) -> Result<DeviceName, String> {
-    DeviceName::parse(text).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]
@@ -482,16 +426,5 @@ mod tests {
     #[test]
     fn the_definition_is_consistent() {
         Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn listening_addresses_may_be_ports_alone() {
-        assert_eq!(listen_address("127.0.0.1:0"), Ok("127.0.0.1:0".parse().unwrap()));
-        for text in ["4433", ":4433", "[::]:4433"] {
-            assert_eq!(listen_address(text), Ok("[::]:4433".parse().unwrap()), "{text}");
-        }
-        for text in ["", "host:4433", "1.2.3.4", "99999"] {
-            assert!(listen_address(text).is_err(), "{text}");
-        }
     }
 }

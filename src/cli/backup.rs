@@ -29,7 +29,7 @@ pub(super) fn export(global: &Global, args: &ExportArgs, output: Output) -> Outc
     }
     let mut salt = [0; 16];
     aws_lc_rs::rand::fill(&mut salt)
-        .map_err(|_| LocalError::new(ErrorCode::Failed, "the system gives no random bytes", "try again"))?;
+        .map_err(|_| LocalError::new(ErrorCode::Failed, "the system gives no random bytes", "do it again"))?;
     let made = backup::export(&state_dir, &file, passphrase.as_bytes(), Cost::default(), salt, args.force)?;
     if output.json {
         return output.value(&row("exported", &made, &file));
@@ -107,7 +107,7 @@ fn chosen() -> Outcome<Passphrase> {
     if asked("The same again: ")? == first {
         Ok(first)
     } else {
-        Err(usage("the two passphrases differ", "try again").into())
+        Err(usage("the two passphrases differ", "do it again, and type the same one twice").into())
     }
 }
 

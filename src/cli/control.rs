@@ -70,7 +70,7 @@ async fn is_reached(node: &Client, state: WaitState, status: &Status) -> Outcome
 }
 
 async fn is_idle(node: &Client) -> Outcome<bool> {
-    let is_still = |share: &ShareRow| !share.scanning && share.syncing == 0;
+    let is_still = |share: &ShareRow| !share.scanning && share.syncing == 0 && share.leaving == 0;
     let is_open = |job: &JobRow| matches!(job.state, TransferState::Running | TransferState::Waiting);
     let shares = not_for_servers(ask_shares(node).await)?;
     let jobs = not_for_servers(ask_jobs(node, None).await)?;

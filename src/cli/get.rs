@@ -23,7 +23,8 @@ const FAILURES_SHOWN: usize = 10;
 /// `get`.
 pub(super) async fn get(node: &Client, args: &GetArgs, output: Output) -> Outcome {
     let dest = args.output.as_deref().map(place::absolute).transpose()?;
-    let command = Command::Get { files: args.files.clone(), dest };
+    let conflict = args.conflict.map(Conflict::from);
+    let command = Command::Get { files: args.files.clone(), dest, conflict };
     let Reply::Jobs(jobs) = node.ask(&command).await? else { return Err(unexpected()) };
     let job = jobs.into_iter().next().ok_or_else(unexpected)?;
     if args.detach {
@@ -134,11 +135,11 @@ fn not_all(job: &JobRow) -> End {
         _ => format!("failed for {} of {}{reason}", job.files_failed, units::count(job.files, "file")),
     };
     let code = job.code.unwrap_or(ErrorCode::Failed);
-    let error = LocalError::new(
-        code,
-        format!("getting {} {what}", job.what),
-        "mend that and give the same command again: only what is missing is fetched",
-    );
+    let hint = match job.state {
+        TransferState::Cancelled => "finished files stay; get it again to fetch the rest".to_owned(),
+        _ => format!("`bailiwick resume {}` tries it again; files that are there stay", job.job),
+    };
+    let error = LocalError::new(code, format!("getting {} {what}", job.what), hint);
     if job.files_done > 0 { End::with(end::IN_PART, error) } else { End::from(error) }
 }
 
@@ -152,7 +153,7 @@ fn interrupted(job: &JobRow) -> End {
     let error = LocalError::new(
         ErrorCode::NotNow,
         format!("interrupted: job {} goes on", job.job),
-        "`bailiwick transfers` shows it",
+        format!("it goes on; `bailiwick cancel {}` ends it, `bailiwick transfers` shows it", job.job),
     );
     End::with(end::INTERRUPTED, error)
 }
@@ -171,6 +172,7 @@ mod tests {
             files: done + failed,
             files_done: done,
             files_failed: failed,
+            files_skipped: 0,
             done_bytes: 0,
             total_bytes: 0,
             received_bytes: 0,

@@ -11,6 +11,7 @@ mod end;
 mod get;
 mod group;
 mod invite;
+mod jobs;
 mod membership;
 mod output;
 mod place;
@@ -73,6 +74,9 @@ fn dispatch(cli: &Cli, output: Output) -> Outcome {
         | Command::Scan(_)
         | Command::Remove(_)
         | Command::Get(_)
+        | Command::Pause(_)
+        | Command::Resume(_)
+        | Command::Cancel(_)
         | Command::Wait(_)
         | Command::Watch
         | Command::Stop => light_runtime()?.block_on(ask(cli, output)),
@@ -106,6 +110,9 @@ async fn ask(cli: &Cli, output: Output) -> Outcome {
         Command::Scan(args) => share::scan(&open()?, args, output).await,
         Command::Remove(args) => remove::remove(&open()?, args, output).await,
         Command::Get(args) => get::get(&open()?, args, output).await,
+        Command::Pause(args) => jobs::pause(&open()?, args, output).await,
+        Command::Resume(args) => jobs::resume(&open()?, args, output).await,
+        Command::Cancel(args) => jobs::cancel(&open()?, args, output).await,
         Command::Wait(args) => control::wait(&place::state_dir(&cli.global)?, args, output).await,
         Command::Watch => control::watch(&open()?, output).await,
         Command::Stop => control::stop(&open()?, output).await,

@@ -209,7 +209,7 @@ fn client_lines(ready: &Ready) -> Vec<String> {
     let first = standing_line(ready.standing, ready.code.as_deref());
     let waiting = ready.waiting.as_ref().filter(|_| ready.standing != Some(StandingRow::Registered));
     let mut lines = vec![format!("client {name}: {first}")];
-    lines.extend(waiting.map(|what| waiting_line(what)));
+    lines.extend(waiting.cloned());
     lines
 }
 
@@ -221,10 +221,6 @@ fn standing_line(standing: Option<StandingRow>, code: Option<&str>) -> String {
         (Some(standing), _) => standing_text(standing).to_owned(),
         (None, _) => standing_text(StandingRow::Stranger).to_owned(),
     }
-}
-
-fn waiting_line(what: &str) -> String {
-    if what.starts_with("waiting") { what.to_owned() } else { format!("waiting: {what}") }
 }
 
 /// Shares what was given on the command line.
@@ -250,7 +246,7 @@ async fn follow_standing(node: &NodeHandle, ready: &Ready) {
             say(&standing_line(status.standing, status.code.as_deref()));
         }
         if status.waiting != told.1 && status.standing != Some(StandingRow::Registered) {
-            say(&status.waiting.as_deref().map_or_else(|| "connected".to_owned(), waiting_line));
+            say(status.waiting.as_deref().unwrap_or("connected"));
         }
         told = (status.standing, status.waiting);
     }

@@ -55,7 +55,7 @@ fn print_open(rows: &[TransferRow], output: Output) -> Outcome {
     }
 }
 
-fn job_table(rows: &[JobRow]) -> Rows {
+pub(super) fn job_table(rows: &[JobRow]) -> Rows {
     let row = |job: &JobRow| {
         vec![
             job.job.to_string(),
@@ -72,10 +72,10 @@ fn job_table(rows: &[JobRow]) -> Rows {
     Rows::new(&["JOB", "WHAT", "STATE", ">FILES", ">DONE", ">RATE", "PATH", "TO", "REASON"]).with(rows.iter().map(row))
 }
 
-fn transfer_table(rows: &[&TransferRow]) -> Rows {
+pub(super) fn transfer_table(rows: &[&TransferRow]) -> Rows {
     let row = |transfer: &&TransferRow| {
         vec![
-            transfer.job.map(|job| job.to_string()).unwrap_or_default(),
+            transfer.job.map_or_else(|| transfer.id.clone(), |job| job.to_string()),
             direction_text(transfer.direction).to_owned(),
             what(transfer),
             state_text(transfer.state).to_owned(),

@@ -113,7 +113,11 @@ impl Sealed {
     /// Looks at a file's header.
     pub fn open(path: &Path) -> Result<Sealed, LocalError> {
         let mut file = File::open(path).map_err(|error| {
-            LocalError::new(ErrorCode::NotFound, format!("{}: {error}", path.display()), "see the path")
+            LocalError::new(
+                ErrorCode::NotFound,
+                format!("{}: {error}", path.display()),
+                "give the path of a file that is there and that this user may read",
+            )
         })?;
         let header = read_header(&mut file).map_err(|error| content_error(path, &error))?;
         Ok(Sealed { path: path.to_owned(), file, header })
@@ -366,7 +370,7 @@ fn bad(why: BadBackup) -> LocalError {
 }
 
 fn unreadable(error: DbError) -> LocalError {
-    LocalError::new(ErrorCode::Failed, error.to_string(), "see the message; nothing was changed")
+    LocalError::new(ErrorCode::Failed, error.to_string(), "nothing was changed; mend that and do it again")
 }
 
 #[cfg(test)]

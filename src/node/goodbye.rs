@@ -5,6 +5,7 @@
 
 use super::identity::state_error;
 use super::local::{ErrorCode, LocalError, now_rfc3339};
+use crate::store::copies::COPIES_NAME;
 use crate::store::statedir::StateDir;
 
 /// The mark of a directory whose device has left: the time.
@@ -13,7 +14,8 @@ pub const LEFT_FILE: &str = "left";
 /// What goes: keys, the database with its journals, and what is of no use without them.
 const ERASED: [&str; 7] = ["identity", "quic", "member.db-wal", "member.db-shm", "member.db", "port", "role"];
 
-/// Marks the directory, and deletes what must not outlive the device. What was fetched stays.
+/// Marks the directory, and deletes what must not outlive the device; copies that bailiwick made of shared files, too.
+/// What was fetched stays.
 pub fn erase(dir: &StateDir) -> Result<(), LocalError> {
     dir.write_secret(LEFT_FILE, now_rfc3339().as_bytes()).map_err(state_error)?;
     delete(dir)
@@ -31,6 +33,12 @@ pub(super) fn check(dir: &StateDir) -> Result<(), LocalError> {
 }
 
 fn delete(dir: &StateDir) -> Result<(), LocalError> {
+    match std::fs::remove_dir_all(dir.path(COPIES_NAME)) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            tracing::warn!(%error, "the copies of shared files can't be deleted");
+        }
+        _ => {}
+    }
     dir.delete(&ERASED).map_err(state_error)
 }
 

@@ -43,16 +43,16 @@ pub struct Looked {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Guard {
     /// The shared path is not there.
-    #[error("it is not there")]
+    #[error("the shared path is not there")]
     RootMissing,
     /// It is empty.
-    #[error("it is empty")]
+    #[error("the shared folder is empty")]
     RootEmpty,
     /// It is on another file system.
-    #[error("it is on another disk than before")]
+    #[error("the shared path is on another disk than before")]
     OtherDevice,
     /// Too much is missing.
-    #[error("half of it or more is not there")]
+    #[error("that is half of the share or more")]
     Half,
 }
 

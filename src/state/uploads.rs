@@ -6,9 +6,10 @@
 use super::chain::LogTip;
 use super::random::{Random, draw};
 use super::time::Time;
-use crate::wire::frame::{ChunkRange, ChunkRefusal};
+use crate::wire::frame::{ChunkRange, ChunkRefusal, ranges_of};
+use crate::wire::ids::ContentId;
 use crate::wire::log::Head;
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::time::Duration;
 
 /// How uploads wait.
@@ -179,7 +180,18 @@ impl Uploads {
         self.refresh(now, random);
     }
 
-    /// The server took its wish back, or its connection ended.
+    /// Nobody wants these units of a request any more. Those that wait for a fresh word are forgotten.
+    pub fn cancel(&mut self, request: u64, ranges: &[ChunkRange]) {
+        let over: HashSet<(ContentId, u32)> =
+            ranges.iter().flat_map(ChunkRange::chunks).map(|(content, index, _)| (content, index)).collect();
+        for (asked, _) in self.held.iter_mut().filter(|(asked, _)| asked.request == request) {
+            let left = asked.ranges.iter().flat_map(ChunkRange::chunks);
+            asked.ranges = ranges_of(left.filter(|(content, index, _)| !over.contains(&(*content, *index))));
+        }
+        self.held.retain(|(asked, _)| !asked.ranges.is_empty());
+    }
+
+    /// The connection ended.
     pub fn forget_held(&mut self) {
         self.held.clear();
     }
@@ -294,6 +306,23 @@ mod tests {
         nonce(&mut uploads);
         uploads.tick(Time(3_000), &mut random);
         assert_eq!(uploads.poll_effect(), Some(Effect::Refuse(asked(1), ChunkRefusal::OwnerNotFresh)));
+    }
+
+    #[test]
+    fn what_is_cancelled_while_it_waits_for_a_word_is_not_served() {
+        let (mut uploads, mut random) = (Uploads::new(UploadsConfig::default(), false), Counter(0));
+        uploads.master_reachable(Time(0), &mut random, true);
+        let content = ContentId([5; 16]);
+        let range = ChunkRange { content, first: 0, count: 4, bytes: 1 << 20, last_bytes: 1 << 20 };
+        uploads.request(Time(0), &mut random, Asked { request: 1, ranges: vec![range] });
+        uploads.request(Time(0), &mut random, Asked { request: 2, ranges: vec![range] });
+        let nonce = nonce(&mut uploads);
+        uploads.cancel(1, &[ChunkRange::one(content, 0, 1 << 20), ChunkRange::one(content, 2, 1 << 20)]);
+        uploads.cancel(2, &[range]);
+        uploads.head_came(Time(5), &mut random, head(nonce, 1), &tip(1));
+        let left = vec![ChunkRange::one(content, 1, 1 << 20), ChunkRange::one(content, 3, 1 << 20)];
+        assert_eq!(uploads.poll_effect(), Some(Effect::Serve(Asked { request: 1, ranges: left })));
+        assert_eq!(uploads.poll_effect(), None);
     }
 
     #[test]

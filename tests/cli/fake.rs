@@ -110,6 +110,7 @@ pub(crate) fn job(state: TransferState, done: u64, failed: u64) -> JobRow {
         files: 2,
         files_done: done,
         files_failed: failed,
+        files_skipped: 0,
         done_bytes: done << 20,
         total_bytes: 2 << 20,
         received_bytes: done << 20,

@@ -86,7 +86,7 @@ fn get_waits_for_its_job_and_its_exit_code_tells_the_end() {
         text.out
     );
     let here = std::env::current_dir().unwrap().join("relative");
-    let get = Command::Get { files: vec!["desktop:Pictures".into()], dest: Some(here) };
+    let get = Command::Get { files: vec!["desktop:Pictures".into()], dest: Some(here), conflict: None };
     assert_eq!(done.asked.lock().unwrap()[0], get);
     let json = run(bailiwick(done.path()).args(["get", "x", "--json"]));
     assert_eq!((json.code, parsed(&json.out).as_array().unwrap().len()), (0, 2));
@@ -112,6 +112,46 @@ fn get_that_has_to_wait_goes_on_in_the_node() {
 }
 
 #[test]
+fn jobs_and_uploads_are_paused_resumed_and_cancelled() {
+    let fake = Fake::new(|command, _| match command {
+        Command::Pause { ids, all: false } if ids == &["12", "up-5d1e0c3a"] => {
+            let upload = TransferRow {
+                id: "up-5d1e0c3a".into(),
+                job: None,
+                direction: Direction::Up,
+                ..transfer(TransferState::Paused)
+            };
+            let jobs = vec![job(TransferState::Paused, 1, 0)];
+            Ok(Reply::Controlled(Controlled { jobs, uploads: vec![upload] }))
+        }
+        Command::Resume { ids, all: true } if ids.is_empty() => Ok(Reply::Controlled(Controlled::default())),
+        Command::Cancel { .. } => no(ErrorCode::NotFound, "there is no job 13"),
+        _ => no(ErrorCode::Failed, "unexpected"),
+    });
+    let text = run(bailiwick(fake.path()).args(["pause", "12", "up-5d1e0c3a"]));
+    assert!(text.code == 0 && text.out.contains("paused") && text.out.contains("up-5d1e0c3a"), "{}", text.out);
+    let json = run(bailiwick(fake.path()).args(["pause", "12", "up-5d1e0c3a", "--json"]));
+    let rows = parsed(&json.out);
+    assert_eq!(
+        (rows["jobs"][0]["state"].as_str(), rows["uploads"][0]["state"].as_str()),
+        (Some("paused"), Some("paused"))
+    );
+    let none = run(bailiwick(fake.path()).args(["resume", "--all"]));
+    assert!(none.code == 0 && none.out.contains("nothing is paused"), "{}", none.out);
+    assert_eq!(run(bailiwick(fake.path()).args(["cancel", "13"])).code, 1);
+    for wrong in [&["cancel"][..], &["pause", "--all", "12"], &["get", "x", "--conflict", "ask"]] {
+        assert_eq!(run(bailiwick(fake.path()).args(wrong)).code, 2, "{wrong:?}");
+    }
+}
+
+#[test]
+fn a_job_that_is_cancelled_ends_who_watches_it() {
+    let fake = Fake::new(|command, asked| ending(command, asked, job(TransferState::Cancelled, 0, 0)));
+    let printed = run(bailiwick(fake.path()).args(["get", "x"]));
+    assert!(printed.code == 1 && printed.err.contains("was cancelled"), "{}", printed.err);
+}
+
+#[test]
 fn ctrl_c_detaches_from_a_job() {
     let fake = Fake::new(|_, _| Ok(Reply::Jobs(vec![job(TransferState::Running, 1, 0)])));
     let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_bailiwick"))
@@ -129,7 +169,7 @@ fn ctrl_c_detaches_from_a_job() {
     rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(130));
     let told = std::io::read_to_string(child.stderr.take().unwrap()).unwrap();
-    assert!(told.contains("goes on") && told.contains("bailiwick transfers"), "{told}");
+    assert!(told.contains("goes on") && told.contains("bailiwick cancel 12"), "{told}");
 }
 
 #[test]

@@ -1,7 +1,10 @@
 //! The rows of the workflow, each on real nodes over real QUIC.
 
+mod conflicts;
+mod disks;
 mod membership;
 mod moves;
 mod rows;
 mod shares;
+mod transfers;
 mod world;

@@ -1,7 +1,8 @@
 //! Real nodes on loopback: a server, a master and clients in one process, each with a state directory of its own.
 
 use bailiwick::node::local::{
-    ClientRow, Command, FileRow, JobRow, LocalError, NodeHandle, Reply, ShareRow, StandingRow, Status, TransferState,
+    ClientRow, Command, Conflict, FileRow, JobRow, LocalError, NodeHandle, Reply, ShareRow, StandingRow, Status,
+    TransferState,
 };
 use bailiwick::node::member::MemberConfig;
 use bailiwick::node::options::{ClientOptions, MasterOptions, MasterServer, ServerOptions, ServerPlace};
@@ -139,7 +140,17 @@ impl Node {
 
     /// Begins to download.
     pub(crate) async fn get(&self, what: &str, dest: &Path) -> Result<u64, LocalError> {
-        let command = Command::Get { files: vec![what.to_owned()], dest: Some(dest.to_owned()) };
+        self.get_with(what, dest, None).await
+    }
+
+    /// Begins to download, with something to be done if a name is taken.
+    pub(crate) async fn get_with(
+        &self,
+        what: &str,
+        dest: &Path,
+        conflict: Option<Conflict>,
+    ) -> Result<u64, LocalError> {
+        let command = Command::Get { files: vec![what.to_owned()], dest: Some(dest.to_owned()), conflict };
         match self.ask(command).await? {
             Reply::Jobs(rows) => Ok(rows[0].job),
             other => panic!("{other:?}"),

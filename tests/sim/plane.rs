@@ -1,9 +1,11 @@
 //! A stand-in for a node's data plane and its disk: part files, downloads and shared files, without their bytes.
 
-use bailiwick::node::member::io::{Leftover, Place, ScanId, ScanOrder, ScanReport, Sighting};
+use bailiwick::node::member::io::{Glance, Leftover, Look, Place, ScanId, ScanOrder, ScanReport, Sighting};
 use bailiwick::state::downloads::{Asked, Came, Opened, Outcome, TransferId};
 use bailiwick::state::guard::Root;
 use bailiwick::state::random::draw;
+use bailiwick::store::download::Conflict;
+use bailiwick::store::download::names::numbered;
 use bailiwick::store::member::Staged;
 use bailiwick::store::tree::merge_list;
 use bailiwick::store::walk::Stamp;
@@ -11,6 +13,7 @@ use bailiwick::wire::chunk::ChunkHeader;
 use bailiwick::wire::geometry::{ChunkSize, Geometry, Unit};
 use bailiwick::wire::ids::{ContentId, EpochId, FileId, Hash};
 use bailiwick::wire::log::{FileKind, FileMeta};
+use bailiwick::wire::path::RelPath;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
@@ -31,8 +34,33 @@ pub(crate) struct Disk {
 
 #[derive(Default, Clone)]
 struct PartFile {
-    written: BTreeSet<u32>,
-    synced: BTreeSet<u32>,
+    size: u64,
+    /// The hash of what is at each chunk's place.
+    written: BTreeMap<u32, [u8; 32]>,
+    synced: BTreeMap<u32, [u8; 32]>,
+}
+
+impl PartFile {
+    fn is_of(&self, place: &Place) -> bool {
+        self.size == place.geometry.size() || place.was_size == Some(self.size)
+    }
+
+    /// What lies beyond the new end is cut off; the last chunk of the shorter one is cut or grows.
+    fn resize(&mut self, place: &Place) {
+        let size = place.geometry.size();
+        if size != self.size {
+            let whole = (size.min(self.size) / u64::from(place.geometry.chunk().bytes())) as u32;
+            self.written.retain(|chunk, _| *chunk < whole);
+            self.synced.retain(|chunk, _| *chunk < whole);
+            self.size = size;
+        }
+    }
+}
+
+/// The hash of a chunk, as a list has it; a file of one chunk has its own.
+fn chunk_hash(root: Hash, list: &[u8], index: u32) -> [u8; 32] {
+    let at = index as usize * 32;
+    list.get(at..at + 32).and_then(|hash| hash.try_into().ok()).unwrap_or(root.0)
 }
 
 /// A file that somebody may share.
@@ -63,12 +91,29 @@ impl SharedFile {
     }
 }
 
+impl SharedFile {
+    /// The same file with another content in one of its chunks.
+    pub(crate) fn changed(&self, dice: &mut Dice, chunk: usize) -> SharedFile {
+        let mut changed = self.clone();
+        let geometry = Geometry::new(self.stamp.size, ChunkSize::for_file(self.stamp.size)).expect("a small file");
+        changed.list[chunk * 32..(chunk + 1) * 32].copy_from_slice(&draw::<32>(dice));
+        changed.hash = merge_list(&geometry, &changed.list).expect("a list");
+        changed.stamp.mtime_ns += 1_000_000_000;
+        changed
+    }
+}
+
 impl Disk {
+    /// Unfinished downloads.
+    pub(crate) fn part_files(&self) -> usize {
+        self.parts.len()
+    }
+
     /// The power fails: what was not synced may be lost.
     pub(crate) fn power_cut(&mut self, dice: &mut Dice) {
         for part in self.parts.values_mut() {
             let synced = part.synced.clone();
-            part.written.retain(|chunk| synced.contains(chunk) || dice.once_in(2));
+            part.written.retain(|chunk, hash| synced.get(chunk) == Some(hash) || dice.once_in(2));
         }
     }
 
@@ -111,7 +156,7 @@ impl Disk {
 #[derive(Default)]
 pub(crate) struct Plane {
     open: BTreeMap<TransferId, Open>,
-    expected: BTreeMap<(ContentId, u32), (u64, Asked)>,
+    expected: BTreeMap<(ContentId, u32), (u64, Vec<Asked>)>,
     epochs: BTreeSet<EpochId>,
     /// The newest epoch, under which chunks are sealed.
     pub(crate) newest: Option<EpochId>,
@@ -121,6 +166,8 @@ pub(crate) struct Plane {
 
 struct Open {
     place: Place,
+    /// The list, once it is here.
+    list: Vec<u8>,
     list_parts: BTreeSet<u32>,
 }
 
@@ -129,18 +176,13 @@ fn key(place: &Place) -> (PathBuf, String) {
 }
 
 /// What becomes of a unit that came.
-pub(crate) enum Landed {
-    /// Nobody expects it: the stream is stopped.
-    NotWanted,
-    /// It was taken.
-    Taken {
-        /// For what.
-        asked: Asked,
-        /// What became of it.
-        came: Came,
-        /// The list, if it is complete now.
-        list: Option<Vec<u8>>,
-    },
+pub(crate) struct Landed {
+    /// For what it was taken.
+    pub(crate) asked: Asked,
+    /// What became of it.
+    pub(crate) came: Came,
+    /// The list, if it is complete now.
+    pub(crate) list: Option<Vec<u8>>,
 }
 
 impl Plane {
@@ -159,47 +201,103 @@ impl Plane {
     pub(crate) fn open(&mut self, disk: &mut Disk, place: Place) -> Opened {
         let key = key(&place);
         let opened = match disk.done.get(&key) {
-            Some(there) if *there == place.root => Opened::Not(Outcome::Done),
-            Some(_) => Opened::Not(Outcome::AlreadyThere),
-            None if place.geometry.chunk_count() <= 1 => {
+            Some(there) if *there == place.root => {
+                disk.parts.remove(&key);
+                Opened::Not(Outcome::Done)
+            }
+            Some(_) if place.conflict == Conflict::Skip => Opened::Not(Outcome::Skipped),
+            Some(_) if place.conflict == Conflict::Rename && !place.had_part => {
+                let free = |name: &RelPath| {
+                    let there = disk.done.get(&(place.folder.clone(), name.as_str().to_owned()));
+                    there.is_none_or(|there| *there == place.root)
+                };
+                let names = (2..).map(|number| numbered(&place.wish, number));
+                Opened::Elsewhere(names.into_iter().find(free).expect("a free name"))
+            }
+            Some(_) if !matches!(place.conflict, Conflict::Overwrite | Conflict::Rename) => {
+                Opened::Not(Outcome::AlreadyThere)
+            }
+            _ if place.geometry.chunk_count() <= 1 => {
                 disk.parts.remove(&key);
                 Opened::Ready
             }
-            None if place.had_part && disk.parts.contains_key(&key) => Opened::Ready,
-            None => {
-                disk.parts.insert(key, PartFile::default());
-                if place.has_claims { Opened::Anew } else { Opened::Ready }
+            _ if place.had_part && disk.parts.get(&key).is_some_and(|part| part.is_of(&place)) => {
+                let part = disk.parts.get_mut(&key).expect("it is there");
+                part.resize(&place);
+                Opened::Ready
+            }
+            _ if place.has_claims || place.was_size.is_some() => {
+                disk.parts.remove(&key);
+                Opened::Anew
+            }
+            _ if !place.had_part && disk.parts.contains_key(&key) => Opened::Not(Outcome::PlaceTaken),
+            _ => {
+                disk.parts.insert(key, PartFile { size: place.geometry.size(), ..PartFile::default() });
+                Opened::Ready
             }
         };
-        if !matches!(opened, Opened::Not(_)) {
-            self.open.insert(place.transfer, Open { place, list_parts: BTreeSet::new() });
+        if opened == Opened::Ready {
+            let list = place.list.as_ref().map(|list| list.to_vec()).unwrap_or_default();
+            self.open.insert(place.transfer, Open { place, list, list_parts: BTreeSet::new() });
         }
         opened
     }
 
     /// These units were asked for.
     pub(crate) fn expect(&mut self, request: u64, units: Vec<Asked>) {
-        self.expected.extend(units.into_iter().map(|unit| ((unit.content, unit.index), (request, unit))));
+        self.expected.extend(units.into_iter().map(|unit| ((unit.content, unit.index), (request, vec![unit]))));
+    }
+
+    /// They come for one more transfer; gives those that are not expected any more.
+    pub(crate) fn join(&mut self, request: u64, units: Vec<Asked>) -> Vec<Asked> {
+        let mut broken = Vec::new();
+        for unit in units {
+            match self.expected.get_mut(&(unit.content, unit.index)).filter(|(of, _)| *of == request) {
+                Some((_, of)) => of.push(unit),
+                None => broken.push(unit),
+            }
+        }
+        broken
     }
 
     /// These will not come.
     pub(crate) fn forget(&mut self, request: u64, units: &[Asked]) {
         for unit in units {
             let key = (unit.content, unit.index);
-            if self.expected.get(&key).is_some_and(|(of, _)| *of == request) {
-                self.expected.remove(&key);
+            if let Some((of, asked)) = self.expected.get_mut(&key)
+                && *of == request
+            {
+                asked.retain(|asked| asked.transfer != unit.transfer);
+                if asked.is_empty() {
+                    self.expected.remove(&key);
+                }
             }
         }
     }
 
     /// A unit comes; `root` is the hash of the content that its bytes are of.
-    pub(crate) fn land(&mut self, disk: &mut Disk, header: &ChunkHeader, root: Hash, list: &[u8]) -> Landed {
+    pub(crate) fn land(&mut self, disk: &mut Disk, header: &ChunkHeader, root: Hash, list: &[u8]) -> Vec<Landed> {
         let key_of_unit = (header.content, header.index);
-        let fits = |(request, asked): &&(u64, Asked)| *request == header.request && asked.length == header.length;
-        let Some((_, asked)) = self.expected.get(&key_of_unit).filter(fits).copied() else { return Landed::NotWanted };
-        self.expected.remove(&key_of_unit);
-        let Some(open) = self.open.get_mut(&asked.transfer) else { return Landed::NotWanted };
-        let taken = |came, list| Landed::Taken { asked, came, list };
+        let fits = |(request, asked): &&(u64, Vec<Asked>)| {
+            *request == header.request && asked.iter().all(|asked| asked.length == header.length)
+        };
+        if self.expected.get(&key_of_unit).filter(fits).is_none() {
+            return Vec::new();
+        }
+        let (_, asked) = self.expected.remove(&key_of_unit).unwrap_or_default();
+        asked.into_iter().filter_map(|asked| self.land_for(disk, header, root, list, asked)).collect()
+    }
+
+    fn land_for(
+        &mut self,
+        disk: &mut Disk,
+        header: &ChunkHeader,
+        root: Hash,
+        list: &[u8],
+        asked: Asked,
+    ) -> Option<Landed> {
+        let open = self.open.get_mut(&asked.transfer)?;
+        let taken = |came, list| Some(Landed { asked, came, list });
         if !self.epochs.contains(&header.epoch) {
             return taken(Came::NoSecret, None);
         }
@@ -210,10 +308,15 @@ impl Plane {
             Unit::ListPart(part) => {
                 open.list_parts.insert(part);
                 let whole = open.list_parts.len() as u32 == open.place.geometry.list_part_count();
+                if whole {
+                    open.list = list.to_vec();
+                }
                 taken(Came::Verified, whole.then(|| list.to_vec()))
             }
             Unit::Chunk(index) => {
-                disk.parts.entry(key(&open.place)).or_default().written.insert(index);
+                let part = disk.parts.entry(key(&open.place)).or_default();
+                part.size = open.place.geometry.size();
+                part.written.insert(index, chunk_hash(root, list, index));
                 taken(Came::Verified, None)
             }
         }
@@ -229,28 +332,64 @@ impl Plane {
     }
 
     /// Ends a transfer. The error says what is missing: nothing ends that is not whole.
-    pub(crate) fn finish(&mut self, disk: &mut Disk, transfer: TransferId) -> Result<Option<Outcome>, String> {
+    pub(crate) fn finish(
+        &mut self,
+        disk: &mut Disk,
+        transfer: TransferId,
+    ) -> Result<Option<(Outcome, Option<RelPath>)>, String> {
         let Some(open) = self.open.get(&transfer) else { return Ok(None) };
         let at = key(&open.place);
         let part = disk.parts.remove(&at).unwrap_or_default();
-        let missing = open.place.geometry.chunk_count() as usize - part.written.len();
-        if missing > 0 {
-            return Err(format!("transfer {transfer} is said to be whole and lacks {missing} chunks"));
+        let place = &open.place;
+        let is_right = |index: &u32| part.written.get(index) == Some(&chunk_hash(place.root, &open.list, *index));
+        if let Some(wrong) = (0..place.geometry.chunk_count()).find(|index| !is_right(index)) {
+            return Err(format!("transfer {transfer} is said to be whole, and chunk {wrong} is not its version's"));
         }
-        if disk.done.contains_key(&at) {
-            return Ok(Some(Outcome::AlreadyThere));
+        let (outcome, name) = match disk.done.get(&at) {
+            None => (Outcome::Done, None),
+            Some(there) if *there == place.root => (Outcome::Done, None),
+            Some(_) => match place.conflict {
+                Conflict::Fail => (Outcome::AlreadyThere, None),
+                Conflict::Skip => (Outcome::Skipped, None),
+                Conflict::Overwrite => (Outcome::Done, None),
+                Conflict::Rename => {
+                    let free =
+                        |name: &RelPath| !disk.done.contains_key(&(place.folder.clone(), name.as_str().to_owned()));
+                    (Outcome::Done, (2..).map(|number| numbered(&place.wish, number)).find(free))
+                }
+            },
+        };
+        if outcome == Outcome::Done {
+            let name = name.as_ref().unwrap_or(&place.dest);
+            disk.done.insert((place.folder.clone(), name.as_str().to_owned()), place.root);
         }
-        disk.done.insert(at, open.place.root);
-        Ok(Some(Outcome::Done))
+        Ok(Some((outcome, name)))
+    }
+
+    /// Looks at the places of a job.
+    pub(crate) fn look(&self, disk: &Disk, folder: &Path, looks: &[Look]) -> Vec<(TransferId, Glance)> {
+        let glance = |look: &Look| match disk.done.get(&(folder.to_owned(), look.dest.as_str().to_owned())) {
+            None => Glance::Free,
+            Some(there) if *there == look.root => Glance::Same,
+            Some(_) => Glance::InTheWay,
+        };
+        looks.iter().map(|look| (look.transfer, glance(look))).collect()
     }
 
     /// Closes what is open for a transfer.
-    pub(crate) fn drop_transfer(&mut self, disk: &mut Disk, transfer: TransferId, leftover: Leftover) {
-        self.expected.retain(|_, (_, asked)| asked.transfer != transfer);
-        if let Some(open) = self.open.remove(&transfer)
-            && leftover == Leftover::Remove
-        {
-            disk.parts.remove(&key(&open.place));
+    /// Says whether a part file was removed.
+    pub(crate) fn drop_transfer(&mut self, disk: &mut Disk, transfer: TransferId, leftover: Leftover) -> bool {
+        self.expected.retain(|_, (_, asked)| {
+            asked.retain(|asked| asked.transfer != transfer);
+            !asked.is_empty()
+        });
+        self.open.remove(&transfer);
+        match leftover {
+            Leftover::Keep => false,
+            Leftover::Remove(folder, dest) => {
+                disk.parts.remove(&(folder, dest.as_str().to_owned()));
+                true
+            }
         }
     }
 }

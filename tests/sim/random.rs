@@ -80,7 +80,7 @@ pub(crate) fn act(world: &mut World, dice: &mut Dice) {
         45..62 => {
             let files = world.files_of_others(anybody);
             if let Some(file) = dice.pick(&files) {
-                world.ask(anybody, Command::Get { files: vec![file.clone()], dest: None });
+                world.ask(anybody, Command::Get { files: vec![file.clone()], dest: None, conflict: None });
             }
         }
         62..70 => world.crash_for(anybody, dice.between(10, 30_000)),

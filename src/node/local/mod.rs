@@ -4,6 +4,7 @@
 
 mod rows;
 
+pub use crate::store::download::Conflict;
 pub use rows::*;
 
 use serde::{Deserialize, Serialize};
@@ -128,6 +129,33 @@ pub enum Command {
         files: Vec<String>,
         /// The folder to put them in; the node's downloads folder if there is none.
         dest: Option<PathBuf>,
+        /// What to do if something else has a file's name; fail if nothing is said.
+        #[serde(default)]
+        conflict: Option<Conflict>,
+    },
+    /// Nothing more is fetched for jobs, or sent for uploads, until [`Command::Resume`]. Answers with [`Controlled`].
+    Pause {
+        /// Numbers of jobs, or ids of uploads (`up-…`).
+        ids: Vec<String>,
+        /// All that is under way instead.
+        #[serde(default)]
+        all: bool,
+    },
+    /// Paused jobs and uploads go on; the failed files of a job are tried again. Answers with [`Controlled`].
+    Resume {
+        /// Numbers of jobs, or ids of uploads (`up-…`).
+        ids: Vec<String>,
+        /// All that is paused instead.
+        #[serde(default)]
+        all: bool,
+    },
+    /// Ends jobs: finished files stay, unfinished ones go. Answers with [`Controlled`].
+    Cancel {
+        /// Numbers of jobs.
+        ids: Vec<String>,
+        /// All that is not over instead.
+        #[serde(default)]
+        all: bool,
     },
     /// Ends the node, with nothing lost.
     Stop,
@@ -158,6 +186,8 @@ pub enum Reply {
     Jobs(Vec<JobRow>),
     /// To [`Command::Invites`], [`Command::Invite`], [`Command::RevokeInvite`].
     Invites(Vec<InviteRow>),
+    /// To [`Command::Pause`], [`Command::Resume`], [`Command::Cancel`].
+    Controlled(Controlled),
     /// To [`Command::Policy`], [`Command::SetPolicy`].
     Policy(Vec<PolicyRow>),
     /// To [`Command::Leave`], [`Command::Stop`].
@@ -182,6 +212,9 @@ impl Reply {
             Command::Shares | Command::Add { .. } | Command::Scan { .. } => from_slice(json).map(Reply::Shares),
             Command::Transfers { .. } => from_slice(json).map(Reply::Transfers),
             Command::Jobs { .. } | Command::Get { .. } => from_slice(json).map(Reply::Jobs),
+            Command::Pause { .. } | Command::Resume { .. } | Command::Cancel { .. } => {
+                from_slice(json).map(Reply::Controlled)
+            }
             Command::Invites | Command::Invite { .. } | Command::RevokeInvite { .. } => {
                 from_slice(json).map(Reply::Invites)
             }

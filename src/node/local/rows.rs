@@ -324,7 +324,7 @@ pub struct TransferRow {
     pub done_bytes: u64,
     /// Bytes in all.
     pub total_bytes: u64,
-    /// All bytes that ever came in for it, over restarts.
+    /// All bytes that ever came in for it, over restarts; but for those of the last second before the node was killed.
     pub received_bytes: u64,
     /// Bytes a second, over the last seconds.
     pub rate: u64,
@@ -356,6 +356,8 @@ pub struct JobRow {
     pub files_done: u64,
     /// Files that failed.
     pub files_failed: u64,
+    /// Files that were left out, for something else was at their place.
+    pub files_skipped: u64,
     /// Bytes that are there and verified.
     pub done_bytes: u64,
     /// Bytes in all.
@@ -372,6 +374,15 @@ pub struct JobRow {
     pub dest: PathBuf,
     /// Seconds that it has been moving bytes, for the mean rate.
     pub elapsed_ms: u64,
+}
+
+/// What a person paused, let go on or ended.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Controlled {
+    /// The jobs, as they are now.
+    pub jobs: Vec<JobRow>,
+    /// The uploads, as they are now.
+    pub uploads: Vec<TransferRow>,
 }
 
 /// One open invite.

@@ -2,16 +2,18 @@
 
 use super::core::{Cx, MemberCore};
 use super::io::{Input, Output};
+use super::jobs::Control;
 use super::opening::failed;
 use super::pen::Pen;
-use super::rows::{JOBS_LISTED, TRANSFERS_LISTED, invite_row};
+use super::rows::{JOBS_KEPT, JOBS_LISTED, TRANSFERS_LISTED, invite_row};
 use super::scan::Ask;
 use super::share::{Adding, NotShared};
 use crate::node::local::{Command, ErrorCode, FILES_PAGE_MAX, LocalError, Reply};
 use crate::state::authority::{Gate, NotDone, STALE_HINT};
 use crate::state::random::draw;
+use crate::store::download::Conflict;
 use crate::store::exclude::Exclusions;
-use crate::store::member::{CatalogRow, DbError, LocalStatus};
+use crate::store::member::{CatalogRow, DbError, JobPlace, LocalStatus};
 use crate::wire::ids::{PublicId, hex};
 use crate::wire::invite::{Invite, InviteSecret};
 use crate::wire::log::Standing;
@@ -84,7 +86,10 @@ impl MemberCore {
             Command::Scan { paths, confirm } => self.scan(cx, &paths, confirm),
             Command::Remove { files } => self.remove(cx, &files),
             Command::Removals => self.removals(),
-            Command::Get { files, dest } => self.get(cx, &files, dest),
+            Command::Get { files, dest, conflict } => self.get(cx, &files, dest, conflict),
+            Command::Pause { ids, all } => self.control(cx, Control::Pause, &ids, all),
+            Command::Resume { ids, all } => self.control(cx, Control::Resume, &ids, all),
+            Command::Cancel { ids, all } => self.control(cx, Control::Cancel, &ids, all),
             Command::Ticket | Command::RotateTicket => Err(LocalError::new(
                 ErrorCode::WrongRole,
                 "this node runs no server",
@@ -141,13 +146,13 @@ impl MemberCore {
             None => self.store.newest_transfers(TRANSFERS_LISTED),
         }
         .map_err(failed)?;
-        let mut dests: HashMap<u64, Option<PathBuf>> = HashMap::new();
+        let mut places: HashMap<u64, JobPlace> = HashMap::new();
         let mut rows = Vec::with_capacity(stored.len());
         for row in &stored {
-            if let std::collections::hash_map::Entry::Vacant(vacant) = dests.entry(row.job) {
-                vacant.insert(self.store.job_dest(row.job).map_err(failed)?);
+            if !places.contains_key(&row.job) {
+                places.extend(self.store.job_place(row.job).map_err(failed)?.map(|place| (row.job, place)));
             }
-            rows.push(self.transfer_row(cx, row, dests.get(&row.job).cloned().flatten()));
+            rows.extend(places.get(&row.job).map(|place| self.transfer_row(cx, row, place)));
         }
         if job.is_none() {
             rows.extend(self.upload_rows(cx).map_err(failed)?);
@@ -268,6 +273,7 @@ impl MemberCore {
 
     /// Looks at shares now; at all of them if none is named.
     fn scan(&mut self, cx: &mut Cx<'_>, paths: &[PathBuf], confirm: bool) -> Result<Reply, LocalError> {
+        self.must_not_be_out()?;
         let mut shares = Vec::new();
         for path in paths {
             let Some((share, _)) = self.share_above(path).map_err(failed)? else {
@@ -303,7 +309,13 @@ impl MemberCore {
         Ok(Reply::Shares(rows.map(|share| self.share_row(share)).collect()))
     }
 
-    fn get(&mut self, cx: &mut Cx<'_>, files: &[String], dest: Option<PathBuf>) -> Result<Reply, LocalError> {
+    fn get(
+        &mut self,
+        cx: &mut Cx<'_>,
+        files: &[String],
+        dest: Option<PathBuf>,
+        conflict: Option<Conflict>,
+    ) -> Result<Reply, LocalError> {
         self.must_not_be_out()?;
         if self.standing() != Some(Standing::Approved) {
             let why = self.waiting().unwrap_or_else(|| "waiting for approval".to_owned());
@@ -316,10 +328,23 @@ impl MemberCore {
         let dest = dest.unwrap_or_else(|| self.downloads_dir.clone());
         let what = files.join(" ");
         let job = match self.store.open_job(&what, &dest).map_err(failed)? {
-            Some(job) => job,
+            // Whoever asks for it again wants it to go on.
+            Some(job) => {
+                if let Some(conflict) = conflict {
+                    self.store.set_conflict(job, conflict).map_err(failed)?;
+                }
+                self.go_on_with(cx, job).map_err(failed)?;
+                job
+            }
             None => {
                 let transfers = self.find_files(files)?;
-                self.store.put_job(&what, &dest, &transfers).map_err(failed)?
+                let conflict = conflict.unwrap_or_default();
+                self.store.forget_old_jobs(JOBS_KEPT).map_err(failed)?;
+                let job = self.store.put_job(&what, &dest, conflict, &transfers).map_err(failed)?;
+                if conflict == Conflict::Fail {
+                    self.look_at(job, 0).map_err(failed)?;
+                }
+                job
             }
         };
         self.downloads.more(cx.now);

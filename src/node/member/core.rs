@@ -20,12 +20,13 @@ use crate::state::roster::Roster;
 use crate::state::time::Time;
 use crate::state::uploads::{Uploads, UploadsConfig};
 use crate::store::member::{DbError, MemberStore};
-use crate::wire::ids::{DeviceKey, GroupId, PublicId, SealKey};
+use crate::wire::ids::{DeviceKey, FileId, GroupId, PublicId, SealKey};
 use crate::wire::invite::{AdmissionSecret, Invite, InviteSecret, ServerAddress, Ticket};
 use crate::wire::log::SignedHeader;
 use crate::wire::name::DeviceName;
 use crate::wire::sign::Identity;
 use serde::{Deserialize, Serialize};
+use std::collections::{BTreeSet, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -153,6 +154,10 @@ pub struct MemberCore {
     pub(super) requests: Requests,
     pub(super) uploads: Uploads,
     pub(super) downloads: Downloads,
+    /// Transfers whose part file is about to be made for the first time.
+    pub(super) fresh_parts: HashSet<TransferId>,
+    /// Files whose uploads a person paused.
+    pub(super) paused_uploads: BTreeSet<FileId>,
     /// The newest transfer that was taken from the store into memory.
     pub(super) loaded: TransferId,
     pub(super) activity: super::rows::Activity,
@@ -231,15 +236,21 @@ impl MemberCore {
             Input::Frame(conn, frame) => self.frame(cx, conn, *frame)?,
             Input::Drained(conn) => self.bulk_drained(cx, conn)?,
             Input::Lost(conn, lost) => self.conn_lost(cx, conn, lost),
-            Input::Heard(bytes) => {
+            Input::Heard(transfer, bytes) => {
                 self.link.heard(cx.now);
-                self.downloads.heard(cx.now, bytes);
+                self.downloads.heard(cx.now, transfer, bytes);
             }
             Input::Came(asked, came) => self.unit_came(cx, asked, came)?,
             Input::List(transfer, list) => self.list_came(cx, transfer, list)?,
-            Input::Opened(transfer, opened) => self.downloads.opened(cx.now, transfer, opened),
+            Input::Opened(transfer, opened) => self.place_opened(cx, transfer, opened)?,
             Input::Synced(transfer, chunks, good) => self.downloads.synced(cx.now, transfer, &chunks, good),
-            Input::Finished(transfer, outcome) => self.downloads.finished(cx.now, transfer, outcome),
+            Input::Finished(transfer, outcome) => {
+                self.ended_late(transfer, outcome)?;
+                self.downloads.finished(cx.now, transfer, outcome);
+            }
+            Input::Renamed(transfer, dest) => self.store.rename_transfer(transfer, &dest)?,
+            Input::Looked(job, seen) => self.looked(cx, job, &seen)?,
+            Input::Cleared(transfer) => self.store.part_gone(transfer)?,
             Input::Served(upload, served) => self.served(cx, upload, served)?,
             Input::Sighted(scan, files, unreadable) => self.sighted(cx, scan, &files, &unreadable)?,
             Input::Staged(scan, files) => self.staged(cx, scan, &files)?,

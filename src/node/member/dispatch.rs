@@ -172,11 +172,15 @@ impl Dispatcher {
                     self.tell_plane(PlaneCommand::Upload(connection.clone(), upload, source));
                 }
             }
+            Output::Unsend(conn, request, ranges) => self.tell_plane(PlaneCommand::Unsend(conn, request, ranges)),
+            Output::StopUploads(content) => self.tell_plane(PlaneCommand::StopUploads(content)),
             Output::Epochs(epochs) => self.tell_plane(PlaneCommand::Epochs(epochs)),
             Output::Open(place) => self.tell_plane(PlaneCommand::Open(place)),
             Output::Expect(request, units) => self.tell_plane(PlaneCommand::Expect(request, units)),
+            Output::Join(request, units) => self.tell_plane(PlaneCommand::Join(request, units)),
             Output::Forget(request, units) => self.tell_plane(PlaneCommand::Forget(request, units)),
             Output::Sync(transfer, chunks) => self.tell_plane(PlaneCommand::Sync(transfer, chunks)),
+            Output::Look(job, folder, looks) => self.tell_plane(PlaneCommand::Look(job, folder, looks)),
             Output::Finish(transfers) => self.tell_plane(PlaneCommand::Finish(transfers)),
             Output::Drop(transfer, leftover) => self.tell_plane(PlaneCommand::Drop(transfer, leftover)),
             Output::Scan(id, order) => self.tell_plane(PlaneCommand::Scan(id, order)),
@@ -271,7 +275,7 @@ fn prepare(command: Command) -> Result<Command, LocalError> {
             Ok(Command::Scan { paths, confirm })
         }
         Command::ShareFiles { path } => Ok(Command::ShareFiles { path: path.canonicalize().unwrap_or(path) }),
-        Command::Get { files, dest: Some(dest) } => {
+        Command::Get { files, dest: Some(dest), conflict } => {
             std::fs::create_dir_all(&dest).map_err(|error| {
                 LocalError::new(
                     ErrorCode::Failed,
@@ -279,7 +283,7 @@ fn prepare(command: Command) -> Result<Command, LocalError> {
                     "choose another one with -o",
                 )
             })?;
-            Ok(Command::Get { files, dest: Some(dest.canonicalize().unwrap_or(dest)) })
+            Ok(Command::Get { files, dest: Some(dest.canonicalize().unwrap_or(dest)), conflict })
         }
         other => Ok(other),
     }

@@ -5,7 +5,7 @@ use super::io::{Leftover, Output, Place};
 use super::pen::Pen;
 use crate::state::downloads::fetch::Wanted;
 use crate::state::downloads::{Asked, Came, Effect, Outcome, TransferId};
-use crate::store::member::{DbError, Failure, StoredTransfer};
+use crate::store::member::{DbError, Failure, StoredTransfer, TransferStanding};
 use crate::wire::frame::{ChunkRange, ChunkRefusal, Frame, ranges_of, within_limits};
 use crate::wire::geometry::Geometry;
 use crate::wire::limits::RANGES_PER_FRAME_MAX;
@@ -43,6 +43,14 @@ impl MemberCore {
                 }
                 Ok(())
             }
+            Effect::Join { request, units } => {
+                self.outputs.push(Output::Join(request, units));
+                Ok(())
+            }
+            Effect::Leave { request, units } => {
+                self.outputs.push(Output::Forget(request, units));
+                Ok(())
+            }
             Effect::Cancel { request, units } => {
                 let ranges = ranges_of(units.iter().map(|unit| (unit.content, unit.index, unit.length)));
                 self.outputs.push(Output::Forget(request, units));
@@ -63,10 +71,14 @@ impl MemberCore {
                 Ok(())
             }
             Effect::Settle(transfer, outcome, received) => self.settle_transfer(transfer, outcome, received),
-            Effect::Close(transfer, needed) => {
-                let leftover = if needed { Leftover::Keep } else { Leftover::Remove };
+            Effect::Close { transfer, part_needed: needed, received } => {
+                self.store.keep_received(transfer, received)?;
+                let leftover = if needed { Leftover::Keep } else { self.leftover_of(transfer)? };
                 self.outputs.push(Output::Drop(transfer, leftover));
-                Ok(())
+                if let Some((job, ms)) = self.activity.ended(transfer) {
+                    self.store.job_moved(job, ms)?;
+                }
+                if needed { self.go_over(cx, transfer) } else { Ok(()) }
             }
             Effect::Stopped => {
                 self.outputs.push(Output::Stopped);
@@ -77,7 +89,7 @@ impl MemberCore {
     }
 
     fn load_transfers(&mut self, cx: &mut Cx<'_>, room: usize) -> Result<(), DbError> {
-        let rows = self.store.open_transfers(self.loaded, room)?;
+        let rows = self.store.going_transfers(self.loaded, room)?;
         let exhausted = rows.len() < room;
         self.loaded = rows.last().map_or(self.loaded, |row| row.id);
         let mut wanted = Vec::new();
@@ -94,14 +106,20 @@ impl MemberCore {
 
     fn open_place(&mut self, transfer: TransferId) -> Result<(), DbError> {
         let Some(row) = self.store.transfer(transfer)? else { return Ok(()) };
-        let Some(folder) = self.store.job_dest(row.job)? else { return Ok(()) };
+        let Some(job) = self.store.job_place(row.job)? else { return Ok(()) };
         let Some(wanted) = wanted_of(&row) else { return Ok(()) };
+        match row.part {
+            true => self.fresh_parts.remove(&transfer),
+            false => self.fresh_parts.insert(transfer),
+        };
         // That there may be a part file of ours is on disk before there is one.
         self.store.part_made(transfer)?;
         let place = Place {
             transfer,
-            folder,
+            folder: job.dest,
+            wish: row.wish.unwrap_or_else(|| row.dest.clone()),
             dest: row.dest,
+            conflict: job.conflict,
             is_folder: row.kind == FileKind::Folder,
             geometry: wanted.geometry,
             root: row.hash,
@@ -110,6 +128,7 @@ impl MemberCore {
             executable: row.executable,
             had_part: row.part,
             has_claims: wanted.claimed.iter().any(|byte| *byte != 0),
+            was_size: row.was_size,
         };
         self.outputs.push(Output::Open(Box::new(place)));
         Ok(())
@@ -121,6 +140,10 @@ impl MemberCore {
             && let Some(job) = self.activity.received(cx.now, asked.transfer, u64::from(asked.length))
         {
             self.store.job_moved(job.0, job.1)?;
+        }
+        if came == Came::NotWritten(Outcome::PlaceTaken) {
+            // The part file that is there is another one's.
+            self.store.part_gone(asked.transfer)?;
         }
         if let (Came::NoSecret, Pen::Replica(replica)) = (came, &mut self.pen) {
             replica.secret_missing(cx.now);
@@ -135,8 +158,13 @@ impl MemberCore {
         transfer: TransferId,
         list: Option<Vec<u8>>,
     ) -> Result<(), DbError> {
+        let geometry = self.downloads.fetch(transfer).map(|fetch| fetch.wanted.geometry);
+        let Some(geometry) = geometry.filter(|_| self.downloads.wants_list(transfer)) else { return Ok(()) };
         if let Some(list) = &list {
             self.store.keep_list(transfer, list)?;
+            if let Some(same) = self.store.carry_over(transfer, &geometry, list)? {
+                self.downloads.carried(transfer, &same);
+            }
         }
         self.downloads.list_came(cx.now, transfer, list.is_some());
         Ok(())
@@ -161,6 +189,9 @@ impl MemberCore {
     }
 
     fn settle_transfer(&mut self, transfer: TransferId, outcome: Outcome, received: u64) -> Result<(), DbError> {
+        if outcome == Outcome::Skipped {
+            return self.skip_transfer(transfer, received);
+        }
         let reason = (outcome != Outcome::Done).then(|| outcome.to_string());
         let refused = matches!(outcome, Outcome::Refused(_) | Outcome::Expelled | Outcome::Removed);
         let failure = reason.as_deref().map(|reason| Failure { reason, refused });
@@ -181,11 +212,7 @@ impl MemberCore {
         let outcome = match self.store.file(&row.file)? {
             None => Some(Outcome::Removed),
             Some(now) if now.file.content == row.content => Some(Outcome::Refused(ChunkRefusal::Changed)),
-            Some(now) => {
-                self.store.renew_transfer(transfer, &now.file)?;
-                self.loaded = self.loaded.min(transfer.saturating_sub(1));
-                None
-            }
+            Some(_) => None,
         };
         self.downloads.looked_again(cx.now, transfer, outcome);
         Ok(())
@@ -214,14 +241,28 @@ impl MemberCore {
             self.settle_transfer(transfer, Outcome::Removed, received)?;
         }
         for transfer in self.store.transfers_of_old_versions()? {
-            self.downloads.drop_transfer(cx.now, transfer, true);
-            if let Some(row) = self.store.transfer(transfer)?
-                && let Some(now) = self.store.file(&row.file)?
-            {
-                self.store.renew_transfer(transfer, &now.file)?;
-                self.loaded = self.loaded.min(transfer.saturating_sub(1));
-                self.downloads.more(cx.now);
+            if self.downloads.is_ending(transfer) {
+                // It is whole in its version, and what is downloaded stays.
+                continue;
             }
+            match self.downloads.fetch(transfer) {
+                // It goes over when what it has is claimed.
+                Some(_) => self.downloads.pause(cx.now, transfer),
+                None => self.go_over(cx, transfer)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// A transfer that is not in memory goes over to the version that is in the catalog, if that is another one.
+    fn go_over(&mut self, cx: &mut Cx<'_>, transfer: TransferId) -> Result<(), DbError> {
+        let row = self.store.transfer(transfer)?.filter(|row| row.standing == TransferStanding::Open);
+        if let Some(row) = row
+            && let Some(now) = self.store.file(&row.file)?.filter(|now| now.file.content != row.content)
+        {
+            self.store.renew_transfer(transfer, &now.file)?;
+            self.loaded = self.loaded.min(transfer.saturating_sub(1));
+            self.downloads.more(cx.now);
         }
         Ok(())
     }

@@ -42,7 +42,7 @@ impl MemberCore {
             Frame::RegistrationHeld(why) => self.registration_held(why),
             Frame::UploadChunk { request, ranges } => self.upload_asked(cx, request, ranges)?,
             Frame::ChunkRefused { request, ranges, reason } => self.chunks_refused(cx, request, &ranges, reason),
-            Frame::CancelChunk { .. } => {}
+            Frame::CancelChunk { request, ranges } => self.upload_cancelled(request, ranges),
             Frame::ClientRegister { from, envelope, .. } => self.client_registers(cx, conn, from, envelope)?,
             Frame::Routed { peer, envelope, number } => self.routed(cx, conn, peer, number, envelope)?,
             Frame::Broadcast { header, body } => {

@@ -5,10 +5,11 @@ use crate::node::local::{Command, LocalError, Reply};
 use crate::state::conn::ConnId;
 use crate::state::downloads::{Asked, Came, Opened, Outcome, TransferId};
 use crate::state::guard::Root;
+use crate::store::download::Conflict;
 use crate::store::member::Staged;
 use crate::store::walk::Stamp;
 use crate::wire::close::CloseCode;
-use crate::wire::frame::{ChunkRefusal, Frame};
+use crate::wire::frame::{ChunkRange, ChunkRefusal, Frame};
 use crate::wire::geometry::Geometry;
 use crate::wire::ids::{ContentId, GroupId, Hash};
 use crate::wire::invite::ServerAddress;
@@ -31,8 +32,8 @@ pub enum Input {
     Drained(ConnId),
     /// A connection ended.
     Lost(ConnId, Lost),
-    /// Chunk bytes came in.
-    Heard(u64),
+    /// Chunk bytes came in, for a transfer.
+    Heard(TransferId, u64),
     /// A unit came, and what became of it.
     Came(Asked, Came),
     /// A content's list is complete: its bytes, if they are what the catalog says.
@@ -43,6 +44,12 @@ pub enum Input {
     Synced(TransferId, Vec<u32>, bool),
     /// The outcome of [`Output::Finish`], for one transfer.
     Finished(TransferId, Outcome),
+    /// A transfer ends under another name than its own; its end follows.
+    Renamed(TransferId, RelPath),
+    /// The outcome of [`Output::Look`].
+    Looked(u64, Vec<(TransferId, Glance)>),
+    /// What [`Leftover::Remove`] named is gone.
+    Cleared(TransferId),
     /// A unit was sent, or could not be.
     Served(Upload, Served),
     /// A scan saw these files; below these paths it could not look. Say [`Output::Hash`].
@@ -120,6 +127,10 @@ pub struct Place {
     pub folder: PathBuf,
     /// Its path below.
     pub dest: RelPath,
+    /// Its path below, if nothing had hindered it.
+    pub wish: RelPath,
+    /// What is done if something else is there.
+    pub conflict: Conflict,
     /// Whether it is an empty folder.
     pub is_folder: bool,
     /// Its units.
@@ -136,6 +147,34 @@ pub struct Place {
     pub had_part: bool,
     /// Whether anything of it was claimed.
     pub has_claims: bool,
+    /// The size of an earlier version, if the part file holds chunks of that which may be the same in this one.
+    pub was_size: Option<u64>,
+}
+
+/// A place to be looked at before anything is fetched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Look {
+    /// The transfer.
+    pub transfer: TransferId,
+    /// Its path below its job's folder.
+    pub dest: RelPath,
+    /// Whether it is an empty folder.
+    pub is_folder: bool,
+    /// Its units.
+    pub geometry: Geometry,
+    /// Its content's hash.
+    pub root: Hash,
+}
+
+/// What is at a place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Glance {
+    /// Nothing.
+    Free,
+    /// The same content.
+    Same,
+    /// Something else.
+    InTheWay,
 }
 
 /// A scan, by a random number: what an earlier process or core began is nobody's.
@@ -213,16 +252,25 @@ pub enum Output {
     Open(Box<Place>),
     /// Be ready for these units, which were asked for with this number.
     Expect(u64, Vec<Asked>),
+    /// Be ready for these units for one more transfer each; say [`Came::Broken`] for what is not expected any more.
+    Join(u64, Vec<Asked>),
     /// These units will not come.
     Forget(u64, Vec<Asked>),
     /// Sync a transfer's part file, to claim these chunks.
     Sync(TransferId, Vec<u32>),
+    /// Look whether anything is in the way of these transfers of a job, which go to this folder; say
+    /// [`Input::Looked`].
+    Look(u64, PathBuf, Vec<Look>),
     /// End these transfers: sync, rename, sync the folders.
     Finish(Vec<TransferId>),
     /// Close what is open for a transfer. Its part file stays, or goes.
     Drop(TransferId, Leftover),
     /// Send a unit.
     Upload(Upload, Box<UploadSource>),
+    /// Nobody wants these units of a request any more: don't send them.
+    Unsend(ConnId, u64, Vec<ChunkRange>),
+    /// Send no more of this content; say [`Input::Served`] with [`ChunkRefusal::Paused`] for what was to be sent.
+    StopUploads(ContentId),
     /// Walk a share, or one file of it; say [`Input::Sighted`] as it goes, and [`Input::ScanEnded`].
     Scan(ScanId, Box<ScanOrder>),
     /// Hash these files of the batch that a scan saw last, by their place in it; say [`Input::Staged`].
@@ -244,10 +292,10 @@ pub enum Output {
 }
 
 /// What becomes of a part file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Leftover {
-    /// It is needed again.
+    /// It is needed again, or there is none.
     Keep,
-    /// It is of no use any more.
-    Remove,
+    /// It is of no use any more: remove the part file of this path below this folder; say [`Input::Cleared`].
+    Remove(PathBuf, RelPath),
 }

@@ -15,6 +15,7 @@ mod fork;
 mod frames;
 mod import;
 pub mod io;
+mod jobs;
 mod moving;
 mod opening;
 mod pen;
@@ -27,6 +28,7 @@ mod serve;
 mod session;
 mod share;
 mod shell;
+mod uploading;
 mod wishes;
 
 pub use self::core::{Cx, Group, MemberConfig, MemberCore, Name, Start};

@@ -22,7 +22,7 @@ use crate::wire::log::Policy;
 use crate::wire::name::DeviceName;
 use crate::wire::seal::Epoch;
 use crate::wire::sign::Identity;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -65,6 +65,8 @@ pub(super) fn restore(
         Pen::Master(master) => Some(master.authority.id()),
         Pen::Replica(_) => store.get("me").map_err(failed)?,
     };
+    store.forget_stale_pauses().map_err(failed)?;
+    let paused_uploads = store.paused_uploads().map_err(failed)?.into_iter().collect();
     let mut core = MemberCore {
         me,
         registration: store.get("registration").map_err(failed)?,
@@ -74,6 +76,8 @@ pub(super) fn restore(
         requests: Requests::restore(config.requests, number, outstanding),
         uploads,
         downloads: Downloads::new(config.downloads),
+        fresh_parts: HashSet::new(),
+        paused_uploads,
         loaded: 0,
         activity: super::rows::Activity::default(),
         scans: super::scan::Scans::default(),

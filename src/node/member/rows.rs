@@ -2,6 +2,7 @@
 
 use super::core::{Cx, MemberCore};
 use super::pen::Pen;
+use super::uploading::upload_id;
 use crate::node::local::{
     ClientRow, Direction, ErrorCode, FileRow, FileStatus, InviteRow, JobRow, Link, NodeRole, PathRow, ShareRow,
     StandingRow, Status, TransferRow, TransferState, rfc3339,
@@ -13,7 +14,8 @@ use crate::state::downloads::{Outcome, TransferId};
 use crate::state::roster::Device;
 use crate::state::time::Time;
 use crate::store::member::{
-    CatalogRow, DbError, JobSum, LocalFile, LocalStatus, ShareSum, StoredTransfer, TransferStanding,
+    CatalogRow, DbError, JobPlace, JobStanding, JobSum, LocalFile, LocalStatus, ShareSum, StoredTransfer,
+    TransferStanding,
 };
 use crate::wire::frame::Class;
 use crate::wire::ids::{ContentId, FileId, InviteId, PublicId, hex};
@@ -32,12 +34,16 @@ const UPLOAD_SHOWN: Duration = Duration::from_secs(5);
 pub(super) const TRANSFERS_LISTED: usize = 10_000;
 /// Jobs that are listed at once.
 pub(super) const JOBS_LISTED: usize = 100;
+/// Jobs that are over and remembered; the oldest are forgotten.
+pub(super) const JOBS_KEPT: usize = 500;
 
 /// What moves at the moment.
 #[derive(Default)]
 pub(super) struct Activity {
     jobs: HashMap<u64, JobActivity>,
     of: HashMap<TransferId, (u64, FileId)>,
+    /// How many transfers in memory are of a file.
+    files: HashMap<FileId, u32>,
     uploads: BTreeMap<ContentId, UploadActivity>,
 }
 
@@ -57,7 +63,9 @@ struct UploadActivity {
 impl Activity {
     /// A transfer was taken into memory.
     pub(super) fn took(&mut self, transfer: TransferId, job: u64, file: FileId) {
-        self.of.insert(transfer, (job, file));
+        if self.of.insert(transfer, (job, file)).is_none() {
+            *self.files.entry(file).or_default() += 1;
+        }
     }
 
     /// Bytes came. Gives the job and the milliseconds of moving that are to be persisted, if any are due.
@@ -73,9 +81,19 @@ impl Activity {
         (activity.unkept_ms >= MOVING_STEP_MS).then(|| (job, std::mem::take(&mut activity.unkept_ms)))
     }
 
-    /// A transfer is over. Gives what is left to be persisted of its job's time.
+    /// The transfers of a job that are in memory.
+    pub(super) fn transfers_of(&self, job: u64) -> Vec<TransferId> {
+        self.of.iter().filter(|(_, (of, _))| *of == job).map(|(transfer, _)| *transfer).collect()
+    }
+
+    /// A transfer is over, or left memory. Gives what is left to be persisted of its job's time.
     pub(super) fn ended(&mut self, transfer: TransferId) -> Option<(u64, u64)> {
-        let (job, _) = self.of.remove(&transfer)?;
+        let (job, file) = self.of.remove(&transfer)?;
+        let count = self.files.entry(file).or_default();
+        *count = count.saturating_sub(1);
+        if *count == 0 {
+            self.files.remove(&file);
+        }
         let activity = self.jobs.get_mut(&job)?;
         Some((job, std::mem::take(&mut activity.unkept_ms)))
     }
@@ -93,6 +111,14 @@ impl Activity {
         upload.rate.add(now, bytes);
     }
 
+    /// The contents that are going out.
+    pub(super) fn uploading(&self, now: Time) -> Vec<ContentId> {
+        let shown = |(content, upload): (&ContentId, &UploadActivity)| {
+            (now.since(upload.last) < UPLOAD_SHOWN).then_some(*content)
+        };
+        self.uploads.iter().filter_map(shown).collect()
+    }
+
     fn job_rate(&self, now: Time, job: u64) -> u64 {
         self.jobs.get(&job).map_or(0, |activity| activity.rate.per_second(now))
     }
@@ -102,7 +128,7 @@ impl Activity {
     }
 
     fn is_downloading(&self, file: &FileId) -> bool {
-        self.of.values().any(|(_, of)| of == file)
+        self.files.contains_key(file)
     }
 
     fn is_uploading(&self, now: Time, content: &ContentId) -> bool {
@@ -284,19 +310,20 @@ impl MemberCore {
         let last = share.last.clone().unwrap_or_default();
         let mut skipped = last.skipped;
         if share.refused > 0 {
-            skipped.push(format!("{} files were refused by the master", share.refused));
+            skipped.push(format!("{} refused by the master", files(share.refused)));
         }
         if share.timed_out > 0 {
             skipped.push(format!(
-                "{} files: the master is there and did not answer for them; the next scan asks again",
-                share.timed_out
+                "{}: the master is there and did not answer; the next scan asks again",
+                files(share.timed_out)
             ));
         }
         let missing = last.guard.map(|why| {
             let (path, missing) = (share.path.display(), last.missing);
             format!(
-                "{missing} files seem gone ({why}) and stay in the catalog: \
-                 mount the disk or put them back, or run 'bailiwick scan --confirm {path}' if they are gone for good"
+                "{} missing ({why}), which stay in the catalog: mount the disk or put them back, \
+                 or run 'bailiwick scan --confirm {path}' if they are gone for good",
+                files(missing)
             )
         });
         let last_scan = self.scans.ended(&share.path).or(share.last.as_ref().map(|last| last.at_ms));
@@ -325,9 +352,9 @@ impl MemberCore {
         Ok(invites.map(|(id, invite, expires)| invite_row(&id, invite, expires)).collect())
     }
 
-    pub(super) fn transfer_row(&self, cx: &Cx<'_>, row: &StoredTransfer, dest: Option<PathBuf>) -> TransferRow {
+    pub(super) fn transfer_row(&self, cx: &Cx<'_>, row: &StoredTransfer, place: &JobPlace) -> TransferRow {
         let fetch = self.downloads.fetch(row.id);
-        let (state, reason) = self.state_of(row.standing, row.reason.clone(), fetch);
+        let (state, reason) = self.state_of(cx.now, row, place, fetch);
         let done = fetch.map_or(row.done, Fetch::done_bytes);
         let moving = state == TransferState::Running;
         let rate = if moving { self.activity.job_rate(cx.now, row.job) } else { 0 };
@@ -345,33 +372,44 @@ impl MemberCore {
             rate,
             eta_s: eta(row.size.saturating_sub(done), rate),
             path: moving.then_some(PathRow::Relay),
-            dest: dest.map(|dest| dest.join(row.dest.as_str())),
+            dest: Some(place.dest.join(row.dest.as_str())),
         }
     }
 
     fn state_of(
         &self,
-        standing: TransferStanding,
-        reason: Option<String>,
+        now: Time,
+        row: &StoredTransfer,
+        job: &JobPlace,
         fetch: Option<&Fetch>,
     ) -> (TransferState, Option<String>) {
-        match (standing, fetch) {
+        match (row.standing, fetch) {
             (TransferStanding::Done, _) => (TransferState::Done, None),
-            (TransferStanding::Failed, _) => (TransferState::Failed, reason),
+            (TransferStanding::Failed, _) => (TransferState::Failed, row.reason.clone()),
+            (TransferStanding::Cancelled | TransferStanding::Skipped, _) => {
+                (TransferState::Cancelled, row.reason.clone())
+            }
+            (TransferStanding::Open, _) if job.standing == JobStanding::Paused => {
+                (TransferState::Paused, Some(paused_text(row.job)))
+            }
+            (TransferStanding::Open, None) if !job.looked => (TransferState::Running, None),
             (TransferStanding::Open, None) => (TransferState::Waiting, Some("waiting for its turn".to_owned())),
-            (TransferStanding::Open, Some(fetch)) => match self.waits_because(fetch) {
+            (TransferStanding::Open, Some(fetch)) => match self.waits_because(now, fetch) {
                 Some(why) => (TransferState::Waiting, Some(why)),
                 None => (TransferState::Running, None),
             },
         }
     }
 
-    fn waits_because(&self, fetch: &Fetch) -> Option<String> {
-        if fetch.phase == Phase::Ending || !fetch.asked.is_empty() {
+    fn waits_because(&self, now: Time, fetch: &Fetch) -> Option<String> {
+        if fetch.phase == Phase::Ending {
             return None;
         }
-        let outcome = self.downloads.waits_for(fetch)?;
         let owner = self.owner_name(&fetch.wanted.owner);
+        let Some(outcome) = self.downloads.waits_for(fetch) else {
+            let silent = self.downloads.silent_for(now, fetch)?;
+            return Some(format!("no answer from {owner} for {} s", silent.as_secs()));
+        };
         Some(match outcome {
             Outcome::OwnerAway => format!("waiting for {owner}, which is away"),
             Outcome::ServerAway => format!("waiting for the server at {}", addresses(&self.group.server.addresses)),
@@ -379,29 +417,45 @@ impl MemberCore {
         })
     }
 
+    /// Uploads that are going out, or are paused.
     pub(super) fn upload_rows(&self, cx: &Cx<'_>) -> Result<Vec<TransferRow>, DbError> {
         let mut rows = Vec::new();
-        for (content, upload) in &self.activity.uploads {
-            let is_shown = cx.now.since(upload.last) < UPLOAD_SHOWN;
-            let Some(file) = self.store.local_content(content)?.filter(|_| is_shown) else { continue };
-            rows.push(TransferRow {
-                id: format!("up-{}", hex(&content.0[..4])),
-                job: None,
-                file: file.meta.id.to_string(),
-                direction: Direction::Up,
-                peer: None,
-                state: TransferState::Running,
-                reason: None,
-                done_bytes: upload.bytes,
-                total_bytes: file.meta.size,
-                received_bytes: 0,
-                rate: upload.rate.per_second(cx.now),
-                eta_s: None,
-                path: Some(PathRow::Relay),
-                dest: None,
-            });
+        for content in self.activity.uploading(cx.now) {
+            let file = self.store.local_content(&content)?;
+            let running = file.filter(|file| !self.paused_uploads.contains(&file.meta.id));
+            rows.extend(running.map(|file| self.upload_row(cx, &file)));
+        }
+        for file in self.paused_uploads.iter().take(TRANSFERS_LISTED) {
+            rows.extend(self.store.local_file(file)?.map(|file| self.upload_row(cx, &file)));
         }
         Ok(rows)
+    }
+
+    pub(super) fn upload_row(&self, cx: &Cx<'_>, file: &LocalFile) -> TransferRow {
+        let id = upload_id(&file.meta.id);
+        let upload = self.activity.uploads.get(&file.meta.content);
+        let (state, reason) = match (self.paused_uploads.contains(&file.meta.id), upload) {
+            (true, _) => (TransferState::Paused, Some(format!("paused here; `bailiwick resume {id}` lets it go on"))),
+            (false, Some(_)) => (TransferState::Running, None),
+            (false, None) => (TransferState::Waiting, Some("waiting for somebody to ask for it".to_owned())),
+        };
+        let running = state == TransferState::Running;
+        TransferRow {
+            id,
+            job: None,
+            file: file.meta.id.to_string(),
+            direction: Direction::Up,
+            peer: None,
+            state,
+            reason,
+            done_bytes: upload.map_or(0, |upload| upload.bytes),
+            total_bytes: file.meta.size,
+            received_bytes: 0,
+            rate: upload.filter(|_| running).map_or(0, |upload| upload.rate.per_second(cx.now)),
+            eta_s: None,
+            path: running.then_some(PathRow::Relay),
+            dest: None,
+        }
     }
 
     pub(super) fn job_row(&self, cx: &Cx<'_>, job: JobSum) -> JobRow {
@@ -413,18 +467,23 @@ impl MemberCore {
             }
             done += fetch.done_bytes().saturating_sub(fetch.wanted.kept_done);
             received += fetch.wanted.received.saturating_sub(fetch.wanted.kept_received);
-            match self.waits_because(fetch) {
+            match self.waits_because(cx.now, fetch) {
                 None => running = true,
                 Some(why) => waits = waits.or(Some(why)),
             }
         }
-        let open = job.files - job.files_done - job.files_failed;
+        let over = job.files_done + job.files_failed + job.files_cancelled + job.files_skipped;
+        let open = job.files.saturating_sub(over);
         let (state, reason) = match (open, job.files_failed) {
+            _ if job.standing == JobStanding::Cancelled => (TransferState::Cancelled, Some("cancelled".to_owned())),
             (0, 0) => (TransferState::Done, None),
             (0, _) => (TransferState::Failed, job.reason),
-            _ if running => (TransferState::Running, None),
+            _ if job.standing == JobStanding::Paused => (TransferState::Paused, Some(paused_text(job.job))),
+            // Its places are being looked at.
+            _ if running || !job.looked => (TransferState::Running, None),
             _ => (TransferState::Waiting, waits.or(Some("waiting for its turn".to_owned()))),
         };
+        let running = running && state == TransferState::Running;
         let rate = if running { self.activity.job_rate(cx.now, job.job) } else { 0 };
         let kind = if job.refused { ErrorCode::Refused } else { ErrorCode::Failed };
         JobRow {
@@ -436,6 +495,7 @@ impl MemberCore {
             files: job.files,
             files_done: job.files_done,
             files_failed: job.files_failed,
+            files_skipped: job.files_skipped,
             done_bytes: done.min(job.total),
             total_bytes: job.total,
             received_bytes: received,
@@ -450,6 +510,15 @@ impl MemberCore {
 
 pub(super) fn invite_row(id: &InviteId, invite: String, expires_ms: u64) -> InviteRow {
     InviteRow { id: id.to_string(), invite, expires: rfc3339(expires_ms as i64) }
+}
+
+fn files(count: u64) -> String {
+    if count == 1 { "1 file".to_owned() } else { format!("{count} files") }
+}
+
+/// Why a job of this device's person does not move.
+fn paused_text(job: u64) -> String {
+    format!("paused here; `bailiwick resume {job}` lets it go on")
 }
 
 fn eta(left: u64, rate: u64) -> Option<u64> {

@@ -52,11 +52,15 @@ impl MemberCore {
             self.refuse(asked.request, asked.ranges.clone(), ChunkRefusal::NotReady);
             return Ok(());
         }
-        let mut unknown = Vec::new();
+        let (mut unknown, mut paused) = (Vec::new(), Vec::new());
         let mut source: Option<(ContentId, Box<UploadSource>)> = None;
         for range in &asked.ranges {
             if source.as_ref().is_none_or(|(content, _)| *content != range.content) {
                 let file = self.store.local_content(&range.content)?;
+                if file.as_ref().is_some_and(|file| self.paused_uploads.contains(&file.meta.id)) {
+                    paused.push(*range);
+                    continue;
+                }
                 source = file.and_then(source_of).map(|source| (range.content, Box::new(source)));
             }
             for (content, index, length) in range.chunks() {
@@ -70,6 +74,7 @@ impl MemberCore {
             }
         }
         self.refuse(asked.request, ranges_of(unknown), ChunkRefusal::Unknown);
+        self.refuse(asked.request, paused, ChunkRefusal::Paused);
         Ok(())
     }
 

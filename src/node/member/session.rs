@@ -100,6 +100,8 @@ impl MemberCore {
         self.go_on_leaving();
         self.tidy_shares()?;
         self.scan_all(cx)?;
+        self.clear_leavings()?;
+        self.look_again_at_jobs()?;
         self.settle(cx)
     }
 

@@ -3,8 +3,8 @@
 use super::fetch::{Fetch, Phase};
 use super::{Asked, Downloads, Effect, TransferId};
 use crate::state::time::Time;
-use crate::wire::ids::PublicId;
-use std::collections::BTreeSet;
+use crate::wire::ids::{ContentId, PublicId};
+use std::collections::{BTreeMap, BTreeSet};
 
 impl Downloads {
     /// Bytes that may be outstanding: what half a second brings at the present rate, between the named limits.
@@ -28,6 +28,7 @@ impl Downloads {
     fn may_ask(&self, fetch: &Fetch) -> bool {
         fetch.phase == Phase::Moving
             && fetch.held.is_none()
+            && !fetch.leaving
             && !fetch.is_complete()
             && self.online.get(&fetch.wanted.owner) != Some(&false)
     }
@@ -39,7 +40,7 @@ impl Downloads {
             .filter(|(_, fetch)| fetch.wanted.owner == owner && self.may_ask(fetch))
             .map(|(id, _)| *id)
             .collect();
-        let mut units = Vec::new();
+        let (mut units, mut joins) = (Vec::new(), BTreeMap::<u64, Vec<Asked>>::new());
         'all: for transfer in ids {
             loop {
                 let of = self.asked_of.get(&owner).copied().unwrap_or(0);
@@ -48,13 +49,22 @@ impl Downloads {
                 }
                 let Some(fetch) = self.fetches.get_mut(&transfer) else { break };
                 let Some((index, length)) = fetch.next_missing() else { break };
-                fetch.asked.insert(index, self.request + 1);
                 let content = fetch.wanted.content;
+                let under_way = self.request_for(content, index);
+                let Some(fetch) = self.fetches.get_mut(&transfer) else { break };
+                if fetch.asked.is_empty() {
+                    fetch.asked_since = now;
+                }
+                fetch.asked.insert(index, under_way.unwrap_or(self.request + 1));
                 self.by_unit.entry((content, index)).or_default().insert(transfer);
                 self.asked_bytes += u64::from(length);
                 self.asked_units += 1;
                 *self.asked_of.entry(owner).or_default() += u64::from(length);
-                units.push(Asked { transfer, content, index, length });
+                let unit = Asked { transfer, content, index, length };
+                match under_way {
+                    Some(request) => joins.entry(request).or_default().push(unit),
+                    None => units.push(unit),
+                }
             }
         }
         if !units.is_empty() {
@@ -64,5 +74,14 @@ impl Downloads {
             self.request += 1;
             self.effects.push_back(Effect::Ask { request: self.request, owner, units });
         }
+        for (request, units) in joins {
+            self.effects.push_back(Effect::Join { request, units });
+        }
+    }
+
+    /// The request by which a unit is asked for already, if it is. Two transfers of one content ask for it once.
+    pub(super) fn request_for(&self, content: ContentId, index: u32) -> Option<u64> {
+        let of = self.by_unit.get(&(content, index))?;
+        of.iter().find_map(|transfer| self.fetches.get(transfer)?.asked.get(&index).copied())
     }
 }

@@ -52,6 +52,8 @@ pub struct Fetch {
     pub phase: Phase,
     /// Nothing is asked for before this time, for this reason.
     pub held: Option<(Time, Outcome)>,
+    /// Since when some units are asked for.
+    pub asked_since: Time,
     /// Units that are asked for, with the request's number.
     pub asked: BTreeMap<u32, u64>,
     /// Chunks that are there, claimed or not.
@@ -64,6 +66,10 @@ pub struct Fetch {
     pub unclaimed_since: Option<Time>,
     /// Whether a sync for a claim is under way.
     pub syncing: bool,
+    /// A person paused it: it leaves memory as soon as what is there is claimed.
+    pub leaving: bool,
+    /// Why nothing came lately; nothing once a byte came.
+    pub why: Option<Outcome>,
     /// Where to look for the next missing chunk.
     next: u32,
 }
@@ -77,14 +83,26 @@ impl Fetch {
             wanted,
             phase: Phase::Opening,
             held: None,
+            asked_since: Time::default(),
             asked: BTreeMap::new(),
             there,
             list_there,
             unclaimed: Vec::new(),
             unclaimed_since: None,
             syncing: false,
+            leaving: false,
+            why: None,
             next: 0,
         }
+    }
+
+    /// Only what was claimed is there.
+    pub fn start_from_claims(&mut self) {
+        self.there = Bits::restore(self.wanted.geometry.chunk_count(), &self.wanted.claimed);
+        self.unclaimed.clear();
+        self.unclaimed_since = None;
+        self.syncing = false;
+        self.next = 0;
     }
 
     /// Whether the part file is written chunk by chunk, or the whole file at once.

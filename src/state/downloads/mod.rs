@@ -5,6 +5,7 @@
 
 mod ask;
 pub mod bits;
+mod control;
 pub mod fetch;
 mod outcome;
 mod progress;
@@ -51,6 +52,8 @@ pub struct DownloadsConfig {
     pub retry_max: Duration,
     /// Pause after a full disk.
     pub disk_wait: Duration,
+    /// How long an owner may say nothing before a person is told.
+    pub silent_after: Duration,
     /// How often one chunk may come damaged, or a file change under us, before the transfer fails.
     pub damage_max: u32,
 }
@@ -69,6 +72,7 @@ impl Default for DownloadsConfig {
             retry_min: Duration::from_millis(200),
             retry_max: Duration::from_secs(2),
             disk_wait: Duration::from_secs(5),
+            silent_after: Duration::from_secs(3),
             damage_max: 16,
         }
     }
@@ -105,6 +109,20 @@ pub enum Effect {
         /// Which units.
         units: Vec<Asked>,
     },
+    /// Be ready for these units for one more transfer: they were asked for already, for another one.
+    Join {
+        /// The request's number.
+        request: u64,
+        /// Which units.
+        units: Vec<Asked>,
+    },
+    /// Expect these no longer for this transfer; another one still wants them.
+    Leave {
+        /// The request's number.
+        request: u64,
+        /// Which units.
+        units: Vec<Asked>,
+    },
     /// Tell the server that these are not wanted any more, and expect them no longer.
     Cancel {
         /// The request's number.
@@ -129,8 +147,15 @@ pub enum Effect {
     Finish(Vec<TransferId>),
     /// Persist that a transfer waits, or how it ended.
     Settle(TransferId, Outcome, u64),
-    /// Close what is open for a transfer that is no longer in memory. Its part file is needed again, or not.
-    Close(TransferId, bool),
+    /// Close what is open for a transfer that is no longer in memory.
+    Close {
+        /// The transfer.
+        transfer: TransferId,
+        /// Whether its part file is needed again.
+        part_needed: bool,
+        /// Bytes that ever came in for it.
+        received: u64,
+    },
     /// Nothing is left to be claimed, and nothing more will be asked for.
     Stopped,
     /// A file changed or went under a transfer: look at the catalog, persist what is to be done with it now.
@@ -155,6 +180,7 @@ pub struct Downloads {
     loading: bool,
     rate: Rate,
     heard: Time,
+    heard_of: HashMap<PublicId, Time>,
     stopping: bool,
     effects: VecDeque<Effect>,
 }
@@ -179,6 +205,7 @@ impl Downloads {
             loading: false,
             rate: Rate::default(),
             heard: Time::default(),
+            heard_of: HashMap::new(),
             stopping: false,
             effects: VecDeque::new(),
         }
@@ -214,11 +241,11 @@ impl Downloads {
         if !self.linked {
             return Some(Outcome::ServerAway);
         }
-        if let Some((_, why)) = fetch.held {
-            return Some(why);
+        if self.online.get(&fetch.wanted.owner) == Some(&false) {
+            return Some(Outcome::OwnerAway);
         }
-        let away = self.online.get(&fetch.wanted.owner) == Some(&false);
-        away.then_some(Outcome::OwnerAway)
+        // What was said last counts until something comes, also while it is asked for again.
+        fetch.held.map(|(_, why)| why).or(fetch.why)
     }
 
     /// The store has more transfers.
@@ -267,33 +294,50 @@ impl Downloads {
 
     /// The outcome of [`Effect::Open`].
     pub fn opened(&mut self, now: Time, transfer: TransferId, opened: Opened) {
-        let Some(fetch) = self.fetches.get_mut(&transfer) else { return };
+        let Some(fetch) = self.fetches.get_mut(&transfer).filter(|fetch| fetch.phase == Phase::Opening) else { return };
         match opened {
             Opened::Ready => fetch.phase = Phase::Moving,
             Opened::Anew => {
-                fetch.there = Bits::empty(fetch.wanted.geometry.chunk_count());
                 fetch.wanted.claimed.clear();
-                fetch.phase = Phase::Moving;
+                fetch.start_from_claims();
+                return self.effects.push_back(Effect::Open(transfer));
             }
+            Opened::Elsewhere(_) => return self.effects.push_back(Effect::Open(transfer)),
             Opened::Not(outcome) => self.settle(now, transfer, outcome),
         }
         self.end_if_complete(now, transfer);
+        self.leave_if_claimed(transfer);
         self.go_on(now);
     }
 
-    /// Bytes came in.
-    pub fn heard(&mut self, now: Time, bytes: u64) {
+    /// For how long an owner who was asked has said nothing, if that is long enough to be told.
+    pub fn silent_for(&self, now: Time, fetch: &Fetch) -> Option<Duration> {
+        if fetch.asked.is_empty() || fetch.phase != Phase::Moving {
+            return None;
+        }
+        let heard = self.heard_of.get(&fetch.wanted.owner).copied().unwrap_or_default();
+        let silent = now.since(heard.max(fetch.asked_since));
+        (silent >= self.config.silent_after).then_some(silent)
+    }
+
+    /// Bytes came in for a transfer.
+    pub fn heard(&mut self, now: Time, transfer: TransferId, bytes: u64) {
         self.heard = now;
+        if let Some(fetch) = self.fetches.get(&transfer) {
+            self.heard_of.insert(fetch.wanted.owner, now);
+        }
         self.rate.add(now, bytes);
     }
 
     /// A unit came: what became of it.
     pub fn came(&mut self, now: Time, asked: Asked, came: Came) {
         self.heard = now;
-        let Some(fetch) = self.fetches.get_mut(&asked.transfer) else { return };
+        let Some(fetch) = self.told(asked.transfer) else { return };
         if came != Came::Broken {
             fetch.wanted.received += u64::from(asked.length);
         }
+        let owner = fetch.wanted.owner;
+        self.heard_of.insert(owner, now);
         self.give_back(asked.transfer, asked.index);
         match came {
             Came::Verified => self.verified(now, asked),
@@ -305,15 +349,21 @@ impl Downloads {
         self.go_on(now);
     }
 
+    /// Whether a list that came is wanted.
+    pub fn wants_list(&self, transfer: TransferId) -> bool {
+        self.fetches.get(&transfer).is_some_and(|fetch| fetch.phase == Phase::Moving && !fetch.has_list())
+    }
+
     /// The list of a content is complete and was checked; `false` means that it is not the catalog's.
     pub fn list_came(&mut self, now: Time, transfer: TransferId, good: bool) {
-        let Some(fetch) = self.fetches.get_mut(&transfer) else { return };
+        let Some(fetch) = self.told(transfer) else { return };
         if good {
             fetch.wanted.has_list = true;
         } else {
             fetch.list_there = Bits::empty(fetch.wanted.geometry.list_part_count());
             self.damaged(now, transfer);
         }
+        self.end_if_complete(now, transfer);
         self.go_on(now);
     }
 
@@ -347,21 +397,18 @@ impl Downloads {
         over
     }
 
-    /// The outcome of [`Effect::LookAgain`]: the transfer waits, or it ended; or it is to be dropped and loaded anew.
+    /// The outcome of [`Effect::LookAgain`]: the transfer waits, or it ended; or it leaves, to be loaded anew.
     pub fn looked_again(&mut self, now: Time, transfer: TransferId, outcome: Option<Outcome>) {
         match outcome {
             Some(outcome) => self.settle(now, transfer, outcome),
-            None => {
-                self.drop_transfer(now, transfer, true);
-                self.more_in_store = true;
-            }
+            None => self.pause(now, transfer),
         }
         self.go_on(now);
     }
 
     /// The outcome of [`Effect::Sync`].
     pub fn synced(&mut self, now: Time, transfer: TransferId, chunks: &[u32], good: bool) {
-        let Some(fetch) = self.fetches.get_mut(&transfer) else { return };
+        let Some(fetch) = self.told(transfer) else { return };
         fetch.syncing = false;
         if !good {
             return self.settle(now, transfer, Outcome::CannotWrite);
@@ -376,6 +423,7 @@ impl Downloads {
         let effect = Effect::Claim { transfer, claimed: fetch.wanted.claimed.clone(), done, received };
         self.effects.push_back(effect);
         self.end_if_complete(now, transfer);
+        self.leave_if_claimed(transfer);
         self.go_on(now);
     }
 
@@ -397,28 +445,20 @@ impl Downloads {
 
     /// The outcome of [`Effect::Finish`].
     pub fn finished(&mut self, now: Time, transfer: TransferId, outcome: Outcome) {
+        if self.told(transfer).is_none() {
+            return;
+        }
         self.settle(now, transfer, outcome);
+        self.leave_if_claimed(transfer);
         self.go_on(now);
     }
 
-    /// A person ended or paused a transfer, or the file left the catalog: it is dropped from memory.
+    /// A person ended a transfer, or the file left the catalog: it is dropped from memory.
     pub fn drop_transfer(&mut self, now: Time, transfer: TransferId, part_needed: bool) {
-        let Some(fetch) = self.fetches.get(&transfer) else { return };
-        let content = fetch.wanted.content;
-        let units = |fetch: &Fetch| -> Vec<(u64, Asked)> {
-            let asked = |(index, request): (&u32, &u64)| {
-                let length = fetch.wanted.geometry.unit_len(*index)?;
-                Some((*request, Asked { transfer, content, index: *index, length }))
-            };
-            fetch.asked.iter().filter_map(asked).collect()
-        };
-        let mut by_request: BTreeMap<u64, Vec<Asked>> = BTreeMap::new();
-        for (request, asked) in units(fetch) {
-            by_request.entry(request).or_default().push(asked);
+        if !self.fetches.contains_key(&transfer) {
+            return;
         }
-        for (request, units) in by_request {
-            self.effects.push_back(Effect::Cancel { request, units });
-        }
+        self.cancel_asked(transfer);
         self.forget(transfer, part_needed);
         self.go_on(now);
     }
@@ -445,7 +485,7 @@ impl Downloads {
             .collect();
         for transfer in due {
             if let Some(fetch) = self.fetches.get_mut(&transfer) {
-                let reopen = fetch.phase == Phase::Opening;
+                let reopen = fetch.phase == Phase::Opening && !fetch.leaving;
                 fetch.held = None;
                 if reopen {
                     self.effects.push_back(Effect::Open(transfer));
@@ -458,6 +498,20 @@ impl Downloads {
             self.flush_finishing();
         }
         self.go_on(now);
+    }
+
+    /// The fetch that the disk tells something about. While it is being opened that is always news of an earlier
+    /// opening, for what belongs to this one comes after [`Downloads::opened`].
+    fn told(&mut self, transfer: TransferId) -> Option<&mut Fetch> {
+        self.fetches.get_mut(&transfer).filter(|fetch| fetch.phase != Phase::Opening)
+    }
+
+    /// Chunks of an earlier version that are the same in this one: they are there, and were synced.
+    pub fn carried(&mut self, transfer: TransferId, claimed: &[u8]) {
+        let Some(fetch) = self.told(transfer) else { return };
+        fetch.wanted.claimed = claimed.to_vec();
+        fetch.start_from_claims();
+        fetch.wanted.kept_done = fetch.done_bytes();
     }
 
     fn give_back(&mut self, transfer: TransferId, index: u32) {

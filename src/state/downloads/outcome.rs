@@ -1,6 +1,7 @@
 //! How transfers wait and end, in words.
 
 use crate::wire::frame::ChunkRefusal;
+use crate::wire::path::RelPath;
 
 /// Why a transfer does not move, or how it ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
@@ -21,11 +22,24 @@ pub enum Outcome {
     #[error("the disk is full: free some space in the downloads folder; the download then goes on by itself")]
     DiskFull,
     /// Something else is at the destination.
-    #[error("there is something else at the destination already; move it away or choose another folder with -o")]
+    #[error(
+        "there is something else at the destination already: get it with --conflict skip, rename or overwrite, or to another folder with -o"
+    )]
     AlreadyThere,
+    /// Something else is at the destination, and the job leaves such files out.
+    #[error("skipped: there is something else at the destination already")]
+    Skipped,
+    /// Another download to the same place is not over.
+    #[error("waiting for another unfinished download to the same place")]
+    PlaceTaken,
+    /// No room where the state lies.
+    #[error(
+        "the disk of the state directory is nearly full: free some space there; the download then goes on by itself"
+    )]
+    StateFull,
     /// The destination can't be written.
     #[error(
-        "the destination can't be written: check the permissions of the downloads folder, or choose another one with -o"
+        "the destination can't be written: check that its disk is there and its permissions; the download then goes on by itself"
     )]
     CannotWrite,
     /// A link in the destination leads elsewhere.
@@ -51,14 +65,19 @@ impl Outcome {
         match self {
             Outcome::Done
             | Outcome::AlreadyThere
-            | Outcome::CannotWrite
+            | Outcome::Skipped
             | Outcome::Jail
             | Outcome::NameTooLong
             | Outcome::Damaged
             | Outcome::Expelled
             | Outcome::Removed => true,
             Outcome::Refused(reason) => is_final(reason),
-            Outcome::ServerAway | Outcome::OwnerAway | Outcome::DiskFull => false,
+            Outcome::ServerAway
+            | Outcome::OwnerAway
+            | Outcome::DiskFull
+            | Outcome::StateFull
+            | Outcome::PlaceTaken
+            | Outcome::CannotWrite => false,
         }
     }
 }
@@ -82,12 +101,14 @@ fn is_final(reason: ChunkRefusal) -> bool {
 }
 
 /// What became of the opening of a fetch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Opened {
     /// The part file is open, and holds what was claimed.
     Ready,
-    /// The part file is open, but what was claimed is not in it: it was deleted or cut short.
+    /// What was claimed is nowhere: its part file was deleted or cut short. To be opened again without the claims.
     Anew,
+    /// Its name is taken, or can't be: it is to be opened under this one.
+    Elsewhere(RelPath),
     /// It waits or ends.
     Not(Outcome),
 }

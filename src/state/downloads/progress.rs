@@ -15,6 +15,7 @@ impl Downloads {
                 fetch.list_there.insert(part);
             }
         }
+        fetch.why = None;
         self.pauses.remove(&asked.transfer);
         self.claim_if_due(now, asked.transfer);
         self.end_if_complete(now, asked.transfer);
@@ -84,6 +85,7 @@ impl Downloads {
             return;
         }
         let (pauses, _) = self.pauses.entry(transfer).or_default();
+        fetch.why = Some(why);
         let pause = self.config.retry_min.saturating_mul(1 << (*pauses).min(8)).min(self.config.retry_max);
         *pauses += 1;
         fetch.held = Some((now.after(pause), why));
@@ -97,21 +99,33 @@ impl Downloads {
             self.drop_transfer(now, transfer, outcome == Outcome::Done);
             return;
         }
-        if outcome == Outcome::DiskFull {
-            fetch.phase = Phase::Opening;
-            fetch.held = Some((now.after(self.config.disk_wait), outcome));
-            return;
+        match outcome {
+            Outcome::DiskFull | Outcome::StateFull | Outcome::CannotWrite => {
+                self.open_later(now.after(self.config.disk_wait), transfer, outcome);
+            }
+            Outcome::PlaceTaken => self.open_later(now.after(self.config.retry_max), transfer, outcome),
+            outcome => self.hold(now, transfer, outcome),
         }
-        self.hold(now, transfer, outcome);
+    }
+
+    /// The place is looked at again later; what is not claimed by then is asked for again.
+    fn open_later(&mut self, at: Time, transfer: TransferId, why: Outcome) {
+        self.cancel_asked(transfer);
+        let Some(fetch) = self.fetches.get_mut(&transfer) else { return };
+        fetch.phase = Phase::Opening;
+        fetch.start_from_claims();
+        fetch.why = Some(why);
+        fetch.held = Some((at, why));
+        self.leave_if_claimed(transfer);
     }
 
     pub(super) fn forget(&mut self, transfer: TransferId, part_needed: bool) {
         let asked: Vec<u32> =
             self.fetches.get(&transfer).map(|fetch| fetch.asked.keys().copied().collect()).unwrap_or_default();
         asked.into_iter().for_each(|index| self.give_back(transfer, index));
-        self.fetches.remove(&transfer);
+        let received = self.fetches.remove(&transfer).map_or(0, |fetch| fetch.wanted.received);
         self.pauses.remove(&transfer);
         self.finishing.retain(|id| *id != transfer);
-        self.effects.push_back(Effect::Close(transfer, part_needed));
+        self.effects.push_back(Effect::Close { transfer, part_needed, received });
     }
 }

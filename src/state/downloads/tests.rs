@@ -137,7 +137,10 @@ fn claims_are_void_without_their_part_file() {
     let mut downloads = Downloads::new(small_credit());
     downloads.linked(Time(0), true);
     downloads.add(Time(0), vec![file], true);
+    effects(&mut downloads);
     downloads.opened(Time(0), 1, Opened::Anew);
+    assert_eq!(effects(&mut downloads), [Effect::Open(1)], "nothing is asked before the claims are forgotten");
+    downloads.opened(Time(0), 1, Opened::Ready);
     assert_eq!(asked(effects(&mut downloads)).len(), 3);
 }
 
@@ -305,4 +308,137 @@ fn an_empty_file_needs_no_request() {
     let seen = run(&mut downloads, 0);
     assert!(seen.contains(&Effect::Finish(vec![1])));
     assert!(!seen.iter().any(|effect| matches!(effect, Effect::Ask { .. })));
+}
+
+#[test]
+fn who_pauses_gives_its_credit_back_and_claims_what_is_there_before_it_leaves() {
+    let file = Wanted { has_list: true, ..wanted(1, OWNER, 10 * KIB) };
+    let other = Wanted { has_list: true, ..wanted(2, OWNER, 10 * KIB) };
+    let mut downloads = begun(small_credit(), vec![file, other]);
+    let first = asked(effects(&mut downloads));
+    assert!(first.iter().all(|(_, unit)| unit.transfer == 1), "the first one has all the credit");
+    downloads.came(Time(1), first[0].1, Came::Verified);
+    effects(&mut downloads);
+    downloads.pause(Time(2), 1);
+    let paused = effects(&mut downloads);
+    let cancelled: Vec<u32> = paused
+        .iter()
+        .flat_map(|effect| match effect {
+            Effect::Cancel { units, .. } => units.iter().map(|unit| unit.index).collect(),
+            _ => Vec::new(),
+        })
+        .collect();
+    assert_eq!(cancelled, [1, 2, 3, 4]);
+    assert!(paused.contains(&Effect::Sync(1, vec![0])), "{paused:?}");
+    let next = asked(paused);
+    assert!(next.len() == 4 && next.iter().all(|(_, unit)| unit.transfer == 2), "the other one has the credit now");
+    downloads.synced(Time(3), 1, &[0], true);
+    let last = effects(&mut downloads);
+    assert!(matches!(last.first(), Some(Effect::Claim { transfer: 1, .. })));
+    assert!(matches!(last.last(), Some(Effect::Close { transfer: 1, part_needed: true, .. })), "its part file stays");
+    assert!(downloads.fetch(1).is_none());
+}
+
+#[test]
+fn who_resumes_before_it_has_left_goes_on() {
+    let file = Wanted { has_list: true, ..wanted(1, OWNER, 3 * KIB) };
+    let mut downloads = begun(small_credit(), vec![file]);
+    let first = asked(effects(&mut downloads));
+    downloads.came(Time(1), first[0].1, Came::Verified);
+    downloads.pause(Time(2), 1);
+    effects(&mut downloads);
+    downloads.resume(Time(3), 1);
+    assert_eq!(asked(effects(&mut downloads)).iter().map(|(_, unit)| unit.index).collect::<Vec<_>>(), [1, 2]);
+    downloads.synced(Time(4), 1, &[0], true);
+    assert!(!effects(&mut downloads).iter().any(|effect| matches!(effect, Effect::Close { .. })));
+}
+
+#[test]
+fn who_pauses_what_is_whole_lets_it_end() {
+    let mut downloads = begun(small_credit(), vec![wanted(1, OWNER, KIB)]);
+    let first = asked(effects(&mut downloads));
+    downloads.came(Time(1), first[0].1, Came::Verified);
+    downloads.pause(Time(2), 1);
+    assert!(downloads.is_ending(1));
+    downloads.tick(Time(1_000));
+    assert_eq!(effects(&mut downloads), [Effect::Finish(vec![1])]);
+    downloads.finished(Time(1_001), 1, Outcome::Done);
+    assert!(effects(&mut downloads).contains(&Effect::Settle(1, Outcome::Done, KIB)));
+}
+
+#[test]
+fn a_reason_stays_until_something_comes_also_while_it_is_asked_again() {
+    let mut downloads = begun(small_credit(), vec![wanted(1, OWNER, KIB)]);
+    let first = asked(effects(&mut downloads));
+    downloads.refused(Time(1), first[0].0, &[(first[0].1.content, 0)], ChunkRefusal::Paused);
+    let due = downloads.poll_timeout().expect("it asks again");
+    downloads.tick(due);
+    let again = asked(effects(&mut downloads));
+    assert_eq!(again.len(), 1);
+    let why = |downloads: &Downloads| downloads.fetch(1).and_then(|fetch| downloads.waits_for(fetch));
+    assert_eq!(why(&downloads), Some(Outcome::Refused(ChunkRefusal::Paused)));
+    downloads.came(due, again[0].1, Came::Verified);
+    assert_eq!(why(&downloads), None);
+}
+
+#[test]
+fn two_transfers_of_one_content_ask_for_it_once_and_part_without_harm() {
+    let file = Wanted { has_list: true, ..wanted(1, OWNER, 2 * KIB) };
+    let twin = Wanted { transfer: 2, ..file.clone() };
+    let mut downloads = begun(small_credit(), vec![file, twin]);
+    let seen = effects(&mut downloads);
+    let joined: Vec<(u64, Asked)> = seen
+        .iter()
+        .flat_map(|effect| match effect {
+            Effect::Join { request, units } => units.iter().map(|unit| (*request, *unit)).collect(),
+            _ => Vec::new(),
+        })
+        .collect();
+    let first = asked(seen);
+    assert_eq!(first.len(), 2, "each unit is asked for once");
+    assert_eq!(joined.iter().map(|(_, unit)| (unit.transfer, unit.index)).collect::<Vec<_>>(), [(2, 0), (2, 1)]);
+    assert!(joined.iter().all(|(request, _)| *request == first[0].0));
+    // One goes: the server must not hear of it, for the other one still wants them.
+    downloads.pause(Time(1), 1);
+    let left = effects(&mut downloads);
+    assert!(matches!(&left[0], Effect::Leave { units, .. } if units.len() == 2), "{left:?}");
+    assert!(!left.iter().any(|effect| matches!(effect, Effect::Cancel { .. })));
+    for (_, unit) in joined {
+        downloads.came(Time(2), unit, Came::Verified);
+    }
+    assert!(effects(&mut downloads).contains(&Effect::Finish(vec![2])));
+}
+
+#[test]
+fn an_owner_that_says_nothing_is_told_of() {
+    let file = Wanted { has_list: true, ..wanted(1, OWNER, 10 * KIB) };
+    let mut downloads = begun(small_credit(), vec![file]);
+    let first = asked(effects(&mut downloads));
+    let silent =
+        |downloads: &Downloads, now| downloads.fetch(1).and_then(|fetch| downloads.silent_for(Time(now), fetch));
+    assert_eq!(silent(&downloads, 2_999), None);
+    assert_eq!(silent(&downloads, 3_000), Some(Duration::from_secs(3)));
+    downloads.heard(Time(3_500), 1, 17);
+    assert_eq!(silent(&downloads, 6_000), None, "slow is not silent");
+    downloads.came(Time(6_100), first[0].1, Came::Verified);
+    assert_eq!(silent(&downloads, 9_200), Some(Duration::from_millis(3_100)));
+}
+
+#[test]
+fn news_of_an_earlier_opening_claim_nothing() {
+    let file = Wanted { has_list: true, ..wanted(1, OWNER, 10 * KIB) };
+    let mut downloads = begun(small_credit(), vec![file]);
+    let first = asked(effects(&mut downloads));
+    downloads.came(Time(1), first[0].1, Came::Verified);
+    downloads.came(Time(1), first[1].1, Came::NotWritten(Outcome::CannotWrite));
+    effects(&mut downloads);
+    downloads.came(Time(2), first[2].1, Came::Verified);
+    downloads.synced(Time(2), 1, &[0], true);
+    downloads.finished(Time(2), 1, Outcome::Done);
+    assert!(effects(&mut downloads).is_empty(), "the place is to be looked at anew");
+    downloads.tick(Time(10_000));
+    assert_eq!(effects(&mut downloads), [Effect::Open(1)]);
+    downloads.opened(Time(10_000), 1, Opened::Ready);
+    let again: Vec<u32> = asked(effects(&mut downloads)).iter().map(|(_, unit)| unit.index).collect();
+    assert_eq!(again, [0, 1, 2, 3], "nothing was claimed");
 }

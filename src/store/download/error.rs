@@ -21,6 +21,9 @@ pub enum DiskError {
     /// Something that bailiwick doesn't touch has a name that is needed.
     #[error("something is in the way at {0}: move it elsewhere")]
     InTheWay(String),
+    /// The part file of another download to the same place.
+    #[error("{0} is an unfinished download: this one goes on when that one is over")]
+    Unfinished(String),
     /// A name that is kept for unfinished downloads.
     #[error("{0} has the name of an unfinished download: choose another name")]
     Reserved(String),

@@ -128,7 +128,7 @@ fn dress(item: &FinishItem) {
     }
 }
 
-fn system_time(ms: i64) -> Option<SystemTime> {
+pub(super) fn system_time(ms: i64) -> Option<SystemTime> {
     let since = Duration::from_millis(ms.unsigned_abs());
     if ms < 0 { UNIX_EPOCH.checked_sub(since) } else { UNIX_EPOCH.checked_add(since) }
 }

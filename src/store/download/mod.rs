@@ -6,6 +6,7 @@
 mod error;
 mod finish;
 mod jail;
+pub mod names;
 mod part;
 
 pub use error::DiskError;
@@ -16,6 +17,7 @@ use super::walk::shown;
 use crate::wire::ids::Hash;
 use crate::wire::path::RelPath;
 use rustix::fs::{AtFlags, FileType, OFlags};
+use serde::{Deserialize, Serialize};
 use std::fs::{self, File, OpenOptions};
 use std::io::Read;
 use std::os::fd::AsFd;
@@ -28,11 +30,34 @@ pub const SPACE_RESERVE_BYTES: u64 = 64 << 20;
 /// Bytes that hashing reads at once: what keeps BLAKE3 at full speed.
 const READ_BYTES: usize = 1 << 20;
 
+/// What becomes of a download when something else has its name already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Conflict {
+    /// It fails, before anything is fetched.
+    #[default]
+    Fail,
+    /// It is left out.
+    Skip,
+    /// It is called `name (2).ext`.
+    Rename,
+    /// It takes the place of the file that is there, when it is whole. A folder is never replaced.
+    Overwrite,
+}
+
+/// Whether the disk that a path lies on has [`SPACE_RESERVE_BYTES`] left. True if that can't be told.
+pub fn keeps_reserve(path: &Path) -> bool {
+    rustix::fs::statvfs(path).map_or(true, |stat| stat.f_bavail.saturating_mul(stat.f_frsize) >= SPACE_RESERVE_BYTES)
+}
+
 /// An open downloads folder.
 #[derive(Debug)]
 pub struct Folder {
     root: File,
     reserve: u64,
+    /// Stands in for a file system that can't tell upper from lower case.
+    #[cfg(test)]
+    folds: bool,
 }
 
 /// Something that already has a download's name.
@@ -61,7 +86,17 @@ impl Folder {
         let root = fs::create_dir_all(path)
             .and_then(|()| OpenOptions::new().read(true).custom_flags(OFlags::DIRECTORY.bits() as i32).open(path))
             .map_err(|error| DiskError::of(error, &shown(path)))?;
-        Ok(Folder { root, reserve: SPACE_RESERVE_BYTES })
+        Ok(Folder {
+            root,
+            reserve: SPACE_RESERVE_BYTES,
+            #[cfg(test)]
+            folds: false,
+        })
+    }
+
+    /// Opens the folder at `path`, if it is there.
+    pub fn open_existing(path: &Path) -> Result<Option<Folder>, DiskError> {
+        if path.is_dir() { Folder::open(path).map(Some) } else { Ok(None) }
     }
 
     /// Bytes of the disk that are free for this user.
@@ -74,8 +109,27 @@ impl Folder {
         Ok(self.free_bytes()? >= bytes.saturating_add(self.reserve))
     }
 
+    /// Whether this is still the folder at `path`: it may have been removed, moved, or covered by another disk.
+    pub fn is_at(&self, path: &Path) -> bool {
+        use std::os::unix::fs::MetadataExt;
+        let id = |meta: fs::Metadata| (meta.dev(), meta.ino());
+        self.root.metadata().is_ok_and(|own| fs::metadata(path).is_ok_and(|there| id(own) == id(there)))
+    }
+
+    /// Whether what has the name `dest` has exactly this name, rather than one that the disk can't tell from it.
+    pub fn is_exact(&self, dest: &RelPath) -> Result<bool, DiskError> {
+        let parent = jail::parent(&self.root, dest, false)?;
+        let failed = |error| DiskError::of(error, dest.as_str());
+        let mut entries = rustix::fs::Dir::read_from(&parent).map_err(failed)?;
+        let exact =
+            entries.any(|entry| entry.is_ok_and(|entry| entry.file_name().to_bytes() == dest.name().as_bytes()));
+        Ok(exact)
+    }
+
     /// What already has the name `dest`.
     pub fn existing(&self, dest: &RelPath) -> Result<Option<Existing>, DiskError> {
+        #[cfg(test)]
+        let dest = &self.folded(dest);
         let stat = jail::parent(&self.root, dest, false).and_then(|parent| {
             rustix::fs::statat(&parent, dest.name(), AtFlags::SYMLINK_NOFOLLOW)
                 .map_err(|error| DiskError::of(error, dest.as_str()))
@@ -103,10 +157,31 @@ impl Folder {
         }
     }
 
-    /// Makes the folder `dest`, with all folders above it, and syncs it. It may be there already.
-    pub fn make_folder(&self, dest: &RelPath) -> Result<(), DiskError> {
-        jail::open_below(&self.root, dest.as_str(), dest, true)?;
+    /// Makes the folder `dest`, with all folders above it, and syncs it. One that is there already stays as it is; a
+    /// new one gets this time of modification, in milliseconds since 1970 (UTC).
+    pub fn make_folder(&self, dest: &RelPath, mtime_ms: i64) -> Result<(), DiskError> {
+        let is_new = self.existing(dest)?.is_none();
+        let made = jail::open_below(&self.root, dest.as_str(), dest, true)?;
+        if let (true, Some(time)) = (is_new, finish::system_time(mtime_ms)) {
+            let _ = made.set_modified(time);
+        }
         finish::SyncedFolders::default().sync_above(&self.root, dest)
+    }
+
+    #[cfg(test)]
+    fn folded(&self, dest: &RelPath) -> RelPath {
+        let there = |name: String| {
+            let path = match dest.as_str().rsplit_once('/') {
+                Some((above, _)) => format!("{above}/{name}"),
+                None => name.clone(),
+            };
+            (name.to_lowercase() == dest.name().to_lowercase()).then(|| RelPath::parse(&path).ok()).flatten()
+        };
+        let parent = jail::parent(&self.root, dest, false).ok().filter(|_| self.folds);
+        let entries = parent.and_then(|parent| rustix::fs::Dir::read_from(&parent).ok());
+        let mut names = entries.into_iter().flatten().flatten();
+        let found = names.find_map(|entry| there(entry.file_name().to_string_lossy().into_owned()));
+        found.unwrap_or_else(|| dest.clone())
     }
 }
 
@@ -161,18 +236,41 @@ mod tests {
     fn folders_are_made_but_not_through_links_or_files() {
         let (dir, folder) = folder();
         let root = dir.path().join("downloads");
-        folder.make_folder(&rel("a/b/c")).unwrap();
-        folder.make_folder(&rel("a/b/c")).unwrap();
-        assert!(root.join("a/b/c").is_dir());
+        folder.make_folder(&rel("a/b/c"), 1_500_000_000_123).unwrap();
+        let time = || std::os::unix::fs::MetadataExt::mtime(&root.join("a/b/c").metadata().unwrap());
+        assert_eq!(time(), 1_500_000_000);
+        folder.make_folder(&rel("a/b/c"), 7).unwrap();
+        assert_eq!(time(), 1_500_000_000, "what is there stays as it is");
         fs::write(root.join("file"), b"").unwrap();
         fs::create_dir(dir.path().join("outside")).unwrap();
         symlink("../outside", root.join("out")).unwrap();
         symlink("a", root.join("inside")).unwrap();
-        assert!(matches!(folder.make_folder(&rel("file/x")), Err(DiskError::InTheWay(_))));
+        assert!(matches!(folder.make_folder(&rel("file/x"), 0), Err(DiskError::InTheWay(_))));
         for link in ["out", "out/x", "inside/x"] {
-            assert!(matches!(folder.make_folder(&rel(link)), Err(DiskError::Jail(_))), "{link}");
+            assert!(matches!(folder.make_folder(&rel(link), 0), Err(DiskError::Jail(_))), "{link}");
         }
         assert!(!dir.path().join("outside/x").exists());
+    }
+
+    #[test]
+    fn a_name_that_the_disk_cannot_tell_from_another_is_noticed() {
+        let (dir, mut folder) = folder();
+        fs::write(dir.path().join("downloads/Readme"), b"12").unwrap();
+        assert!(folder.existing(&rel("README")).unwrap().is_none());
+        folder.folds = true;
+        assert!(folder.existing(&rel("README")).unwrap().is_some());
+        assert!(!folder.is_exact(&rel("README")).unwrap() && folder.is_exact(&rel("Readme")).unwrap());
+    }
+
+    #[test]
+    fn a_folder_that_was_moved_away_is_not_at_its_path() {
+        let (dir, folder) = folder();
+        let path = dir.path().join("downloads");
+        assert!(folder.is_at(&path));
+        fs::rename(&path, dir.path().join("moved")).unwrap();
+        assert!(!folder.is_at(&path));
+        fs::create_dir(&path).unwrap();
+        assert!(!folder.is_at(&path), "another one of that name");
     }
 
     #[test]

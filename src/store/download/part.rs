@@ -33,7 +33,7 @@ impl Folder {
         let parent = jail::parent(&self.root, dest, true)?;
         let part = self.open_named(&parent, &name, dest, OFlags::CREATE | OFlags::EXCL);
         let mut part = part.map_err(|error| match error {
-            DiskError::InTheWay(_) => DiskError::InTheWay(beside(dest, &name)),
+            DiskError::InTheWay(_) => DiskError::Unfinished(beside(dest, &name)),
             error => error,
         })?;
         if let Err(error) = part.resize(size) {
@@ -42,6 +42,14 @@ impl Folder {
             return Err(error);
         }
         Ok(part)
+    }
+
+    /// Goes on with the part of `dest` for another version of the file, if there is one of `was` or already of `size`
+    /// bytes; what is in it up to the end of both stays.
+    pub fn open_part_of_other_version(&self, dest: &RelPath, was: u64, size: u64) -> Result<Option<Part>, DiskError> {
+        let Some(mut part) = self.open_part(dest, was)? else { return self.open_part(dest, size) };
+        part.resize(size)?;
+        Ok(Some(part))
     }
 
     /// Goes on with the part of `dest`. None if there is none of `size` bytes: what was known of its content is void.
@@ -93,9 +101,12 @@ impl Part {
         self.file.write_all_at(bytes, offset).map_err(|error| self.failed(error))
     }
 
-    /// Waits until all that was written is on the disk.
+    /// Waits until all that was written is on the disk. Fails if the part was removed meanwhile: nothing that was
+    /// written is anywhere then.
     pub fn sync(&self) -> Result<(), DiskError> {
-        self.file.sync_data().map_err(|error| self.failed(error))
+        self.file.sync_data().map_err(|error| self.failed(error))?;
+        let links = self.file.metadata().map_err(|error| self.failed(error))?.nlink();
+        if links == 0 { Err(self.failed(io::Error::from(io::ErrorKind::NotFound))) } else { Ok(()) }
     }
 
     pub(super) fn failed(&self, error: impl Into<io::Error>) -> DiskError {
@@ -161,7 +172,7 @@ mod tests {
         assert!(folder.open_part(&dest, 5).unwrap().is_none());
         folder.create_part(&dest, 5).unwrap().write_at(1, b"bcd").unwrap();
         assert_eq!(fs::read(dir.path().join("downloads/a/b/file.bwpart")).unwrap(), b"\0bcd\0");
-        assert!(matches!(folder.create_part(&dest, 5), Err(DiskError::InTheWay(at)) if at == "a/b/file.bwpart"));
+        assert!(matches!(folder.create_part(&dest, 5), Err(DiskError::Unfinished(at)) if at == "a/b/file.bwpart"));
         assert!(folder.open_part(&dest, 6).unwrap().is_none());
 
         let mut part = folder.open_part(&dest, 5).unwrap().unwrap();
@@ -173,6 +184,16 @@ mod tests {
         folder.remove_part(&dest).unwrap();
         folder.remove_part(&rel("never/was")).unwrap();
         assert!(folder.open_part(&dest, 3).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_part_that_was_removed_is_not_synced() {
+        let (_dir, folder) = folder();
+        let part = folder.create_part(&rel("file"), 3).unwrap();
+        part.write_at(0, b"abc").unwrap();
+        part.sync().unwrap();
+        folder.remove_part(&rel("file")).unwrap();
+        assert!(part.sync().is_err(), "what was written is nowhere");
     }
 
     #[test]
@@ -209,7 +230,7 @@ mod tests {
         symlink(outside.join("victim"), root.join("file.bwpart")).unwrap();
         assert!(matches!(folder.create_part(&rel("out/victim"), 1), Err(DiskError::Jail(_))));
         assert!(matches!(folder.remove_part(&rel("out/victim")), Err(DiskError::Jail(_))));
-        assert!(matches!(folder.create_part(&rel("file"), 1), Err(DiskError::InTheWay(_))));
+        assert!(matches!(folder.create_part(&rel("file"), 1), Err(DiskError::Unfinished(_))));
         assert!(matches!(folder.open_part(&rel("file"), 4), Err(DiskError::Jail(_))));
 
         // A parent that is exchanged for a link between two steps.

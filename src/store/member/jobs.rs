@@ -1,7 +1,9 @@
 //! What this device wants: jobs and their transfers, one row a file, with what was claimed of each.
 
 use super::catalog::{kind_code, kind_of};
+use super::job_control::{JobStanding, conflict_code, conflict_of};
 use super::{DbError, MemberStore, damaged};
+use crate::store::download::Conflict;
 use crate::wire::geometry::ChunkSize;
 use crate::wire::ids::{ContentId, FileId, Hash, PublicId};
 use crate::wire::log::{FileKind, FileMeta};
@@ -19,22 +21,34 @@ pub enum TransferStanding {
     Done,
     /// Given up.
     Failed,
+    /// Ended by a person.
+    Cancelled,
+    /// Something else is at its place, and its job leaves such files out.
+    Skipped,
 }
 
 impl TransferStanding {
-    fn code(self) -> u8 {
+    pub(super) fn code(self) -> u8 {
         match self {
             TransferStanding::Open => 0,
             TransferStanding::Done => 1,
             TransferStanding::Failed => 2,
+            TransferStanding::Cancelled => 3,
+            TransferStanding::Skipped => 4,
         }
     }
 
     fn of(code: u8) -> Result<TransferStanding, DbError> {
-        [TransferStanding::Open, TransferStanding::Done, TransferStanding::Failed]
-            .into_iter()
-            .find(|standing| standing.code() == code)
-            .ok_or_else(|| damaged(format_args!("a transfer of standing {code}")))
+        [
+            TransferStanding::Open,
+            TransferStanding::Done,
+            TransferStanding::Failed,
+            TransferStanding::Cancelled,
+            TransferStanding::Skipped,
+        ]
+        .into_iter()
+        .find(|standing| standing.code() == code)
+        .ok_or_else(|| damaged(format_args!("a transfer of standing {code}")))
     }
 }
 
@@ -90,6 +104,10 @@ pub struct StoredTransfer {
     pub list: Option<Vec<u8>>,
     /// Whether a part file was made for it.
     pub part: bool,
+    /// What its path would be, if it could not have that.
+    pub wish: Option<RelPath>,
+    /// The size of an earlier version, chunks of which are in the part file.
+    pub was_size: Option<u64>,
 }
 
 /// A job, summed up over its transfers.
@@ -109,6 +127,14 @@ pub struct JobSum {
     pub files_done: u64,
     /// Files that failed.
     pub files_failed: u64,
+    /// Files that a person ended.
+    pub files_cancelled: u64,
+    /// Files that were left out, for something else is at their place.
+    pub files_skipped: u64,
+    /// What a person decided about it.
+    pub standing: JobStanding,
+    /// Whether all places were looked at before the first byte, where that is wanted.
+    pub looked: bool,
     /// Bytes in all.
     pub total: u64,
     /// Bytes that are there.
@@ -121,6 +147,19 @@ pub struct JobSum {
     pub refused: bool,
 }
 
+/// What its transfers' rows need to know of a job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JobPlace {
+    /// The folder that it goes to.
+    pub dest: PathBuf,
+    /// What a person decided about it.
+    pub standing: JobStanding,
+    /// What is done if something else is at a file's place.
+    pub conflict: Conflict,
+    /// Whether all places were looked at before the first byte, where that is wanted.
+    pub looked: bool,
+}
+
 /// Why a transfer failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Failure<'a> {
@@ -131,14 +170,20 @@ pub struct Failure<'a> {
 }
 
 const COLUMNS: &str = "id, job, file, owner, content, dest, kind, size, hash, chunk, mtime, executable, state, reason,
-    claimed, done, received, list, part";
+    claimed, done, received, part, wish, was_size, list";
 
 impl MemberStore {
     /// Makes a job.
-    pub fn put_job(&self, what: &str, dest: &Path, transfers: &[NewTransfer]) -> Result<u64, DbError> {
+    pub fn put_job(
+        &self,
+        what: &str,
+        dest: &Path,
+        conflict: Conflict,
+        transfers: &[NewTransfer],
+    ) -> Result<u64, DbError> {
         self.db
-            .prepare_cached("INSERT INTO jobs(what, dest, moving_ms) VALUES (?1, ?2, 0)")?
-            .execute(params![what, dest.as_os_str().as_bytes()])?;
+            .prepare_cached("INSERT INTO jobs(what, dest, moving_ms, conflict, looked) VALUES (?1, ?2, 0, ?3, ?4)")?
+            .execute(params![what, dest.as_os_str().as_bytes(), conflict_code(conflict), conflict != Conflict::Fail])?;
         let job = self.db.last_insert_rowid();
         let mut statement = self.db.prepare_cached(
             "INSERT INTO transfers(job, file, owner, content, dest, kind, size, hash, chunk, mtime, executable, state,
@@ -175,10 +220,21 @@ impl MemberStore {
         Ok(job.map(|job| job as u64))
     }
 
-    /// The open transfers after one, in order.
+    /// The open transfers after one, in order, those of paused jobs as well.
     pub fn open_transfers(&self, after: u64, limit: usize) -> Result<Vec<StoredTransfer>, DbError> {
         self.transfers(
             &format!("SELECT {COLUMNS} FROM transfers WHERE state = 0 AND id > ?1 ORDER BY id LIMIT ?2"),
+            params![after as i64, limit as i64],
+        )
+    }
+
+    /// The open transfers after one, in order, of jobs that are not paused.
+    pub fn going_transfers(&self, after: u64, limit: usize) -> Result<Vec<StoredTransfer>, DbError> {
+        self.transfers(
+            &format!(
+                "SELECT {COLUMNS} FROM transfers t WHERE state = 0 AND id > ?1
+                 AND EXISTS (SELECT 1 FROM jobs j WHERE j.job = t.job AND j.standing = 0 AND j.looked) ORDER BY id LIMIT ?2"
+            ),
             params![after as i64, limit as i64],
         )
     }
@@ -220,24 +276,11 @@ impl MemberStore {
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
-    /// A transfer begins anew, with another version of its file.
-    pub fn renew_transfer(&self, id: u64, file: &FileMeta) -> Result<(), DbError> {
-        self.db
-            .prepare_cached(
-                "UPDATE transfers SET content = ?2, size = ?3, hash = ?4, chunk = ?5, mtime = ?6, executable = ?7, kind = ?8,
-                 claimed = x'', done = 0, list = NULL WHERE id = ?1",
-            )?
-            .execute(params![
-                id as i64,
-                file.content.0,
-                file.size as i64,
-                file.hash.0,
-                u8::from(file.chunk),
-                file.mtime_ms,
-                file.executable,
-                kind_code(file.kind),
-            ])?;
-        Ok(())
+    pub(super) fn open_of_job(&self, job: u64, after: u64, limit: usize) -> Result<Vec<StoredTransfer>, DbError> {
+        self.transfers(
+            &format!("SELECT {COLUMNS} FROM transfers WHERE job = ?1 AND state = 0 AND id > ?2 ORDER BY id LIMIT ?3"),
+            params![job as i64, after as i64, limit as i64],
+        )
     }
 
     fn transfers(&self, sql: &str, params: impl rusqlite::Params) -> Result<Vec<StoredTransfer>, DbError> {
@@ -269,10 +312,23 @@ impl MemberStore {
     /// A transfer is over: done, or failed for a reason.
     pub fn settle(&self, id: u64, failure: Option<Failure<'_>>, received: u64) -> Result<(), DbError> {
         let standing = if failure.is_some() { TransferStanding::Failed } else { TransferStanding::Done };
+        self.settle_as(id, standing, failure, received)
+    }
+
+    /// A transfer is over in this way.
+    pub fn settle_as(
+        &self,
+        id: u64,
+        standing: TransferStanding,
+        failure: Option<Failure<'_>>,
+        received: u64,
+    ) -> Result<(), DbError> {
         self.db
             .prepare_cached(
                 "UPDATE transfers SET state = ?2, reason = ?3, refused = ?4, received = max(received, ?5), claimed = x'',
-                 list = NULL, done = CASE WHEN ?2 = 1 THEN size ELSE done END WHERE id = ?1",
+                 list = NULL, was_list = NULL, was_claimed = NULL, was_size = NULL,
+                 done = CASE WHEN ?2 = 1 THEN size ELSE done END, part = CASE WHEN ?2 = 1 THEN 0 ELSE part END
+                 WHERE id = ?1",
             )?
             .execute(params![
                 id as i64,
@@ -292,6 +348,24 @@ impl MemberStore {
         Ok(())
     }
 
+    /// Where a job goes, and what a person decided about it.
+    pub fn job_place(&self, job: u64) -> Result<Option<JobPlace>, DbError> {
+        let place = self
+            .db
+            .prepare_cached("SELECT dest, standing, conflict, looked FROM jobs WHERE job = ?1")?
+            .query_row([job as i64], |row| {
+                let dest = PathBuf::from(std::ffi::OsString::from_vec(row.get(0)?));
+                Ok(JobPlace {
+                    dest,
+                    standing: JobStanding::of(row.get(1)?),
+                    conflict: conflict_of(row.get(2)?),
+                    looked: row.get(3)?,
+                })
+            })
+            .optional()?;
+        Ok(place)
+    }
+
     /// The folder that a job goes to.
     pub fn job_dest(&self, job: u64) -> Result<Option<PathBuf>, DbError> {
         let dest: Option<Vec<u8>> = self
@@ -308,7 +382,8 @@ impl MemberStore {
             "SELECT j.job, j.what, j.dest, j.moving_ms, count(t.id), coalesce(sum(t.state = 1), 0),
                coalesce(sum(t.state = 2), 0), coalesce(sum(t.size), 0), coalesce(sum(t.done), 0),
                coalesce(sum(t.received), 0), (SELECT reason FROM transfers f WHERE f.job = j.job AND f.state = 2 LIMIT 1),
-               coalesce((SELECT refused FROM transfers f WHERE f.job = j.job AND f.state = 2 LIMIT 1), 0)
+               coalesce((SELECT refused FROM transfers f WHERE f.job = j.job AND f.state = 2 LIMIT 1), 0),
+               coalesce(sum(t.state = 3), 0), coalesce(sum(t.state = 4), 0), j.standing, j.looked
              FROM (SELECT * FROM jobs WHERE ?1 IS NULL OR job = ?1 ORDER BY job DESC LIMIT ?2) j
              LEFT JOIN transfers t ON t.job = j.job GROUP BY j.job ORDER BY j.job DESC",
         )?;
@@ -327,6 +402,10 @@ impl MemberStore {
                 received: number(9)?,
                 reason: row.get(10)?,
                 refused: row.get(11)?,
+                files_cancelled: number(12)?,
+                files_skipped: number(13)?,
+                standing: JobStanding::of(row.get(14)?),
+                looked: row.get(15)?,
             })
         })?;
         Ok(rows.collect::<Result<_, _>>()?)
@@ -352,8 +431,10 @@ fn read_transfer(row: &Row<'_>) -> Result<StoredTransfer, DbError> {
         claimed: row.get(14)?,
         done: row.get::<_, i64>(15)? as u64,
         received: row.get::<_, i64>(16)? as u64,
-        list: row.get(17)?,
-        part: row.get(18)?,
+        part: row.get(17)?,
+        wish: row.get::<_, Option<String>>(18)?.map(|wish| RelPath::parse(&wish).map_err(damaged)).transpose()?,
+        was_size: row.get::<_, Option<i64>>(19)?.map(|size| size as u64),
+        list: row.get(20)?,
     })
 }
 
@@ -378,7 +459,7 @@ mod tests {
         };
         let dest = file.path.clone();
         let transfer = NewTransfer { owner: PublicId([4; 16]), file: file.clone(), dest };
-        let job = store.put_job("a", Path::new("/"), &[transfer]).unwrap();
+        let job = store.put_job("a", Path::new("/"), Conflict::Fail, &[transfer]).unwrap();
         let id = store.transfers_of(job).unwrap()[0].id;
         store.renew_transfer(id, &FileMeta { kind: FileKind::Folder, size: 0, ..file }).unwrap();
         let row = store.transfer(id).unwrap().unwrap();

@@ -117,7 +117,7 @@ pub struct Staged {
     pub list: Vec<u8>,
 }
 
-const COLUMNS: &str =
+pub(super) const COLUMNS: &str =
     "id, content, path, kind, size, hash, chunk, executable, abs, mtime_ns, inode, device, list, status, refused";
 
 impl MemberStore {
@@ -300,7 +300,7 @@ impl MemberStore {
         Ok(path.map(path_of))
     }
 
-    fn one_local(&self, sql: &str, params: impl rusqlite::Params) -> Result<Option<LocalFile>, DbError> {
+    pub(super) fn one_local(&self, sql: &str, params: impl rusqlite::Params) -> Result<Option<LocalFile>, DbError> {
         let file = self.db.prepare_cached(sql)?.query_row(params, |row| Ok(read_local(row))).optional()?;
         file.transpose()
     }
@@ -321,7 +321,7 @@ impl MemberStore {
         )
     }
 
-    fn many_local(&self, sql: &str, params: impl rusqlite::Params) -> Result<Vec<LocalFile>, DbError> {
+    pub(super) fn many_local(&self, sql: &str, params: impl rusqlite::Params) -> Result<Vec<LocalFile>, DbError> {
         let mut statement = self.db.prepare_cached(sql)?;
         let rows = statement.query_map(params, |row| Ok(read_local(row)))?;
         rows.map(|row| row?).collect()

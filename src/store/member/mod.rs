@@ -5,15 +5,19 @@
 
 mod catalog;
 mod import;
+mod job_control;
 mod jobs;
 mod local;
 mod log;
+mod paused;
 mod shares;
 mod snapshot;
+mod versions;
 mod wishes;
 
 pub use catalog::{CatalogRow, Found};
-pub use jobs::{Failure, JobSum, NewTransfer, StoredTransfer, TransferStanding};
+pub use job_control::{Ended, JobStanding, Leavings};
+pub use jobs::{Failure, JobPlace, JobSum, NewTransfer, StoredTransfer, TransferStanding};
 pub use local::{LocalFile, LocalStatus, Sighted, StageOutcome, Staged};
 pub use log::StoredTip;
 pub use shares::{NewShare, ScanNote, ShareSum};
@@ -220,15 +224,19 @@ CREATE INDEX local_files_by_share ON local_files(share, status);
 CREATE TABLE unwanted(id BLOB PRIMARY KEY) WITHOUT ROWID;
 -- Folders that a person removed: what is new in them stays out, too.
 CREATE TABLE kept_out(path TEXT PRIMARY KEY) WITHOUT ROWID;
+CREATE TABLE paused_uploads(file BLOB PRIMARY KEY) WITHOUT ROWID;
 
 -- What this device wants.
-CREATE TABLE jobs(job INTEGER PRIMARY KEY AUTOINCREMENT, what TEXT NOT NULL, dest BLOB NOT NULL, moving_ms INTEGER NOT NULL);
+CREATE TABLE jobs(
+  job INTEGER PRIMARY KEY AUTOINCREMENT, what TEXT NOT NULL, dest BLOB NOT NULL, moving_ms INTEGER NOT NULL,
+  standing INTEGER NOT NULL DEFAULT 0, conflict INTEGER NOT NULL, looked INTEGER NOT NULL);
 CREATE TABLE transfers(
   id INTEGER PRIMARY KEY AUTOINCREMENT, job INTEGER NOT NULL, file BLOB NOT NULL, owner BLOB NOT NULL, content BLOB NOT NULL,
   dest TEXT NOT NULL, kind INTEGER NOT NULL, size INTEGER NOT NULL, hash BLOB NOT NULL, chunk INTEGER NOT NULL, mtime INTEGER NOT NULL,
   executable INTEGER NOT NULL, state INTEGER NOT NULL, reason TEXT, refused INTEGER NOT NULL DEFAULT 0, claimed BLOB NOT NULL, done INTEGER NOT NULL,
-  received INTEGER NOT NULL, list BLOB, part INTEGER NOT NULL);
-CREATE INDEX transfers_by_job ON transfers(job);
+  received INTEGER NOT NULL, part INTEGER NOT NULL, wish TEXT, was_size INTEGER, was_claimed BLOB, list BLOB, was_list BLOB);
+CREATE INDEX transfers_with_part ON transfers(state) WHERE part AND state > 0;
+CREATE INDEX transfers_by_job ON transfers(job, state);
 CREATE INDEX transfers_by_state ON transfers(state);
 CREATE INDEX transfers_by_file ON transfers(file);
 ";

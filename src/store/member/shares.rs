@@ -71,6 +71,9 @@ pub struct ShareSum {
     pub last: Option<ScanNote>,
 }
 
+const COLUMNS: &str = "s.path, s.name, s.copy, s.exclude, s.scanning, s.ending, s.last_scan, s.device, s.guard,
+    s.missing, s.timed_out, s.failed, s.skipped_count, s.skipped";
+
 impl MemberStore {
     /// Makes a share, or finds the one that is there. Gives its name: that of its path, made unique.
     pub fn put_share(&self, path: &Path, new: NewShare<'_>) -> Result<RelPath, DbError> {
@@ -168,26 +171,29 @@ impl MemberStore {
         Ok(ended.into_iter().map(path_of).collect())
     }
 
-    /// All shares.
+    /// All shares, with their sums.
     pub fn shares(&self) -> Result<Vec<ShareSum>, DbError> {
-        self.some_shares(None)
+        self.read_shares(
+            &format!(
+                "SELECT {COLUMNS}, coalesce(sum(f.status NOT IN (2, 4, 5)), 0),
+                   coalesce(sum(CASE WHEN f.status NOT IN (2, 4, 5) THEN f.size END), 0),
+                   coalesce(sum(f.status IN (0, 6)), 0), coalesce(sum(f.status = 3), 0),
+                   coalesce(sum(f.status IN (4, 5)), 0), coalesce(sum(f.status = 2), 0)
+                 FROM shares s LEFT JOIN local_files f ON f.share = s.path GROUP BY s.path ORDER BY s.name"
+            ),
+            [],
+        )
     }
 
-    /// The share at this path.
+    /// The share at this path, without its sums, for which all of its files must be looked at.
     pub fn share(&self, path: &Path) -> Result<Option<ShareSum>, DbError> {
-        Ok(self.some_shares(Some(path))?.pop())
+        let sql = format!("SELECT {COLUMNS}, 0, 0, 0, 0, 0, 0 FROM shares s WHERE path = ?1");
+        Ok(self.read_shares(&sql, [path.as_os_str().as_bytes()])?.pop())
     }
 
-    fn some_shares(&self, path: Option<&Path>) -> Result<Vec<ShareSum>, DbError> {
-        let mut statement = self.db.prepare_cached(
-            "SELECT s.path, s.name, s.copy, s.exclude, s.scanning, s.ending, s.last_scan, s.device, s.guard, s.missing,
-               s.timed_out, s.failed, s.skipped_count, s.skipped, coalesce(sum(f.status NOT IN (2, 4, 5)), 0),
-               coalesce(sum(CASE WHEN f.status NOT IN (2, 4, 5) THEN f.size END), 0), coalesce(sum(f.status IN (0, 6)), 0),
-               coalesce(sum(f.status = 3), 0), coalesce(sum(f.status IN (4, 5)), 0), coalesce(sum(f.status = 2), 0)
-             FROM shares s LEFT JOIN local_files f ON f.share = s.path
-             WHERE ?1 IS NULL OR s.path = ?1 GROUP BY s.path ORDER BY s.name",
-        )?;
-        let rows = statement.query_map([path.map(|path| path.as_os_str().as_bytes())], |row| {
+    fn read_shares(&self, sql: &str, params: impl rusqlite::Params) -> Result<Vec<ShareSum>, DbError> {
+        let mut statement = self.db.prepare_cached(sql)?;
+        let rows = statement.query_map(params, |row| {
             let number = |column| row.get::<_, i64>(column).map(|number| number as u64);
             let last = row.get::<_, Option<i64>>(6)?;
             let note = ScanNote {

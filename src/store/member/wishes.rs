@@ -169,6 +169,11 @@ impl MemberStore {
         let here = "(path = ?1 OR path >= ?2 AND path < ?3)";
         self.db.execute(&format!("DELETE FROM local_files WHERE status = 2 AND {here}"), params)?;
         self.db.execute(&format!("UPDATE local_files SET status = 6 WHERE status = 4 AND {here}"), params)?;
+        // What was refused is asked for once more.
+        self.db.execute(
+            &format!("UPDATE local_files SET status = 0, refused = NULL WHERE status = 3 AND {here}"),
+            params,
+        )?;
         self.db.execute(&format!("DELETE FROM kept_out WHERE {here}"), params)?;
         for above in above(path) {
             self.db.prepare_cached("DELETE FROM kept_out WHERE path = ?1")?.execute([above])?;
@@ -393,4 +398,168 @@ const ORPHANS: &str = "owner = ?1 AND (path = ?2 OR path >= ?3 AND path < ?4)
 fn above(path: &RelPath) -> impl Iterator<Item = &str> {
     let text = path.as_str();
     text.match_indices('/').map(|(at, _)| &text[..at]).chain(std::iter::once(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::member::{NewShare, Staged};
+    use crate::store::walk::Stamp;
+    use crate::wire::geometry::ChunkSize;
+    use crate::wire::ids::Hash;
+    use crate::wire::log::FileKind;
+
+    const ME: PublicId = PublicId([7; 16]);
+    const SHARE: &str = "/home/me/s";
+
+    fn rel(text: &str) -> RelPath {
+        RelPath::parse(text).unwrap()
+    }
+
+    fn meta(number: u8) -> FileMeta {
+        FileMeta {
+            id: FileId([number; 16]),
+            content: ContentId([number; 16]),
+            path: rel(&format!("s/{number}")),
+            kind: FileKind::File,
+            size: 5,
+            hash: Hash([number; 32]),
+            chunk: ChunkSize::for_file(5),
+            mtime_ms: 0,
+            executable: false,
+        }
+    }
+
+    /// A store that shares these files; the catalog has them, as of this generation.
+    fn store(files: &[u8], generation: u32) -> MemberStore {
+        let store = MemberStore::open_in_memory().unwrap();
+        let wish = rel("s");
+        store.put_share(Path::new(SHARE), NewShare { wish: &wish, copy: false, exclude: None }).unwrap();
+        for number in files {
+            stage(&store, *number);
+            store.put_file(&ME, &meta(*number)).unwrap();
+            store.settle_local(ME, Some(ME), &[meta(*number)], generation).unwrap();
+        }
+        store
+    }
+
+    fn stage(store: &MemberStore, number: u8) {
+        let stamp = Stamp { size: 5, mtime_ns: 0, inode: number.into(), device: 1 };
+        let abs = PathBuf::from(format!("{SHARE}/{number}"));
+        store.stage(Path::new(SHARE), &Staged { meta: meta(number), abs, stamp, list: Vec::new() }).unwrap();
+    }
+
+    fn status(store: &MemberStore, number: u8) -> Option<LocalStatus> {
+        store.sighted(&rel(&format!("s/{number}"))).unwrap().map(|known| known.status)
+    }
+
+    fn drop_from_catalog(store: &MemberStore, number: u8) {
+        store.drop_file(&ME, &meta(number).id).unwrap();
+    }
+
+    #[test]
+    fn what_was_accepted_in_this_generation_and_is_absent_was_removed() {
+        let store = store(&[1, 2], 3);
+        drop_from_catalog(&store, 1);
+        store.reconcile_local(&ME, 3).unwrap();
+        assert_eq!((status(&store, 1), status(&store, 2)), (Some(LocalStatus::Unlisted), Some(LocalStatus::Idle)));
+        // It stays out, also in later generations.
+        store.reconcile_local(&ME, 4).unwrap();
+        stage(&store, 1);
+        assert_eq!(status(&store, 1), Some(LocalStatus::Unlisted));
+    }
+
+    #[test]
+    fn what_a_new_generation_lacks_is_asked_for_again_under_its_id() {
+        let store = store(&[1, 2], 3);
+        drop_from_catalog(&store, 1);
+        store.reconcile_local(&ME, 4).unwrap();
+        assert_eq!((status(&store, 1), status(&store, 2)), (Some(LocalStatus::Syncing), Some(LocalStatus::Idle)));
+        assert_eq!(store.staged(9).unwrap()[0].meta.id, meta(1).id);
+        // What the new generation had is accepted in it: if that goes, it was removed.
+        drop_from_catalog(&store, 2);
+        store.reconcile_local(&ME, 4).unwrap();
+        assert_eq!(status(&store, 2), Some(LocalStatus::Unlisted));
+    }
+
+    #[test]
+    fn a_wish_to_remove_survives_a_new_generation() {
+        let store = store(&[1, 2], 3);
+        store.leave(&ME, &rel("s/1")).unwrap();
+        store.leave(&ME, &rel("s/2")).unwrap();
+        drop_from_catalog(&store, 2);
+        store.unlist_local(&[meta(2).id], 3).unwrap();
+        // The log is that of a backup, in which both are.
+        store.put_file(&ME, &meta(2)).unwrap();
+        store.reconcile_local(&ME, 4).unwrap();
+        let leaving: Vec<FileId> = store.leaving(9).unwrap().iter().map(|leave| leave.id).collect();
+        assert_eq!(leaving, [meta(1).id, meta(2).id]);
+    }
+
+    #[test]
+    fn an_older_file_at_a_path_that_was_removed_goes_as_well() {
+        let store = store(&[1], 3);
+        store.unlist_local(&[meta(1).id], 3).unwrap();
+        drop_from_catalog(&store, 1);
+        let older = FileMeta { id: FileId([9; 16]), content: ContentId([9; 16]), ..meta(1) };
+        store.put_file(&ME, &older).unwrap();
+        store.reconcile_local(&ME, 4).unwrap();
+        assert_eq!(store.leaving(9).unwrap(), [Leave { id: older.id, status: None }]);
+    }
+
+    #[test]
+    fn a_path_that_was_listed_anew_and_forgotten_is_listed() {
+        let store = store(&[1], 3);
+        store.unlist_local(&[meta(1).id], 3).unwrap();
+        drop_from_catalog(&store, 1);
+        // This database is a backup: later it was added again.
+        let newer = FileMeta { id: FileId([9; 16]), content: ContentId([9; 16]), ..meta(1) };
+        store.put_file(&ME, &newer).unwrap();
+        store.settle_local(ME, Some(ME), std::slice::from_ref(&newer), 3).unwrap();
+        assert_eq!(status(&store, 1), Some(LocalStatus::Syncing));
+        assert_eq!(store.staged(9).unwrap()[0].meta.id, newer.id);
+    }
+
+    #[test]
+    fn what_was_not_seen_is_lost_unless_it_was_moved() {
+        let store = store(&[1, 2, 3], 3);
+        let row = |number: u8| store.local_row_at(&rel(&format!("s/{number}"))).unwrap().unwrap();
+        // The content of 2 is at another path, too.
+        let copy = FileMeta { hash: meta(2).hash, ..meta(4) };
+        let stamp = Stamp { size: 5, mtime_ns: 0, inode: 4, device: 1 };
+        let staged = Staged { meta: copy, abs: PathBuf::from("/home/me/s/4"), stamp, list: Vec::new() };
+        store.stage(Path::new(SHARE), &staged).unwrap();
+        store.note_lost(&[row(1), row(2)]).unwrap();
+        let gone = store.lost(Some(&ME), Path::new(SHARE), &rel("s")).unwrap();
+        assert_eq!(gone, Gone { live: 4, lost: 2, vanished: 1 });
+        store.remove_lost(Some(&ME), &rel("s")).unwrap();
+        assert_eq!((status(&store, 1), status(&store, 3)), (Some(LocalStatus::Gone), Some(LocalStatus::Idle)));
+        // The catalog has one that this device, restored, knows nothing of.
+        store.put_file(&ME, &meta(8)).unwrap();
+        assert_eq!(store.lost(Some(&ME), Path::new(SHARE), &rel("s")).unwrap().lost, 1);
+        assert_eq!(store.lost(None, Path::new(SHARE), &rel("s")).unwrap().lost, 0);
+    }
+
+    #[test]
+    fn what_was_refused_is_asked_for_again_when_it_is_added_again() {
+        let store = store(&[], 3);
+        stage(&store, 1);
+        store.refuse_local(&meta(1).id, "no room").unwrap();
+        stage(&store, 1);
+        assert_eq!(status(&store, 1), Some(LocalStatus::Refused), "a scan does not ask again");
+        store.relist(Some(&ME), &rel("s")).unwrap();
+        assert_eq!(status(&store, 1), Some(LocalStatus::Syncing));
+    }
+
+    #[test]
+    fn a_folder_that_was_removed_stays_out_until_it_or_what_is_in_it_is_added() {
+        let store = store(&[1], 3);
+        store.leave(&ME, &rel("s/sub")).unwrap();
+        assert!(store.is_kept_out(&rel("s/sub/x/y")).unwrap() && !store.is_kept_out(&rel("s/subway")).unwrap());
+        store.relist(Some(&ME), &rel("s/sub/x")).unwrap();
+        assert!(!store.is_kept_out(&rel("s/sub/x/y")).unwrap());
+        store.leave(&ME, &rel("s/sub")).unwrap();
+        store.relist(Some(&ME), &rel("s")).unwrap();
+        assert!(!store.is_kept_out(&rel("s/sub/x")).unwrap());
+    }
 }

@@ -10,3 +10,4 @@ mod membership;
 mod moves;
 mod restarts;
 mod shares;
+mod transfers;

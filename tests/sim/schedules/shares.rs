@@ -154,6 +154,23 @@ fn removed_and_added_at_once() {
     }
 }
 
+/// What was staged by mistake is removed before the master has answered for it.
+#[test]
+fn removed_before_it_was_answered() {
+    for pause in [0, 20, 40, 60, 80, 100] {
+        let mut world = group(670 + pause, 2);
+        world.share(1, "photos", &[5; 3]);
+        let staged = world.run_till(5_000, |world| world.shared(1).len() == 3);
+        world.check(staged, "they are staged");
+        world.run_for(pause);
+        remove(&mut world, 1, "c1:photos/photos0");
+        world.run_for(1_000);
+        world.settle();
+        world.check(paths(&world, 2) == ["photos/photos1", "photos/photos2"], "it is out in the end");
+        world.check(status_of(&world, 1, "photos/photos0") == Some(LocalStatus::Unlisted), "and stays out");
+    }
+}
+
 #[test]
 fn a_removed_share_ends_and_a_removed_folder_stays_out() {
     let mut world = group(630, 2);

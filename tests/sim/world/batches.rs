@@ -21,7 +21,9 @@ impl World {
     }
 
     pub(super) fn tell_later(&mut self, node: NodeId, input: Input) {
-        let (when, life) = (self.soon(), self.nodes[node].life);
+        // What a device's own disk and data plane tell comes in the order in which it happened.
+        let (when, life) = (self.soon().max(self.nodes[node].told_at), self.nodes[node].life);
+        self.nodes[node].told_at = when;
         self.at(when, Event::Told(node, life, Box::new(input)));
     }
 
@@ -167,6 +169,11 @@ impl World {
                 self.tell_later(node, Input::Opened(transfer, opened));
             }
             Output::Expect(request, units) => self.nodes[node].plane.expect(request, units),
+            Output::Join(request, units) => {
+                for unit in self.nodes[node].plane.join(request, units) {
+                    self.tell_later(node, Input::Came(unit, bailiwick::state::downloads::Came::Broken));
+                }
+            }
             Output::Forget(request, units) => self.nodes[node].plane.forget(request, &units),
             Output::Sync(transfer, chunks) => {
                 let one = &mut self.nodes[node];
@@ -174,11 +181,21 @@ impl World {
                     self.tell_later(node, Input::Synced(transfer, chunks, true));
                 }
             }
+            Output::Look(job, folder, looks) => {
+                let one = &self.nodes[node];
+                let seen = one.plane.look(&one.disk, &folder, &looks);
+                self.tell_later(node, Input::Looked(job, seen));
+            }
             Output::Finish(transfers) => {
                 for transfer in transfers {
                     let one = &mut self.nodes[node];
                     match one.plane.finish(&mut one.disk, transfer) {
-                        Ok(Some(outcome)) => self.tell_later(node, Input::Finished(transfer, outcome)),
+                        Ok(Some((outcome, name))) => {
+                            if let Some(name) = name {
+                                self.tell_later(node, Input::Renamed(transfer, name));
+                            }
+                            self.tell_later(node, Input::Finished(transfer, outcome));
+                        }
                         Ok(None) => {}
                         Err(why) => self.fail(&format!("{}: {why}", self.nodes[node].name)),
                     }
@@ -186,8 +203,12 @@ impl World {
             }
             Output::Drop(transfer, leftover) => {
                 let one = &mut self.nodes[node];
-                one.plane.drop_transfer(&mut one.disk, transfer, leftover);
+                if one.plane.drop_transfer(&mut one.disk, transfer, leftover) {
+                    self.tell_later(node, Input::Cleared(transfer));
+                }
             }
+            // What is on its way arrives all the same, as it may in a network.
+            Output::Unsend(..) | Output::StopUploads(_) => {}
             Output::Upload(upload, source) => self.upload(node, upload, source),
             Output::Scan(scan, order) => {
                 let (seen, report) = self.nodes[node].disk.scan(&order);

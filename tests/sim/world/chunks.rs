@@ -109,16 +109,18 @@ impl World {
         if one.core.is_none() {
             return;
         }
-        match one.plane.land(&mut one.disk, &header, root, &list) {
-            Landed::NotWanted => self.tell_server(ServerInput::Unwanted(forward)),
-            Landed::Taken { asked, came, list } => {
-                one.units += 1;
-                self.tell_server(ServerInput::Forwarded(forward));
-                self.tell(node, Input::Heard(u64::from(header.length)));
-                self.tell(node, Input::Came(asked, came));
-                if let Some(list) = list {
-                    self.tell(node, Input::List(asked.transfer, Some(list)));
-                }
+        // Empty if nobody expects it: the stream is stopped.
+        let landed = one.plane.land(&mut one.disk, &header, root, &list);
+        if landed.is_empty() {
+            return self.tell_server(ServerInput::Unwanted(forward));
+        }
+        one.units += 1;
+        self.tell_server(ServerInput::Forwarded(forward));
+        self.tell(node, Input::Heard(landed[0].asked.transfer, u64::from(header.length)));
+        for Landed { asked, came, list } in landed {
+            self.tell_later(node, Input::Came(asked, came));
+            if let Some(list) = list {
+                self.tell_later(node, Input::List(asked.transfer, Some(list)));
             }
         }
     }

@@ -131,6 +131,7 @@ pub(crate) struct Node {
     wall_offset: i64,
     next_token: u64,
     batches: (u64, u32),
+    told_at: u64,
     /// Whether its group's log has a copy somewhere that it doesn't know.
     pub(crate) is_old_copy: bool,
 }
@@ -335,6 +336,7 @@ impl World {
             wall_offset: 0,
             next_token: 0,
             batches: (0, 0),
+            told_at: 0,
             is_old_copy: false,
         });
         self.nodes.len() - 1

@@ -70,6 +70,13 @@ impl World {
         self.nodes[node].disk.shared.insert(path, file);
     }
 
+    /// Somebody changes one chunk of a shared file, and lets the share be looked at.
+    pub(crate) fn change_file(&mut self, node: NodeId, share: &std::path::Path, path: &std::path::Path, chunk: usize) {
+        let changed = self.nodes[node].disk.shared[path].changed(&mut self.dice, chunk);
+        self.nodes[node].disk.shared.insert(path.to_owned(), changed);
+        self.add(node, share);
+    }
+
     pub(super) fn replied(&mut self, node: NodeId, token: u64, reply: Result<Reply, LocalError>) {
         if let Err(error) = &reply {
             self.note(format!("{} is answered: {error}", self.nodes[node].name));

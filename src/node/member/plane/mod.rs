@@ -4,26 +4,32 @@
 //! One task owns all that is expected and open here; the tasks that carry bytes reach it by messages.
 
 mod buffers;
+mod conflict;
 mod place;
 mod receive;
 mod scan;
 mod send;
+mod sending;
+mod slot;
 
-use super::io::{Input, Leftover, Place, ScanId, ScanOrder, Served, Upload, UploadSource};
+use super::io::{Input, Leftover, Look, Place, ScanId, ScanOrder, Upload, UploadSource};
 use crate::net::connection::Connection;
-use crate::state::downloads::{Asked, Came, Opened, Outcome, TransferId};
+use crate::state::conn::ConnId;
+use crate::state::downloads::{Asked, Came, Opened, TransferId};
 use crate::store::copies::Copies;
 use crate::store::download::{Folder, Part};
 use crate::store::tree::check_list;
 use crate::wire::chunk::ChunkHeader;
-use crate::wire::frame::ChunkRefusal;
-use crate::wire::geometry::LIST_PART_BYTES;
+use crate::wire::frame::ChunkRange;
+use crate::wire::geometry::{LIST_PART_BYTES, Unit};
 use crate::wire::ids::{ContentId, EpochId, GroupId};
 use crate::wire::seal::Epoch;
 use buffers::Buffers;
 use receive::Inlet;
 use send::Outlet;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use sending::{Sending, SendingKey};
+use slot::Slot;
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -45,15 +51,25 @@ pub(super) enum Command {
     /// See [`super::io::Output`].
     Expect(u64, Vec<Asked>),
     /// See [`super::io::Output`].
+    Join(u64, Vec<Asked>),
+    /// See [`super::io::Output`].
     Forget(u64, Vec<Asked>),
     /// See [`super::io::Output`].
     Sync(TransferId, Vec<u32>),
+    /// See [`super::io::Output`].
+    Look(u64, PathBuf, Vec<Look>),
     /// See [`super::io::Output`].
     Finish(Vec<TransferId>),
     /// See [`super::io::Output`].
     Drop(TransferId, Leftover),
     /// See [`super::io::Output`].
     Upload(Connection, Upload, Box<UploadSource>),
+    /// See [`super::io::Output`].
+    Unsend(ConnId, u64, Vec<ChunkRange>),
+    /// See [`super::io::Output`].
+    StopUploads(ContentId),
+    /// A unit was sent, or could not be.
+    Sent(SendingKey),
     /// See [`super::io::Output`].
     Scan(ScanId, Box<ScanOrder>),
     /// See [`super::io::Output`].
@@ -63,37 +79,28 @@ pub(super) enum Command {
     /// See [`super::io::Output`].
     DeleteCopies(Vec<PathBuf>),
     /// A stream's header came: where do its bytes go?
-    Claim(ChunkHeader, oneshot::Sender<Option<Landing>>),
+    Claim(ChunkHeader, oneshot::Sender<Vec<Landing>>),
     /// A place was opened.
     Placed(TransferId, Option<Arc<Folder>>, Option<Arc<Part>>, Opened),
+    /// A unit's bytes came in.
+    Read(ChunkHeader, Vec<Landing>, Vec<u8>),
+    /// A unit's bytes stopped before their end.
+    Broke(Vec<Landing>),
     /// A unit was handled; a file of one chunk has its part now.
     Landed(Asked, Came, Option<Part>),
-    /// A part of a list was opened.
+    /// A part of a list was unsealed.
     ListPart(Asked, u32, Vec<u8>),
+    /// A task of a transfer on the pool is over.
+    Idle(TransferId),
     /// A scan ended.
     Scanned(ScanId),
 }
 
-/// Where a unit's bytes go.
+/// Where a unit's bytes go: a transfer, and which opening of it.
+#[derive(Clone, Copy)]
 pub(super) struct Landing {
     asked: Asked,
-    place: Arc<Place>,
-    folder: Arc<Folder>,
-    part: Option<Arc<Part>>,
-    epoch: Option<Epoch>,
-}
-
-/// A transfer that is in memory.
-struct Open {
-    place: Arc<Place>,
-    folder: Option<Arc<Folder>>,
-    part: Option<Arc<Part>>,
-    list: Vec<u8>,
-    list_parts: HashSet<u32>,
-    /// Whether there is a part file that this node made.
-    made: bool,
-    /// Whether a file of one chunk is being written. What comes a second time meanwhile is not taken.
-    landing: bool,
+    attempt: u64,
 }
 
 /// The data plane's own state.
@@ -104,12 +111,15 @@ pub(super) struct Plane {
     group: Option<GroupId>,
     epochs: BTreeMap<EpochId, Epoch>,
     newest: Option<Epoch>,
-    open: HashMap<TransferId, Open>,
+    open: HashMap<TransferId, Slot>,
+    attempts: u64,
     folders: HashMap<PathBuf, Weak<Folder>>,
-    expected: HashMap<(ContentId, u32), (u64, Asked)>,
+    /// By which request a unit was asked for, and for which transfers.
+    expected: HashMap<(ContentId, u32), (u64, Vec<Asked>)>,
     scanning: HashMap<ScanId, mpsc::Sender<Vec<u32>>>,
     buffers: Buffers,
     outlet: Outlet,
+    sending: Sending,
     /// One share is walked at a time; a file that somebody waits for does not wait for that.
     scans: Arc<Semaphore>,
     looks: Arc<Semaphore>,
@@ -130,11 +140,13 @@ impl Plane {
             epochs: BTreeMap::new(),
             newest: None,
             open: HashMap::new(),
+            attempts: 0,
             folders: HashMap::new(),
             expected: HashMap::new(),
             scanning: HashMap::new(),
             buffers,
             outlet,
+            sending: Sending::default(),
             scans: Arc::new(Semaphore::new(1)),
             looks: Arc::new(Semaphore::new(LOOKS_MAX)),
         };
@@ -159,49 +171,59 @@ impl Plane {
             Command::Streams(connection, group) => {
                 self.group = Some(group);
                 self.expected.clear();
-                let inlet = Inlet {
-                    group,
-                    plane: self.commands.clone(),
-                    core: self.core.clone(),
-                    buffers: self.buffers.clone(),
-                };
+                let inlet =
+                    Inlet { plane: self.commands.clone(), core: self.core.clone(), buffers: self.buffers.clone() };
                 tokio::spawn(receive::accept(connection, inlet));
             }
             Command::Epochs(epochs) => {
                 self.newest = epochs.iter().max_by_key(|epoch| epoch.id).cloned();
                 self.epochs = epochs.into_iter().map(|epoch| (epoch.id, epoch)).collect();
             }
-            Command::Open(place) => self.open(*place),
+            Command::Open(place) => self.open(place),
             Command::Placed(transfer, folder, part, opened) => self.placed(transfer, folder, part, opened).await,
             Command::Expect(request, units) => {
-                self.expected.extend(units.into_iter().map(|unit| ((unit.content, unit.index), (request, unit))));
+                let expected = |unit: Asked| ((unit.content, unit.index), (request, vec![unit]));
+                self.expected.extend(units.into_iter().map(expected));
             }
+            Command::Join(request, units) => self.join(request, units).await,
             Command::Forget(request, units) => {
                 for unit in units {
-                    let key = (unit.content, unit.index);
-                    if self.expected.get(&key).is_some_and(|(of, _)| *of == request) {
-                        self.expected.remove(&key);
-                    }
+                    self.forget(unit, |of| of == request);
                 }
             }
             Command::Claim(header, reply) => {
                 let _ = reply.send(self.claim(&header));
             }
-            Command::Landed(asked, came, part) => {
-                if let Some(open) = self.open.get_mut(&asked.transfer) {
-                    open.landing = came == Came::Verified;
-                    open.made |= came == Came::Verified || matches!(came, Came::NotWritten(Outcome::DiskFull));
-                    if let Some(part) = part {
-                        open.part = Some(Arc::new(part));
+            Command::Read(header, landings, bytes) => self.land(header, landings, bytes),
+            Command::Broke(landings) => {
+                for Landing { asked, attempt } in landings {
+                    if self.live(asked.transfer).is_some_and(|live| live.attempt == attempt) {
+                        self.landed(asked, Came::Broken, None).await;
                     }
                 }
-                self.tell(Input::Came(asked, came)).await;
             }
-            Command::ListPart(asked, part, bytes) => self.list_part(asked, part, &bytes).await,
+            Command::Landed(asked, came, part) => {
+                self.landed(asked, came, part).await;
+                self.idle(asked.transfer);
+            }
+            Command::ListPart(asked, part, bytes) => {
+                self.list_part(asked, part, &bytes).await;
+                self.idle(asked.transfer);
+            }
+            Command::Idle(transfer) => self.idle(transfer),
             Command::Sync(transfer, chunks) => self.sync(transfer, chunks),
+            Command::Look(job, folder, looks) => {
+                let core = self.core.clone();
+                tokio::task::spawn_blocking(move || {
+                    core.blocking_send(Input::Looked(job, conflict::look(&folder, looks)))
+                });
+            }
             Command::Finish(transfers) => self.finish(transfers),
-            Command::Drop(transfer, leftover) => self.drop_transfer(transfer, leftover).await,
+            Command::Drop(transfer, leftover) => self.drop_transfer(transfer, leftover),
             Command::Upload(connection, upload, source) => self.upload(connection, upload, *source).await,
+            Command::Unsend(conn, request, ranges) => self.unsend(conn, request, &ranges),
+            Command::StopUploads(content) => self.stop_uploads(content).await,
+            Command::Sent(key) => self.sent(&key),
             Command::Scan(id, order) => self.scan(id, *order),
             Command::Hash(id, files) => {
                 if let Some(answers) = self.scanning.get(&id) {
@@ -223,64 +245,96 @@ impl Plane {
         let _ = self.core.send(input).await;
     }
 
-    fn open(&mut self, place: Place) {
-        let place = Arc::new(place);
-        let folder = self.folders.get(&place.folder).and_then(Weak::upgrade);
-        let open = Open {
-            place: place.clone(),
-            folder: folder.clone(),
-            part: None,
-            list: Vec::new(),
-            list_parts: HashSet::new(),
-            made: place.had_part,
-            landing: false,
+    async fn join(&mut self, request: u64, units: Vec<Asked>) {
+        for unit in units {
+            match self.expected.get_mut(&(unit.content, unit.index)).filter(|(of, _)| *of == request) {
+                Some((_, of)) => of.push(unit),
+                // It came, or was given up, a moment ago.
+                None => self.tell(Input::Came(unit, Came::Broken)).await,
+            }
+        }
+    }
+
+    fn forget(&mut self, unit: Asked, by: impl Fn(u64) -> bool) {
+        let key = (unit.content, unit.index);
+        if let Some((request, of)) = self.expected.get_mut(&key)
+            && by(*request)
+        {
+            of.retain(|asked| asked.transfer != unit.transfer);
+            if of.is_empty() {
+                self.expected.remove(&key);
+            }
+        }
+    }
+
+    fn claim(&mut self, header: &ChunkHeader) -> Vec<Landing> {
+        let key = (header.content, header.index);
+        let fits = |(request, asked): &&(u64, Vec<Asked>)| {
+            *request == header.request && asked.iter().all(|asked| asked.length == header.length)
         };
-        self.open.insert(place.transfer, open);
-        let commands = self.commands.clone();
+        if self.expected.get(&key).filter(fits).is_none() {
+            return Vec::new();
+        }
+        let (_, asked) = self.expected.remove(&key).unwrap_or_default();
+        asked.into_iter().filter_map(|asked| self.landing(asked)).collect()
+    }
+
+    fn landing(&mut self, asked: Asked) -> Option<Landing> {
+        let live = self.live(asked.transfer)?;
+        live.folder.as_ref()?;
+        if live.place.geometry.chunk_count() == 1 && std::mem::replace(&mut live.landing, true) {
+            return None;
+        }
+        Some(Landing { asked, attempt: live.attempt })
+    }
+
+    /// Unseals, checks and writes a unit, where its transfers are still as they were when it began to come.
+    fn land(&mut self, header: ChunkHeader, landings: Vec<Landing>, mut bytes: Vec<u8>) {
+        let (Some(group), epoch) = (self.group, self.epochs.get(&header.epoch).cloned()) else { return };
+        let (commands, buffers, state_dir) = (self.commands.clone(), self.buffers.clone(), self.state_dir.clone());
+        let mut targets = Vec::with_capacity(landings.len());
+        for Landing { asked, attempt } in landings {
+            let live = self.live(asked.transfer).filter(|live| live.attempt == attempt);
+            let Some((live, folder)) = live.and_then(|live| live.folder.clone().map(|folder| (live, folder))) else {
+                continue;
+            };
+            targets.push((asked, live.place.clone(), folder, live.part.clone()));
+            self.busy(asked.transfer);
+        }
+        if targets.is_empty() {
+            return buffers.give_back(bytes);
+        }
         tokio::task::spawn_blocking(move || {
-            let place::Opening { folder, part, opened } = place::open(&place, folder);
-            commands.send(Command::Placed(place.transfer, folder, part, opened))
+            let opened = receive::unseal(&header, epoch.as_ref(), &group, &mut bytes);
+            for (asked, place, folder, part) in targets {
+                let command = match (opened, Unit::from_index(header.index)) {
+                    (Err(came), _) => Command::Landed(asked, came, None),
+                    (Ok(()), Unit::ListPart(part)) => Command::ListPart(asked, part, bytes.clone()),
+                    (Ok(()), Unit::Chunk(index)) => {
+                        let (came, part) = place::write(&place, &folder, part.as_deref(), index, &bytes, &state_dir);
+                        Command::Landed(asked, came, part)
+                    }
+                };
+                drop(part);
+                let _ = commands.send(command);
+            }
+            buffers.give_back(bytes);
         });
     }
 
-    async fn placed(
-        &mut self,
-        transfer: TransferId,
-        folder: Option<Arc<Folder>>,
-        part: Option<Arc<Part>>,
-        opened: Opened,
-    ) {
-        let Some(open) = self.open.get_mut(&transfer) else { return };
-        if let Some(folder) = &folder {
-            self.folders.insert(open.place.folder.clone(), Arc::downgrade(folder));
+    async fn landed(&mut self, asked: Asked, came: Came, part: Option<Part>) {
+        if let Some(live) = self.live(asked.transfer) {
+            live.landing = came == Came::Verified;
+            if let Some(part) = part {
+                live.part = Some(Arc::new(part));
+            }
         }
-        open.folder = folder;
-        open.made |= part.is_some();
-        open.part = part;
-        self.tell(Input::Opened(transfer, opened)).await;
-    }
-
-    fn claim(&mut self, header: &ChunkHeader) -> Option<Landing> {
-        let key = (header.content, header.index);
-        let fits = |(request, asked): &(u64, Asked)| *request == header.request && asked.length == header.length;
-        let (_, asked) = *self.expected.get(&key).filter(|expected| fits(expected))?;
-        self.expected.remove(&key);
-        let open = self.open.get_mut(&asked.transfer)?;
-        if open.place.geometry.chunk_count() == 1 && std::mem::replace(&mut open.landing, true) {
-            return None;
-        }
-        Some(Landing {
-            asked,
-            place: open.place.clone(),
-            folder: open.folder.clone()?,
-            part: open.part.clone(),
-            epoch: self.epochs.get(&header.epoch).cloned(),
-        })
+        self.tell(Input::Came(asked, came)).await;
     }
 
     /// Puts a part of a list in its place; once all are there, the whole is held against the catalog's hash.
     async fn list_part(&mut self, asked: Asked, part: u32, bytes: &[u8]) {
-        let Some(open) = self.open.get_mut(&asked.transfer) else { return };
+        let Some(open) = self.live(asked.transfer) else { return };
         let geometry = open.place.geometry;
         let at = part as usize * LIST_PART_BYTES as usize;
         open.list.resize(geometry.list_len() as usize, 0);
@@ -289,7 +343,7 @@ impl Plane {
         open.list_parts.insert(part);
         let whole = open.list_parts.len() as u32 == geometry.list_part_count();
         self.tell(Input::Came(asked, Came::Verified)).await;
-        let Some(open) = self.open.get_mut(&asked.transfer).filter(|_| whole) else { return };
+        let Some(open) = self.live(asked.transfer).filter(|_| whole) else { return };
         open.list_parts.clear();
         let list = std::mem::take(&mut open.list);
         let good = check_list(&geometry, &list, &open.place.root);
@@ -299,63 +353,6 @@ impl Plane {
             open.place = Arc::new(place);
         }
         self.tell(Input::List(asked.transfer, good.then_some(list))).await;
-    }
-
-    fn sync(&mut self, transfer: TransferId, chunks: Vec<u32>) {
-        let Some(part) = self.open.get(&transfer).and_then(|open| open.part.clone()) else { return };
-        let core = self.core.clone();
-        tokio::task::spawn_blocking(move || {
-            let synced = part.sync();
-            if let Err(error) = &synced {
-                tracing::warn!(%error, "a download can't be synced");
-            }
-            drop(part);
-            core.blocking_send(Input::Synced(transfer, chunks, synced.is_ok()))
-        });
-    }
-
-    fn finish(&mut self, transfers: Vec<TransferId>) {
-        let mut by_folder: HashMap<PathBuf, Vec<place::Ending>> = HashMap::new();
-        for transfer in transfers {
-            let Some(open) = self.open.get_mut(&transfer) else { continue };
-            let Some(folder) = open.folder.clone() else { continue };
-            let part = open.part.take().and_then(Arc::into_inner);
-            let ending = place::Ending { place: open.place.clone(), folder, part };
-            by_folder.entry(open.place.folder.clone()).or_default().push(ending);
-        }
-        for endings in by_folder.into_values() {
-            let core = self.core.clone();
-            tokio::task::spawn_blocking(move || {
-                for (transfer, outcome) in place::finish(endings) {
-                    if core.blocking_send(Input::Finished(transfer, outcome)).is_err() {
-                        return;
-                    }
-                }
-            });
-        }
-    }
-
-    async fn drop_transfer(&mut self, transfer: TransferId, leftover: Leftover) {
-        self.expected.retain(|_, (_, asked)| asked.transfer != transfer);
-        let Some(open) = self.open.remove(&transfer) else { return };
-        let Open { place, folder, part, made, .. } = open;
-        let removable = made && !place.is_folder && leftover == Leftover::Remove;
-        let Some(folder) = folder.filter(|_| removable) else { return };
-        // Waited for: whoever wants this place next finds it free.
-        let removed = tokio::task::spawn_blocking(move || {
-            drop(part);
-            folder.remove_part(&place.dest)
-        });
-        if let Ok(Err(error)) = removed.await {
-            tracing::debug!(%error, "a part file stays");
-        }
-    }
-
-    async fn upload(&mut self, connection: Connection, upload: Upload, source: UploadSource) {
-        let (Some(group), Some(epoch)) = (self.group, self.newest.clone()) else {
-            return self.tell(Input::Served(upload, Served::No(ChunkRefusal::NotReady))).await;
-        };
-        tokio::spawn(send::send(connection, group, epoch, upload, source, self.outlet.clone()));
     }
 
     fn scan(&mut self, id: ScanId, order: ScanOrder) {

@@ -1,10 +1,12 @@
 //! Where downloads go on disk. Every function here blocks, and runs on the pool.
 
+use super::conflict;
 use crate::node::member::io::Place;
 use crate::state::downloads::{Came, Opened, Outcome, TransferId};
-use crate::store::download::{DiskError, ExistingKind, FinishError, FinishItem, Folder, Part};
+use crate::store::download::{DiskError, FinishError, FinishItem, Folder, Part, keeps_reserve};
 use crate::store::tree::check_chunk;
 use crate::wire::ids::Hash;
+use crate::wire::path::RelPath;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -23,8 +25,25 @@ fn open_folder(path: &Path) -> Result<Folder, DiskError> {
     Folder::open(path)
 }
 
+/// Removes an unfinished download. Says whether it is gone; a folder that is not there may come back with it.
+pub(super) fn remove_part(folder: &Path, dest: &RelPath) -> bool {
+    let removed = match Folder::open_existing(folder) {
+        Ok(Some(folder)) => folder.remove_part(dest).map(|()| true),
+        Ok(None) => Ok(false),
+        Err(error) => Err(error),
+    };
+    removed.unwrap_or_else(|error| {
+        tracing::debug!(%error, "a part file stays");
+        false
+    })
+}
+
 /// Looks at a place and opens its part file.
-pub(super) fn open(place: &Place, folder: Option<Arc<Folder>>) -> Opening {
+pub(super) fn open(place: &Place, folder: Option<Arc<Folder>>, state_dir: &Path) -> Opening {
+    if !keeps_reserve(state_dir) {
+        return Opening { folder: None, part: None, opened: Opened::Not(Outcome::StateFull) };
+    }
+    let folder = folder.filter(|folder| folder.is_at(&place.folder));
     let folder = match folder.map_or_else(|| open_folder(&place.folder).map(Arc::new), Ok) {
         Ok(folder) => folder,
         Err(error) => return Opening { folder: None, part: None, opened: Opened::Not(outcome_of(&error)) },
@@ -40,15 +59,25 @@ pub(super) fn open(place: &Place, folder: Option<Arc<Folder>>) -> Opening {
 }
 
 fn open_part(place: &Place, folder: &Folder) -> Result<(Option<Part>, Opened), DiskError> {
+    let opened = match folder.existing(&place.dest) {
+        Ok(None) => None,
+        Ok(Some(existing)) => conflict::met(place, folder, existing)?,
+        Err(DiskError::Name(_)) => Some(conflict::unholdable(place)),
+        Err(error) => return Err(error),
+    };
+    if let Some(opened) = opened {
+        return Ok((None, opened));
+    }
     if place.is_folder {
         return Ok((None, Opened::Ready));
     }
-    if let Some(outcome) = what_is_there(place, folder)? {
-        if place.had_part && outcome == Outcome::Done {
-            folder.remove_part(&place.dest)?;
-        }
-        return Ok((None, Opened::Not(outcome)));
+    match make_part(place, folder) {
+        Err(DiskError::Name(_)) => Ok((None, conflict::unholdable(place))),
+        made => made,
     }
+}
+
+fn make_part(place: &Place, folder: &Folder) -> Result<(Option<Part>, Opened), DiskError> {
     let size = place.geometry.size();
     if place.geometry.chunk_count() <= 1 {
         if place.had_part {
@@ -57,21 +86,20 @@ fn open_part(place: &Place, folder: &Folder) -> Result<(Option<Part>, Opened), D
         return Ok((None, Opened::Ready));
     }
     if place.had_part {
-        if let Some(part) = folder.open_part(&place.dest, size)? {
+        let part = match place.was_size {
+            Some(was) => folder.open_part_of_other_version(&place.dest, was, size)?,
+            None => folder.open_part(&place.dest, size)?,
+        };
+        if let Some(part) = part {
             return Ok((Some(part), Opened::Ready));
         }
         folder.remove_part(&place.dest)?;
     }
-    let part = folder.create_part(&place.dest, size)?;
-    Ok((Some(part), if place.has_claims { Opened::Anew } else { Opened::Ready }))
-}
-
-/// Something is at the destination: the same content is as good as a download of it.
-fn what_is_there(place: &Place, folder: &Folder) -> Result<Option<Outcome>, DiskError> {
-    let Some(existing) = folder.existing(&place.dest)? else { return Ok(None) };
-    let may_be_same = existing.kind == ExistingKind::File && existing.size == place.geometry.size();
-    let same = may_be_same && folder.hash_existing(&place.dest)? == place.root;
-    Ok(Some(if same { Outcome::Done } else { Outcome::AlreadyThere }))
+    if place.has_claims || place.was_size.is_some() {
+        // The claims must be forgotten on disk before there is a part that they don't hold for.
+        return Ok((None, Opened::Anew));
+    }
+    Ok((Some(folder.create_part(&place.dest, size)?), Opened::Ready))
 }
 
 /// Checks a chunk and writes it where it belongs. A file of one chunk gets its part file now.
@@ -81,7 +109,11 @@ pub(super) fn write(
     part: Option<&Part>,
     index: u32,
     bytes: &[u8],
+    state_dir: &Path,
 ) -> (Came, Option<Part>) {
+    if !keeps_reserve(state_dir) {
+        return (Came::NotWritten(Outcome::StateFull), None);
+    }
     let list = place.list.as_ref().map(|list| list.as_slice());
     if !check_chunk(&place.geometry, index, bytes, &place.root, list) {
         return (Came::Damaged, None);
@@ -109,45 +141,51 @@ pub(super) struct Ending {
     pub(super) part: Option<Part>,
 }
 
+/// How a transfer ended, and the name that it got if it could not have its own.
+pub(super) type Ended = (TransferId, Outcome, Option<RelPath>);
+
 /// Ends transfers that go to one folder.
-pub(super) fn finish(endings: Vec<Ending>) -> Vec<(TransferId, Outcome)> {
+pub(super) fn finish(endings: Vec<Ending>) -> Vec<Ended> {
     let mut outcomes = Vec::with_capacity(endings.len());
-    let mut items = Vec::new();
-    let mut ids = Vec::new();
+    let (mut items, mut places) = (Vec::new(), Vec::new());
     let mut target = None;
     for Ending { place, folder, part } in endings {
         let transfer = place.transfer;
         if place.is_folder {
-            outcomes.push((
-                transfer,
-                folder.make_folder(&place.dest).map_or_else(|error| outcome_of(&error), |()| Outcome::Done),
-            ));
+            let made = folder.make_folder(&place.dest, place.mtime_ms);
+            outcomes.push((transfer, made.map_or_else(|error| outcome_of(&error), |()| Outcome::Done), None));
             continue;
         }
         match part.map_or_else(|| part_of(&place, &folder), Ok) {
             Ok(part) => {
-                ids.push(transfer);
-                items.push(FinishItem {
-                    part,
-                    dest: place.dest.clone(),
-                    mtime_ms: place.mtime_ms,
-                    executable: place.executable,
-                    replace: false,
-                });
+                items.push(item(&place, part, place.dest.clone(), conflict::replaces(&place)));
+                places.push(place);
                 target = Some(folder);
             }
-            Err(outcome) => outcomes.push((transfer, outcome)),
+            Err(outcome) => outcomes.push((transfer, outcome, None)),
         }
     }
     if let Some(folder) = target {
         let finished = folder.finish_many(items);
-        outcomes.extend(ids.into_iter().zip(finished.into_iter().map(finish_outcome)));
+        outcomes.extend(places.iter().zip(finished).map(|(place, finished)| {
+            let (outcome, name) = match finished {
+                Ok(()) => (Outcome::Done, None),
+                Err(FinishError::AlreadyThere(_)) => conflict::met_at_the_end(place, &folder),
+                Err(FinishError::Disk(error)) => (outcome_of(&error), None),
+            };
+            (place.transfer, outcome, name)
+        }));
     }
     outcomes
 }
 
+/// A transfer's end, under this name.
+pub(super) fn item(place: &Place, part: Part, dest: RelPath, replace: bool) -> FinishItem {
+    FinishItem { part, dest, mtime_ms: place.mtime_ms, executable: place.executable, replace }
+}
+
 /// The part of an empty file, which no chunk made; or that of a file whose handle somebody still holds.
-fn part_of(place: &Place, folder: &Folder) -> Result<Part, Outcome> {
+pub(super) fn part_of(place: &Place, folder: &Folder) -> Result<Part, Outcome> {
     let size = place.geometry.size();
     if size == 0 && place.root != Hash::of(&[]) {
         return Err(Outcome::Damaged);
@@ -157,14 +195,6 @@ fn part_of(place: &Place, folder: &Folder) -> Result<Part, Outcome> {
         Some(part) => Ok(part),
         None if size == 0 => folder.create_part(&place.dest, 0).map_err(|error| outcome_of(&error)),
         None => Err(Outcome::CannotWrite),
-    }
-}
-
-fn finish_outcome(finished: Result<(), FinishError>) -> Outcome {
-    match finished {
-        Ok(()) => Outcome::Done,
-        Err(FinishError::AlreadyThere(_)) => Outcome::AlreadyThere,
-        Err(FinishError::Disk(error)) => outcome_of(&error),
     }
 }
 
@@ -178,6 +208,7 @@ pub(super) fn outcome_of(error: &DiskError) -> Outcome {
         }
         DiskError::Jail(_) => Outcome::Jail,
         DiskError::Name(_) => Outcome::NameTooLong,
+        DiskError::Unfinished(_) => Outcome::PlaceTaken,
         DiskError::InTheWay(_) | DiskError::Reserved(_) => Outcome::AlreadyThere,
     }
 }

@@ -1,15 +1,13 @@
 //! One chunk stream's way in: header, bytes, seal, check, write.
 
+use super::Command;
 use super::buffers::Buffers;
-use super::place;
-use super::{Command, Landing};
 use crate::net::chunks::{ChunkError, ChunkReceiver, accept_chunk};
 use crate::net::connection::Connection;
 use crate::node::member::io::Input;
-use crate::state::downloads::Came;
+use crate::state::downloads::{Came, TransferId};
 use crate::wire::chunk::{CHUNK_HEADER_BYTES, ChunkHeader};
 use crate::wire::close::StreamCode;
-use crate::wire::geometry::Unit;
 use crate::wire::ids::GroupId;
 use crate::wire::seal::{Cipher, Epoch, chunk_key};
 use std::time::{Duration, Instant};
@@ -23,7 +21,6 @@ const HEARD_EVERY: Duration = Duration::from_millis(250);
 /// The ends that a receiving task needs.
 #[derive(Clone)]
 pub(super) struct Inlet {
-    pub(super) group: GroupId,
     pub(super) plane: mpsc::UnboundedSender<Command>,
     pub(super) core: mpsc::Sender<Input>,
     pub(super) buffers: Buffers,
@@ -45,18 +42,25 @@ async fn receive(mut receiver: ChunkReceiver, inlet: Inlet) {
     if inlet.plane.send(Command::Claim(header, reply)).is_err() {
         return;
     }
-    let Ok(Some(landing)) = landing.await else { return receiver.stop(StreamCode::NotWanted) };
-    let asked = landing.asked;
-    match read(&mut receiver, &header, &inlet).await {
-        Ok(bytes) => land(header, landing, bytes, inlet).await,
+    let landings = landing.await.unwrap_or_default();
+    if landings.is_empty() {
+        return receiver.stop(StreamCode::NotWanted);
+    }
+    match read(&mut receiver, &header, landings[0].asked.transfer, &inlet).await {
+        Ok(bytes) => drop(inlet.plane.send(Command::Read(header, landings, bytes))),
         Err(error) => {
             tracing::debug!(%error, "a chunk broke off");
-            let _ = inlet.plane.send(Command::Landed(asked, Came::Broken, None));
+            let _ = inlet.plane.send(Command::Broke(landings));
         }
     }
 }
 
-async fn read(receiver: &mut ChunkReceiver, header: &ChunkHeader, inlet: &Inlet) -> Result<Vec<u8>, ChunkError> {
+async fn read(
+    receiver: &mut ChunkReceiver,
+    header: &ChunkHeader,
+    transfer: TransferId,
+    inlet: &Inlet,
+) -> Result<Vec<u8>, ChunkError> {
     let length = header.stream_bytes();
     let mut bytes = inlet.buffers.take(length);
     bytes.resize(length, 0);
@@ -67,7 +71,7 @@ async fn read(receiver: &mut ChunkReceiver, header: &ChunkHeader, inlet: &Inlet)
         at = end;
         if since.elapsed() >= HEARD_EVERY || at == length {
             // A full queue only means that the core hears enough already.
-            let _ = inlet.core.try_send(Input::Heard((at - told) as u64));
+            let _ = inlet.core.try_send(Input::Heard(transfer, (at - told) as u64));
             (told, since) = (at, Instant::now());
         }
     }
@@ -75,29 +79,13 @@ async fn read(receiver: &mut ChunkReceiver, header: &ChunkHeader, inlet: &Inlet)
     Ok(bytes)
 }
 
-async fn land(header: ChunkHeader, landing: Landing, bytes: Vec<u8>, inlet: Inlet) {
-    let done = tokio::task::spawn_blocking(move || {
-        let mut bytes = bytes;
-        let outcome = unseal(&header, landing.epoch.as_ref(), &inlet.group, &mut bytes);
-        let command = match (outcome, Unit::from_index(header.index)) {
-            (Err(came), _) => Command::Landed(landing.asked, came, None),
-            (Ok(()), Unit::ListPart(part)) => Command::ListPart(landing.asked, part, bytes.clone()),
-            (Ok(()), Unit::Chunk(index)) => {
-                let (came, part) =
-                    place::write(&landing.place, &landing.folder, landing.part.as_deref(), index, &bytes);
-                Command::Landed(landing.asked, came, part)
-            }
-        };
-        drop(landing.part);
-        inlet.buffers.give_back(bytes);
-        inlet.plane.send(command)
-    });
-    if done.await.is_err() {
-        tracing::error!("a chunk could not be handled");
-    }
-}
-
-fn unseal(header: &ChunkHeader, epoch: Option<&Epoch>, group: &GroupId, bytes: &mut Vec<u8>) -> Result<(), Came> {
+/// Opens a unit's seal in place.
+pub(super) fn unseal(
+    header: &ChunkHeader,
+    epoch: Option<&Epoch>,
+    group: &GroupId,
+    bytes: &mut Vec<u8>,
+) -> Result<(), Came> {
     if header.cipher == Cipher::Plain {
         // Only a direct connection, which is end-to-end itself, carries plain chunks.
         return Err(Came::Damaged);
