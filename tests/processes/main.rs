@@ -3,6 +3,7 @@
 mod backups;
 mod imports;
 mod kills;
+mod moves;
 mod node;
 mod outs;
 mod restarts;

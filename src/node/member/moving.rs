@@ -14,8 +14,11 @@ use std::time::Duration;
 const MOVE_PATIENCE: Duration = Duration::from_secs(15);
 /// How long it stays there after it has told: who missed the entry asks for it within three seconds.
 const MOVE_GRACE: Duration = Duration::from_secs(5);
-/// How long a member that knows two servers waits for the master at one before it tries the other.
-const TRY_EACH: Duration = Duration::from_secs(30);
+/// How long a member that knows two servers waits for the master at one before it tries the other, at first: the master
+/// itself may be on its way between them.
+const TRY_EACH_MIN: Duration = Duration::from_secs(2);
+/// The same once it has tried for long: what members fetch from each other meanwhile is interrupted by each change.
+const TRY_EACH_MAX: Duration = Duration::from_secs(64);
 /// Dials whose server is remembered.
 const DIALS_REMEMBERED: usize = 8;
 
@@ -34,6 +37,8 @@ pub(super) struct Servers {
     master_met: bool,
     /// When it tries the other one.
     try_other: Option<Time>,
+    /// How often it did, since the master was there.
+    tries: u32,
     /// A master's new server.
     pub(super) moving: Option<Moving>,
 }
@@ -107,17 +112,22 @@ impl MemberCore {
         let present = self.session.master_online;
         let left = std::mem::replace(&mut self.servers.master_met, present) && !present;
         if present {
+            self.servers.tries = 0;
             self.forget_old_server()?;
         }
         let waits = self.other_server().is_some() && !present && self.link.current().is_some();
         match self.servers.try_other.filter(|_| waits) {
             Some(at) if at <= cx.now => {
                 self.servers.try_other = None;
+                self.servers.tries += 1;
                 self.link.redial(cx.now);
             }
             Some(at) => self.servers.try_other = Some(at),
             None if waits && left => self.servers.try_other = Some(cx.now),
-            None => self.servers.try_other = waits.then(|| cx.now.after(TRY_EACH)),
+            None => {
+                let pause = TRY_EACH_MIN.saturating_mul(1 << self.servers.tries.min(8)).min(TRY_EACH_MAX);
+                self.servers.try_other = waits.then(|| cx.now.after(pause));
+            }
         }
         self.name_own_server(cx)?;
         self.move_if_due(cx)
