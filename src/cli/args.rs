@@ -8,12 +8,7 @@ pub(super) use membership::{LeaveArgs, PolicyArgs, RenameArgs};
 pub(super) use start::{ClientArgs, DemoArgs, MasterArgs, PlaceArgs, ServerArgs};
 
 use super::units;
-<<<<<<< HEAD
 use crate::node::local::Conflict;
-use crate::wire::invite::Address;
-use crate::wire::name::DeviceName;
-=======
->>>>>>> 7e3075eb8a91933a8e3eaf9c3656ae320b2b5599
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 use std::time::Duration;

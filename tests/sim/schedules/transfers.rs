@@ -32,9 +32,10 @@ fn version_under_download() {
             get_all(&mut world, node);
         }
         // What the server has of the old version stays in its cache.
-        world.run_for(150 + 40 * (seed - 60));
-        let some = (2..=4).any(|node| world.nodes[node].units > 1);
-        world.check(some, "it changes while it comes");
+        let units = 2 + 4 * (seed - 60);
+        let some = world.run_till(60_000, |world| (2..=4).any(|node| world.nodes[node].units >= units));
+        let none = world.nodes[2..].iter().all(|node| node.disk.done.is_empty());
+        world.check(some && none, "it changes while it comes");
         world.change_file(1, &share, &path, 3);
         world.run_for(300);
         world.change_file(1, &share, &path, 20);
