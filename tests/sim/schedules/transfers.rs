@@ -24,6 +24,7 @@ fn place(world: &World) -> (PathBuf, PathBuf) {
 
 #[test]
 fn version_under_download() {
+    let mut went_over = 0;
     for seed in 60..64 {
         let mut world = group(seed, 4);
         share(&mut world, 1, "films", &[CHUNKS << 20]);
@@ -32,24 +33,28 @@ fn version_under_download() {
             get_all(&mut world, node);
         }
         // What the server has of the old version stays in its cache.
-        world.run_for(150 + 40 * (seed - 60));
-        let some = (2..=4).any(|node| world.nodes[node].units > 1);
-        world.check(some, "it changes while it comes");
-        world.change_file(1, &share, &path, 3);
-        world.run_for(300);
-        world.change_file(1, &share, &path, 20);
+        let units = 2 + 4 * (seed - 60);
+        let some = world.run_till(60_000, |world| (2..=4).any(|node| world.nodes[node].units >= units));
+        let none = world.nodes[2..].iter().all(|node| node.disk.done.is_empty());
+        world.check(some && none, "it changes while it comes");
+        let mut versions = vec![world.nodes[1].disk.shared[&path].hash];
+        for chunk in [3, 20] {
+            world.change_file(1, &share, &path, chunk);
+            versions.push(world.nodes[1].disk.shared[&path].hash);
+            world.run_for(300);
+        }
         world.settle();
-        let hash = world.nodes[1].disk.shared[&path].hash;
         for node in 2..=4 {
             let got: Vec<_> = world.nodes[node].disk.done.values().copied().collect();
             world.check(got.len() == 1, "each has the film, once");
-            // Who was done with a whole older version keeps it; everybody else has the newest.
-            let late = world.nodes[node].units > CHUNKS + 2;
-            world.check(got[0] == hash || !late, "and it is a version as a whole, the newest if it came late");
+            // What was whole before the next version came stays. Whatever it is, its chunks are all of one version.
+            world.check(versions.contains(&got[0]), "and it is a version as a whole");
+            went_over += usize::from(got[0] == versions[2]);
             let units = world.nodes[node].units;
             world.check(units < CHUNKS * 2, "what is the same comes once");
         }
     }
+    assert!(went_over >= 4, "{went_over} went over to the newest version");
 }
 
 #[test]
