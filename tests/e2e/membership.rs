@@ -219,6 +219,7 @@ async fn w17_master_client_and_server_come_back_by_their_keys() {
                 0 => {
                     server.stop().await;
                     server = world.server("server").await;
+                    assert_eq!(ticket(&server).await, of_server);
                 }
                 1 => {
                     master.stop().await;

@@ -9,9 +9,13 @@ use crate::wire::invite::Address;
 use crate::wire::limits::ADDRESSES_MAX;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
 
 /// The port that a server tries first.
 pub const DEFAULT_PORT: u16 = 4433;
+/// How often the port of last time is tried while it is in use, and the pause between: half a second in all.
+const PORT_TRIES: u32 = 20;
+const PORT_PAUSE: Duration = Duration::from_millis(25);
 /// Ports that are tried after it, before any is taken.
 const PORTS_TRIED: u16 = 100;
 /// The file that keeps where the server listens, and under it what a person said of how others reach it.
@@ -49,7 +53,7 @@ pub(super) fn bind(dir: &StateDir, keys: &Keys, said: ServerPlace) -> Result<(En
     let port = listen.map(|listen| listen.port()).filter(|port| *port != 0);
     let at = |port| Endpoint::bind(Config::new((ip, port).into(), &keys.identity, keys.reset_key, keys.cid_key));
     let bound = match (port.or(kept.listen.map(|kept| kept.port())), listen) {
-        (Some(port), _) => at(port).map_err(|error| taken(port, &error)),
+        (Some(port), _) => soon(|| at(port)).map_err(|error| taken(port, &error)),
         (None, Some(_)) => at(0).map_err(|error| failed(&error)),
         (None, None) => first_free(at).map_err(|error| failed(&error)),
     };
@@ -60,10 +64,25 @@ pub(super) fn bind(dir: &StateDir, keys: &Keys, said: ServerPlace) -> Result<(En
     Ok((endpoint, advertise))
 }
 
+/// Who was just stopped may hold the port for a moment.
+fn soon(at: impl Fn() -> Result<Endpoint, BindError>) -> Result<Endpoint, BindError> {
+    for _ in 0..PORT_TRIES {
+        match at() {
+            Err(error) if is_in_use(&error) => std::thread::sleep(PORT_PAUSE),
+            other => return other,
+        }
+    }
+    at()
+}
+
+fn is_in_use(error: &BindError) -> bool {
+    matches!(error, BindError::Socket { source, .. } if source.kind() == io::ErrorKind::AddrInUse)
+}
+
 fn first_free(at: impl Fn(u16) -> Result<Endpoint, BindError>) -> Result<Endpoint, BindError> {
     for port in DEFAULT_PORT..DEFAULT_PORT + PORTS_TRIED {
         match at(port) {
-            Err(BindError::Socket { source, .. }) if source.kind() == io::ErrorKind::AddrInUse => {}
+            Err(error) if is_in_use(&error) => {}
             other => return other,
         }
     }
