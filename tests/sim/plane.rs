@@ -3,7 +3,7 @@
 use bailiwick::node::member::io::{Leftover, Place};
 use bailiwick::state::downloads::{Asked, Came, Opened, Outcome, TransferId};
 use bailiwick::state::random::draw;
-use bailiwick::store::member::Staged;
+use bailiwick::store::member::{MemberStore, Staged};
 use bailiwick::store::tree::merge_list;
 use bailiwick::store::walk::Stamp;
 use bailiwick::wire::chunk::ChunkHeader;
@@ -25,12 +25,18 @@ pub(crate) struct Disk {
     parts: BTreeMap<(PathBuf, String), PartFile>,
     /// Finished downloads.
     pub(crate) done: BTreeMap<(PathBuf, String), Hash>,
+    /// Renamed from part files, and not known to be on the disk yet.
+    renamed: Vec<((PathBuf, String), PartFile)>,
+    /// There is no room for more.
+    pub(crate) full: bool,
 }
 
 #[derive(Default, Clone)]
 struct PartFile {
     written: BTreeSet<u32>,
     synced: BTreeSet<u32>,
+    /// Somebody cut it short, or put another file in its place.
+    cut: bool,
 }
 
 /// A file that somebody may share.
@@ -68,6 +74,45 @@ impl Disk {
             let synced = part.synced.clone();
             part.written.retain(|chunk| synced.contains(chunk) || dice.once_in(2));
         }
+        for (at, part) in std::mem::take(&mut self.renamed) {
+            if dice.once_in(2) {
+                self.done.remove(&at);
+                self.parts.insert(at, part);
+            }
+        }
+    }
+
+    /// The folders are synced, too: what was renamed stays so.
+    pub(crate) fn folders_synced(&mut self) {
+        self.renamed.clear();
+    }
+
+    /// Somebody deletes a part file, or cuts it short.
+    pub(crate) fn spoil_part(&mut self, dice: &mut Dice) -> bool {
+        let places: Vec<_> = self.parts.keys().cloned().collect();
+        let Some(at) = dice.pick(&places) else { return false };
+        if dice.once_in(2) {
+            self.parts.remove(at);
+        } else if let Some(part) = self.parts.get_mut(at) {
+            *part = PartFile { cut: true, ..PartFile::default() };
+        }
+        true
+    }
+
+    /// Whether all that is claimed was synced, in part files that are as they were left.
+    pub(crate) fn holds_claims(&self, store: &MemberStore) -> Result<(), String> {
+        for row in store.open_transfers(0, usize::MAX).expect("a store").iter().filter(|row| !row.claimed.is_empty()) {
+            let folder = store.job_dest(row.job).expect("a store").expect("a job");
+            let Some(part) = self.parts.get(&(folder, row.dest.as_str().to_owned())).filter(|part| !part.cut) else {
+                continue;
+            };
+            let bit = |chunk: &u32| row.claimed[*chunk as usize / 8] >> (chunk % 8) & 1 == 1;
+            let claimed = (0..row.claimed.len() as u32 * 8).filter(bit);
+            if let Some(chunk) = claimed.into_iter().find(|chunk| !part.synced.contains(chunk)) {
+                return Err(format!("transfer {} claims chunk {chunk}, which is not on the disk", row.id));
+            }
+        }
+        Ok(())
     }
 
     /// What a scan of a share finds that is not known by its stamp.
@@ -157,11 +202,13 @@ impl Plane {
         let opened = match disk.done.get(&key) {
             Some(there) if *there == place.root => Opened::Not(Outcome::Done),
             Some(_) => Opened::Not(Outcome::AlreadyThere),
+            None if disk.full => Opened::Not(Outcome::DiskFull),
             None if place.geometry.chunk_count() <= 1 => {
                 disk.parts.remove(&key);
                 Opened::Ready
             }
-            None if place.had_part && disk.parts.contains_key(&key) => Opened::Ready,
+            None if place.had_part && disk.parts.get(&key).is_some_and(|part| !part.cut) => Opened::Ready,
+            None if !place.had_part && disk.parts.contains_key(&key) => Opened::Not(Outcome::AlreadyThere),
             None => {
                 disk.parts.insert(key, PartFile::default());
                 if place.has_claims { Opened::Anew } else { Opened::Ready }
@@ -208,6 +255,7 @@ impl Plane {
                 let whole = open.list_parts.len() as u32 == open.place.geometry.list_part_count();
                 taken(Came::Verified, whole.then(|| list.to_vec()))
             }
+            Unit::Chunk(_) if disk.full => taken(Came::NotWritten(Outcome::DiskFull), None),
             Unit::Chunk(index) => {
                 disk.parts.entry(key(&open.place)).or_default().written.insert(index);
                 taken(Came::Verified, None)
@@ -236,7 +284,8 @@ impl Plane {
         if disk.done.contains_key(&at) {
             return Ok(Some(Outcome::AlreadyThere));
         }
-        disk.done.insert(at, open.place.root);
+        disk.done.insert(at.clone(), open.place.root);
+        disk.renamed.push((at, part));
         Ok(Some(Outcome::Done))
     }
 

@@ -77,6 +77,11 @@ impl MemberStore {
         Ok(self.db.pragma_update(None, "query_only", read_only)?)
     }
 
+    /// Rows written since it was opened: equal numbers mean that nothing changed between.
+    pub fn writes(&self) -> u64 {
+        self.db.total_changes()
+    }
+
     fn prepare(db: Connection) -> Result<MemberStore, DbError> {
         db.busy_timeout(std::time::Duration::from_secs(5))?;
         db.pragma_update(None, "journal_mode", "WAL")?;
@@ -87,9 +92,9 @@ impl MemberStore {
         db.set_prepared_statement_cache_capacity(128);
         let version: i64 = db.pragma_query_value(None, "user_version", |row| row.get(0))?;
         match version {
+            // Both or neither: a process killed between them would find tables that it has to make.
             0 => {
-                db.execute_batch(SCHEMA)?;
-                db.pragma_update(None, "user_version", SCHEMA_VERSION)?;
+                db.execute_batch(&format!("BEGIN IMMEDIATE; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT"))?
             }
             SCHEMA_VERSION => {}
             newer => return Err(DbError::Newer(newer)),

@@ -1,10 +1,13 @@
 //! Chunk streams: from an owner to the server, from there to who asked.
 
 use super::*;
+use bailiwick::state::downloads::Came;
+use bailiwick::wire::log::Policy;
 
 impl World {
     pub(super) fn upload(&mut self, node: NodeId, upload: Upload, source: Box<UploadSource>) {
         self.nodes[node].uploads += 1;
+        self.check_freshness(node);
         let one = &self.nodes[node];
         let Some(epoch) = one.plane.newest else { return };
         if !self.links.get(&upload.conn).is_some_and(|link| link.node_open) {
@@ -35,6 +38,20 @@ impl World {
         self.streams.insert(id, Stream { node, link: upload.conn, header, upload, source, entry: None });
         let soon = self.soon();
         self.at(soon, Event::Arrives(id));
+    }
+
+    /// Who serves has had a fresh word of the master about the members that it knows.
+    fn check_freshness(&self, node: NodeId) {
+        let one = &self.nodes[node];
+        if one.is_master() || self.model.master_was_restored {
+            return;
+        }
+        let tip = one.store().tip().expect("a store").unwrap_or_else(|| self.fail("it serves without a log"));
+        let policy: Option<Policy> = one.store().get("policy").expect("a store");
+        let fresh_for = policy.unwrap_or_default().master_away_wait_ms;
+        if let Err(why) = self.model.may_serve(self.now, tip.membership, fresh_for) {
+            self.fail(&format!("{} {why}", one.name));
+        }
     }
 
     pub(super) fn arrives(&mut self, id: StreamId) {
@@ -112,6 +129,12 @@ impl World {
             Landed::NotWanted => self.tell_server(ServerInput::Unwanted(forward)),
             Landed::Taken { asked, came, list } => {
                 one.units += 1;
+                let broken = self.dice.once_in(self.faults.broken_unit);
+                let came = if broken { [Came::Broken, Came::Damaged][self.dice.below(2) as usize] } else { came };
+                let list = list.filter(|_| !broken);
+                if broken {
+                    self.coverage.event("unit came broken");
+                }
                 self.tell_server(ServerInput::Forwarded(forward));
                 self.tell(node, Input::Heard(u64::from(header.length)));
                 self.tell(node, Input::Came(asked, came));
