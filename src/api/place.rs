@@ -2,6 +2,8 @@
 //!
 //! It is there while the node serves. After a kill it stays behind, so a reader checks that its process lives.
 
+use crate::node::goodbye::{LEFT_FILE, has_left};
+use crate::node::identity::state_error;
 use crate::node::local::{ErrorCode, LocalError};
 use crate::store::statedir::{StateDir, StateError};
 use serde::{Deserialize, Serialize};
@@ -29,9 +31,12 @@ impl ApiPlace {
 
     /// Reads the file of a node that runs.
     pub fn read(state_dir: &Path) -> Result<ApiPlace, LocalError> {
-        let bytes = std::fs::read(path(state_dir)).map_err(|_| not_running(state_dir))?;
-        let place: ApiPlace = serde_json::from_slice(&bytes).map_err(|_| not_running(state_dir))?;
-        if is_alive(place.pid) { Ok(place) } else { Err(not_running(state_dir)) }
+        if state_dir.is_file() {
+            return Err(state_error(StateError::NotAFolder(state_dir.display().to_string())));
+        }
+        let bytes = std::fs::read(path(state_dir)).map_err(|_| unreachable(state_dir))?;
+        let place: ApiPlace = serde_json::from_slice(&bytes).map_err(|_| unreachable(state_dir))?;
+        if is_alive(place.pid) { Ok(place) } else { Err(unreachable(state_dir)) }
     }
 
     /// Removes the file of this process, which holds the directory.
@@ -40,8 +45,22 @@ impl ApiPlace {
     }
 }
 
+/// Why there is no way to a node: there is none, or it has not said yet where it is.
+fn unreachable(state_dir: &Path) -> LocalError {
+    let Some(pid) = StateDir::holder(state_dir) else { return not_running(state_dir) };
+    let process = pid.map(|pid| format!(" (process {pid})")).unwrap_or_default();
+    LocalError::new(
+        ErrorCode::NotNow,
+        format!("the node of {}{process} is starting, or its {API_FILE} was deleted", state_dir.display()),
+        format!("it writes {API_FILE} within a second or two: then do it again"),
+    )
+}
+
 /// The error for a state directory that no node serves.
 pub fn not_running(state_dir: &Path) -> LocalError {
+    if let Ok(Some(when)) = StateDir::peek(state_dir, LEFT_FILE) {
+        return LocalError { code: ErrorCode::NotRunning, ..has_left(&when) };
+    }
     LocalError::new(
         ErrorCode::NotRunning,
         format!("no node runs for {}", state_dir.display()),
@@ -83,12 +102,17 @@ mod tests {
         let place = ApiPlace { url: "http://127.0.0.1:1".into(), token: "00".into(), pid: child.id() };
         place.write(&dir).unwrap();
         child.wait().unwrap();
-        assert_eq!(ApiPlace::read(temporary.path()).err().unwrap().code, ErrorCode::NotRunning);
+        let code = || ApiPlace::read(temporary.path()).err().unwrap().code;
+        assert_eq!(code(), ErrorCode::NotNow, "who holds the directory is about to say where it is");
+        drop(dir);
+        assert_eq!(code(), ErrorCode::NotRunning);
+        let dir = StateDir::open(temporary.path()).unwrap();
         let place = ApiPlace { pid: std::process::id(), ..place };
         place.write(&dir).unwrap();
         assert!(ApiPlace::read(temporary.path()).ok().unwrap() == place);
         ApiPlace::remove(&dir);
-        assert_eq!(ApiPlace::read(temporary.path()).err().unwrap().code, ErrorCode::NotRunning);
+        drop(dir);
+        assert_eq!(code(), ErrorCode::NotRunning);
     }
 
     #[test]

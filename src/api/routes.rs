@@ -22,12 +22,20 @@ pub(super) const JOBS: &str = "/v1/jobs";
 pub(super) const INVITES: &str = "/v1/invites";
 /// `POST {"id": ID}`: revokes an invite.
 pub(super) const REVOKE: &str = "/v1/invites/revoke";
+/// `POST`: makes a new ticket.
+pub(super) const ROTATE: &str = "/v1/ticket/rotate";
 /// `GET`: the server's ticket.
 pub(super) const TICKET: &str = "/v1/ticket";
 /// `POST {"ids": […]}`: approves devices.
 pub(super) const APPROVE: &str = "/v1/approve";
 /// `POST {"ids": […]}`: disapproves devices.
 pub(super) const DISAPPROVE: &str = "/v1/disapprove";
+/// `POST {"id": ID or null, "name": NAME}`: gives a device another name.
+pub(super) const RENAME: &str = "/v1/rename";
+/// `POST {"now": BOOL}`: leaves the group.
+pub(super) const LEAVE: &str = "/v1/leave";
+/// `GET`: the group's rules. `POST {"master_away_wait_s": N}`: sets one.
+pub(super) const POLICY: &str = "/v1/policy";
 /// `POST {"files": […], "dest": PATH}`: downloads.
 pub(super) const GET: &str = "/v1/get";
 /// `POST`: ends the node.
@@ -60,8 +68,13 @@ pub(super) fn call(command: &Command) -> Result<Call, String> {
         Command::Invite { expires_s } => write(INVITES, json!({ "expires_s": expires_s })),
         Command::RevokeInvite { id } => write(REVOKE, json!({ "id": id })),
         Command::Ticket => read(TICKET, &[]),
+        Command::RotateTicket => write(ROTATE, json!({})),
         Command::Approve { ids } => write(APPROVE, json!({ "ids": ids })),
         Command::Disapprove { ids } => write(DISAPPROVE, json!({ "ids": ids })),
+        Command::Rename { id, name } => write(RENAME, json!({ "id": id, "name": name })),
+        Command::Leave { now } => write(LEAVE, json!({ "now": now })),
+        Command::Policy => read(POLICY, &[]),
+        Command::SetPolicy { master_away_wait_s } => write(POLICY, json!({ "master_away_wait_s": master_away_wait_s })),
         Command::Add { paths } => {
             let paths = paths.iter().map(|path| utf8(path)).collect::<Result<Vec<_>, _>>()?;
             write(SHARES, json!({ "paths": paths }))

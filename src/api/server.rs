@@ -1,8 +1,9 @@
 //! The node's side of the local API.
 
 use super::guard::{Guard, admit};
-use super::place::ApiPlace;
+use super::place::{API_FILE, ApiPlace};
 use super::routes;
+use crate::node::identity::state_error;
 use crate::node::local::{Command, ErrorCode, Event, LocalError, NodeHandle, Reply, Watch};
 use crate::store::statedir::StateDir;
 use axum::body::{Body, Bytes};
@@ -25,6 +26,8 @@ use tokio::task::JoinHandle;
 
 /// Bytes of a request's body, at most: the arguments of one command line, which systems hold to about 2 MiB.
 pub const API_BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// How often it is looked whether `api.json` is still there.
+const PLACE_LOOK: Duration = Duration::from_secs(1);
 /// How long answers that are under way may take once the node ends.
 const LAST_ANSWERS: Duration = Duration::from_millis(300);
 
@@ -35,6 +38,7 @@ pub struct Api {
     dir: Arc<StateDir>,
     shutdown: watch::Receiver<bool>,
     serving: JoinHandle<()>,
+    keeping: JoinHandle<()>,
 }
 
 /// Serves the node's API on a loopback port that the system chooses, and says where in the state directory. It ends
@@ -47,9 +51,22 @@ pub async fn serve(dir: Arc<StateDir>, node: NodeHandle, shutdown: watch::Receiv
     let place = ApiPlace { url: format!("http://127.0.0.1:{port}"), token: token()?, pid: std::process::id() };
     let guard = Guard::new(place.token.clone(), port);
     let router = router(Shared { node, shutdown: shutdown.clone() }, guard);
-    place.write(&dir).map_err(|error| LocalError::new(ErrorCode::Failed, error.to_string(), ""))?;
+    place.write(&dir).map_err(state_error)?;
+    let keeping = tokio::spawn(keep_place(place.clone(), dir.clone()));
     let serving = tokio::spawn(run(listener, router, shutdown.clone()));
-    Ok(Api { url: place.url, dir, shutdown, serving })
+    Ok(Api { url: place.url, dir, shutdown, serving, keeping })
+}
+
+/// Writes `api.json` again if somebody deleted it: without it nobody could reach the node, not even to stop it.
+async fn keep_place(place: ApiPlace, dir: Arc<StateDir>) {
+    loop {
+        tokio::time::sleep(PLACE_LOOK).await;
+        if !dir.path(API_FILE).exists()
+            && let Err(error) = place.write(&dir)
+        {
+            tracing::debug!(%error, "api.json can't be written again");
+        }
+    }
 }
 
 impl Api {
@@ -59,6 +76,9 @@ impl Api {
         if tokio::time::timeout(LAST_ANSWERS, &mut self.serving).await.is_err() {
             self.serving.abort();
         }
+        self.keeping.abort();
+        // It writes nothing any more.
+        let _ = self.keeping.await;
         ApiPlace::remove(&self.dir);
     }
 }
@@ -82,7 +102,7 @@ async fn run(listener: TcpListener, router: Router, mut shutdown: watch::Receive
 fn token() -> Result<String, LocalError> {
     let mut bytes = [0; 32];
     aws_lc_rs::rand::fill(&mut bytes)
-        .map_err(|_| LocalError::new(ErrorCode::Failed, "the system gives no random bytes", "try again"))?;
+        .map_err(|_| LocalError::new(ErrorCode::Failed, "the system gives no random bytes", "start it again"))?;
     Ok(data_encoding::HEXLOWER.encode(&bytes))
 }
 
@@ -108,8 +128,15 @@ fn router(shared: Shared, guard: Guard) -> Router {
         )
         .route(routes::REVOKE, post(revoke))
         .route(routes::TICKET, get(async |State(shared): State<Shared>| shared.ask(Command::Ticket).await))
+        .route(routes::ROTATE, post(async |State(shared): State<Shared>| shared.ask(Command::RotateTicket).await))
         .route(routes::APPROVE, post(approve))
         .route(routes::DISAPPROVE, post(disapprove))
+        .route(routes::RENAME, post(rename))
+        .route(routes::LEAVE, post(leave))
+        .route(
+            routes::POLICY,
+            get(async |State(shared): State<Shared>| shared.ask(Command::Policy).await).post(set_policy),
+        )
         .route(routes::GET, post(download))
         .route(routes::STOP, post(async |State(shared): State<Shared>| shared.ask(Command::Stop).await))
         .route(routes::WATCH, get(watch_events))
@@ -204,6 +231,35 @@ async fn approve(State(shared): State<Shared>, Content(body): Content<IdsBody>) 
 
 async fn disapprove(State(shared): State<Shared>, Content(body): Content<IdsBody>) -> Answer {
     shared.ask(Command::Disapprove { ids: body.ids }).await
+}
+
+#[derive(Deserialize)]
+struct RenameBody {
+    #[serde(default)]
+    id: Option<String>,
+    name: String,
+}
+
+async fn rename(State(shared): State<Shared>, Content(body): Content<RenameBody>) -> Answer {
+    shared.ask(Command::Rename { id: body.id, name: body.name }).await
+}
+
+#[derive(Deserialize)]
+struct LeaveBody {
+    now: bool,
+}
+
+async fn leave(State(shared): State<Shared>, Content(body): Content<LeaveBody>) -> Answer {
+    shared.ask(Command::Leave { now: body.now }).await
+}
+
+#[derive(Deserialize)]
+struct PolicyBody {
+    master_away_wait_s: u64,
+}
+
+async fn set_policy(State(shared): State<Shared>, Content(body): Content<PolicyBody>) -> Answer {
+    shared.ask(Command::SetPolicy { master_away_wait_s: body.master_away_wait_s }).await
 }
 
 #[derive(Deserialize)]

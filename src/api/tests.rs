@@ -120,6 +120,7 @@ async fn shutdown_ends_open_streams_at_once_and_takes_the_file_along() {
     assert_eq!(events.next().await.unwrap().unwrap().event, "stopping");
     assert_eq!(events.next().await.unwrap(), None);
     fixture.api.ended().await;
+    drop(fixture.state);
     assert!(Client::open(fixture.dir.path()).is_err_and(|error| error.code == ErrorCode::NotRunning));
     assert_eq!(client.ask(&Command::Status).await.unwrap_err().code, ErrorCode::NotRunning);
 }
@@ -139,6 +140,7 @@ fn samples() -> Vec<(Command, Reply)> {
     let path = Path::new("/tmp/a b&c/ü").to_owned();
     let (clients, files) = (Reply::Clients(vec![client_row()]), Reply::Files(vec![file_row()]));
     let shares = Reply::Shares(vec![share_row()]);
+    let policy = Reply::Policy(vec![PolicyRow { key: MASTER_AWAY.into(), wait_s: 180 }]);
     let invites = Reply::Invites(vec![InviteRow { id: "i".into(), invite: "bwi1x".into(), expires: "t".into() }]);
     vec![
         (Command::Status, Reply::Status(Box::new(status_row()))),
@@ -150,11 +152,17 @@ fn samples() -> Vec<(Command, Reply)> {
         (Command::Transfers { job: None }, Reply::Transfers(vec![])),
         (Command::Jobs { job: Some(4) }, Reply::Jobs(vec![job_row()])),
         (Command::Invites, invites.clone()),
-        (Command::Invite { expires_s: 60 }, invites),
-        (Command::RevokeInvite { id: "i".into() }, Reply::Done),
+        (Command::Invite { expires_s: 60 }, invites.clone()),
+        (Command::RevokeInvite { id: "i".into() }, invites),
         (Command::Ticket, Reply::Ticket(TicketRow { ticket: "bwt1x".into(), listen: "[::]:4433".into() })),
+        (Command::RotateTicket, Reply::Ticket(TicketRow { ticket: "bwt1y".into(), listen: "[::]:4433".into() })),
         (Command::Approve { ids: ids.clone() }, clients.clone()),
-        (Command::Disapprove { ids: ids.clone() }, clients),
+        (Command::Disapprove { ids: ids.clone() }, clients.clone()),
+        (Command::Rename { id: Some("i".into()), name: "n".into() }, clients.clone()),
+        (Command::Rename { id: None, name: "n".into() }, clients),
+        (Command::Leave { now: true }, Reply::Done),
+        (Command::Policy, policy.clone()),
+        (Command::SetPolicy { master_away_wait_s: 60 }, policy),
         (Command::Add { paths: vec![path.clone()] }, shares),
         (Command::ShareFiles { path: path.clone() }, files),
         (Command::Get { files: ids.clone(), dest: Some(path) }, Reply::Jobs(vec![job_row()])),
@@ -193,6 +201,9 @@ fn status_row() -> Status {
         version: "0.1.0".into(),
         api: "http://127.0.0.1:1".into(),
         pid: 1,
+        leaving: false,
+        rename: None,
+        server_rtt_ms: Some(12),
         load: None,
     }
 }
@@ -207,6 +218,7 @@ fn client_row() -> ClientRow {
         path: Some(PathRow::Relay),
         reason: None,
         code: None,
+        since: "2026-11-23T22:52:01.568Z".into(),
         is_self: true,
         last_seen: None,
         rtt_ms: Some(3),
@@ -281,5 +293,35 @@ fn job_row() -> JobRow {
         path: None,
         dest: "/d".into(),
         elapsed_ms: 9,
+    }
+}
+
+/// Without the file nobody could reach the node, not even to stop it.
+#[tokio::test]
+async fn a_lost_api_file_is_written_again_and_a_lost_node_is_none() {
+    let fixture = fixture(|_| Ok(Reply::Done)).await;
+    let before = place(&fixture);
+    std::fs::remove_file(fixture.state.path("api.json")).unwrap();
+    let error = ApiPlace::read(fixture.dir.path()).err().unwrap();
+    assert!(error.code == ErrorCode::NotNow && error.error.contains("api.json"), "{error:?}");
+    let again = async {
+        while ApiPlace::read(fixture.dir.path()).is_err() {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(240), again).await.unwrap();
+    assert!(place(&fixture) == before);
+    fixture.shutdown.send(true).unwrap();
+    fixture.api.ended().await;
+    drop(fixture.state);
+    assert_eq!(ApiPlace::read(fixture.dir.path()).err().unwrap().code, ErrorCode::NotRunning);
+}
+
+#[test]
+fn a_server_reaches_nobody_which_is_null() {
+    let json = serde_json::to_value(Link::None).unwrap();
+    assert!(json.is_null());
+    for link in [Link::None, Link::Connected, Link::Away] {
+        assert_eq!(serde_json::from_value::<Link>(serde_json::to_value(link).unwrap()).unwrap(), link);
     }
 }

@@ -1,7 +1,7 @@
 //! `approve` and `disapprove`: the person's decisions at the master.
 
 use super::end::Outcome;
-use super::group::{ask_clients, client_table, short, unexpected};
+use super::group::{ask_clients, ask_status, client_table, short, since_text, unexpected};
 use super::output::{Output, can_ask};
 use super::place::usage;
 use crate::api::client::Client;
@@ -18,36 +18,53 @@ pub(super) async fn approve(node: &Client, ids: &[String], output: Output) -> Ou
 
 /// Asks about each device that waits, one by one.
 async fn walk(node: &Client, output: Output) -> Outcome<Vec<ClientRow>> {
+    if ask_status(node).await?.role != NodeRole::Master {
+        let hint = "run it at the group's master: there `bailiwick approve` shows who waits";
+        return Err(LocalError::new(ErrorCode::WrongRole, "only the master approves devices", hint).into());
+    }
     let mut waiting = ask_clients(node).await?;
     waiting.retain(|client| client.standing == StandingRow::Registered);
+    waiting.sort_by(|one, other| one.since.cmp(&other.since));
     if waiting.is_empty() {
-        output.note("nobody waits for approval");
+        output.note("nobody waits for approval; `bailiwick invite` makes an invite for one more device");
         return Ok(Vec::new());
     }
     if !can_ask() {
         return Err(ambiguous(&waiting).into());
     }
-    output.note("Compare each code with the one that the device itself shows.");
-    let mut approved = Vec::new();
+    output
+        .note("Compare each code with the one that the device itself shows. y approves, n leaves it waiting, q ends.");
+    let (mut approved, mut left) = (Vec::new(), waiting.len());
     for client in waiting {
-        let code = client.code.as_deref().unwrap_or("no code yet");
-        match output.ask(&format!("{}, {code}, approve? [y/N/q]", client.name))?.as_deref() {
-            Some("y" | "yes") => approved.extend(decide(node, Command::Approve { ids: vec![client.id] }).await?),
+        match output.ask(&format!("{}; approve? [y/N/q]", waits(&client)))?.as_deref() {
+            Some("y" | "yes") => {
+                approved.extend(decide(node, Command::Approve { ids: vec![client.id] }).await?);
+                left -= 1;
+            }
             Some("q" | "quit") | None => break,
             Some(_) => {}
         }
     }
+    if left > 0 {
+        output.note(&format!("{left} still waiting; a device that you don't know: bailiwick disapprove ID"));
+    }
     Ok(approved)
 }
 
+/// Who waits, by which code, and since when.
+fn waits(client: &ClientRow) -> String {
+    let code = client.code.as_deref().unwrap_or("no code yet");
+    format!("{}, {code}, {}", client.name, since_text(&client.since))
+}
+
 fn ambiguous(waiting: &[ClientRow]) -> LocalError {
-    let named = |client: &ClientRow| {
-        format!("{} {} ({})", short(&client.id), client.name, client.code.as_deref().unwrap_or("no code yet"))
-    };
-    let all = waiting.iter().map(named).collect::<Vec<_>>().join(", ");
+    let all = waiting.iter().map(|client| format!("{} {}", short(&client.id), waits(client)));
     usage(
-        format!("no device is named, and there is no terminal to ask on; waiting: {all}"),
-        "name them: bailiwick approve ID…",
+        format!(
+            "no device is named, and there is no terminal to ask on; waiting: {}",
+            all.collect::<Vec<_>>().join("; ")
+        ),
+        "compare the codes, then name the devices: bailiwick approve ID…",
     )
 }
 
@@ -58,7 +75,10 @@ pub(super) async fn disapprove(node: &Client, ids: &[String], yes: bool, output:
         return show(&[], "disapproved", output);
     }
     let gone = decide(node, Command::Disapprove { ids: ids.to_vec() }).await?;
-    show(&gone, "disapproved", output)
+    show(&gone, "disapproved", output)?;
+    output.note("If that was a mistake: `bailiwick invite` here, and on the device, with a new state directory,");
+    output.note("  bailiwick client INVITE --profile NEW");
+    Ok(())
 }
 
 fn confirmed(ids: &[String], output: Output) -> Outcome<bool> {
@@ -67,7 +87,8 @@ fn confirmed(ids: &[String], output: Output) -> Outcome<bool> {
         return Err(usage(error, "say --yes if it is meant").into());
     }
     let question = format!(
-        "This expels {} from the group for ever: such a device can never come back. Go on? [y/N]",
+        "This expels {} from the group for ever. Such a device never comes back; its person could only begin anew, \
+         with a new state directory and a new invite. Go on? [y/N]",
         ids.join(", ")
     );
     Ok(matches!(output.ask(&question)?.as_deref(), Some("y" | "yes")))

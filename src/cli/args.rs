@@ -63,8 +63,16 @@ pub(super) enum Command {
         after_help = "Example:\n  vps$     bailiwick server --advertise vps.example.org:4433 -d\n  desktop$ bailiwick master --server @ticket.txt"
     )]
     Server(ServerArgs),
-    /// Show the ticket of the server that runs here
-    Ticket,
+    /// Show the ticket of the server that runs here, or make a new one
+    ///
+    /// Whoever holds the ticket can bring a group to this server. It is a secret: --rotate makes the tickets of before
+    /// void. Groups that are here already stay.
+    #[command(after_help = "Examples:\n  bailiwick ticket > ticket.txt\n  bailiwick ticket --rotate")]
+    Ticket {
+        /// Make a new one; those of before are void
+        #[arg(long)]
+        rotate: bool,
+    },
     /// Run the master of a group, and a server with it unless --server is given; prints an invite
     ///
     /// The first start makes the group. Paths that are given are shared with it. Later starts need no arguments.
@@ -125,6 +133,29 @@ pub(super) enum Command {
         #[arg(long)]
         yes: bool,
     },
+    /// Give a device another name: this one, or at the master any
+    ///
+    /// Names are unique in a group, whatever their case. At a client the name changes when the master has answered.
+    #[command(
+        after_help = "Examples:\n  bailiwick rename notebook            this device\n  bailiwick rename laptop notebook     at the master: the device that is called laptop"
+    )]
+    Rename(RenameArgs),
+    /// Leave the group, for ever (client)
+    ///
+    /// Nothing is served or fetched from then on. When the master has heard of it, the node erases its keys and ends by
+    /// itself; until then the wish waits. What was fetched stays. The device can't come back; a new one can, with a new
+    /// state directory and a new invite.
+    #[command(
+        after_help = "Examples:\n  bailiwick leave\n  bailiwick leave --now --yes     doesn't wait for the master, and doesn't ask"
+    )]
+    Leave(LeaveArgs),
+    /// Show the group's rules, or set one (master)
+    ///
+    /// master-away wait=TIME: how long owners go on serving after they last heard from the master, 10s to 30d.
+    /// A longer time keeps transfers going without the master; a shorter one ends a dishonest server's delay of an
+    /// expulsion sooner.
+    #[command(after_help = "Examples:\n  bailiwick policy\n  bailiwick policy master-away wait=3m")]
+    Policy(PolicyArgs),
     /// Share files and folders with the group, where they lie
     ///
     /// Nothing is copied or moved, and nothing of yours is ever deleted. Waits until all is in the catalog.
@@ -138,7 +169,30 @@ pub(super) enum Command {
         after_help = "Examples:\n  bailiwick get desktop:Pictures\n  bailiwick get desktop:Pictures/2024 laptop:notes.txt -o ~/copies\n  bailiwick get 5d1e0c --detach"
     )]
     Get(GetArgs),
+    /// Write the master's keys and log to a file, sealed with a passphrase (master)
+    ///
+    /// The file is all that it takes to have the group again after the machine is lost: keys, membership, catalog, and
+    /// the server that the master runs itself. It can be made while the node runs. Files that are shared are not in it.
+    #[command(
+        after_help = "Examples:\n  bailiwick export ~/usb/group.backup\n  bailiwick export group.backup --passphrase @passphrase.txt --force"
+    )]
+    Export(ExportArgs),
+    /// Make a master's state directory anew from a file that `export` wrote
+    ///
+    /// The directory must be new: name it with --state or --profile, if there is a node here already. At its first start
+    /// the master listens to its server and the devices for half a minute, takes in what the backup lacks, and goes on.
+    /// Whoever was expelled stays out; all invites are closed. Never start the old copy again.
+    #[command(
+        after_help = "Example:\n  bailiwick import ~/usb/group.backup --profile desk\n  bailiwick master --profile desk"
+    )]
+    Import(ImportArgs),
     /// Wait until the node is in a state
+    ///
+    /// Exits with 5 when the time is over, and at once with 4 if the state can't come any more: this device is expelled
+    /// or has left.
+    #[command(
+        after_help = "Examples:\n  bailiwick wait approved --timeout 10m\n  bailiwick wait idle && echo all there"
+    )]
     Wait(WaitArgs),
     /// Print what happens in the node, as it happens
     Watch,
@@ -217,11 +271,47 @@ pub(super) struct DemoArgs {
 #[derive(Debug, Args)]
 pub(super) struct InviteArgs {
     /// How long it can be used: 30m, 24h, 7d …
-    #[arg(long, value_name = "TIME", default_value = "24h", value_parser = units::parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "24h", value_parser = units::parse_lifetime)]
     pub(super) expires: Duration,
     /// Revoke this open invite instead
     #[arg(long, value_name = "ID", conflicts_with = "expires")]
     pub(super) revoke: Option<String>,
+}
+
+/// `rename`.
+#[derive(Debug, Args)]
+pub(super) struct RenameArgs {
+    /// The new name; at the master with the device before it: its name, id, or the beginning of its id
+    #[arg(value_names = ["ID", "NAME"], num_args = 1..=2, required = true)]
+    pub(super) words: Vec<String>,
+    /// Exit with 5 instead of waiting for the master
+    #[arg(long)]
+    pub(super) no_wait: bool,
+}
+
+/// `leave`.
+#[derive(Debug, Args)]
+pub(super) struct LeaveArgs {
+    /// Erase the keys at once: the master may never hear that the device has left
+    #[arg(long)]
+    pub(super) now: bool,
+    /// Don't ask
+    #[arg(long)]
+    pub(super) yes: bool,
+    /// Exit with 5 instead of waiting for the master; the wish stays
+    #[arg(long, conflicts_with = "now")]
+    pub(super) no_wait: bool,
+}
+
+/// `policy`.
+#[derive(Debug, Args)]
+pub(super) struct PolicyArgs {
+    /// The rule: master-away
+    #[arg(value_name = "KEY")]
+    pub(super) key: Option<String>,
+    /// What is to hold: wait=3m
+    #[arg(value_name = "VALUE")]
+    pub(super) value: Option<String>,
 }
 
 /// `add`.
@@ -252,6 +342,31 @@ pub(super) struct GetArgs {
     pub(super) no_wait: bool,
 }
 
+/// `export`.
+#[derive(Debug, Args)]
+pub(super) struct ExportArgs {
+    /// The file to write
+    #[arg(value_name = "FILE")]
+    pub(super) file: PathBuf,
+    /// Where the passphrase comes from: @FILE, or - for stdin; without it you are asked, twice
+    #[arg(long, value_name = "FROM")]
+    pub(super) passphrase: Option<String>,
+    /// Write over a file that is there
+    #[arg(long)]
+    pub(super) force: bool,
+}
+
+/// `import`.
+#[derive(Debug, Args)]
+pub(super) struct ImportArgs {
+    /// The file that `export` wrote
+    #[arg(value_name = "FILE")]
+    pub(super) file: PathBuf,
+    /// Where the passphrase comes from: @FILE, or - for stdin; without it you are asked
+    #[arg(long, value_name = "FROM")]
+    pub(super) passphrase: Option<String>,
+}
+
 /// `wait`.
 #[derive(Debug, Args)]
 pub(super) struct WaitArgs {
@@ -274,6 +389,8 @@ pub(super) enum WaitState {
     Master,
     /// Nothing is under way: no job runs or waits, nothing is being scanned or syncing
     Idle,
+    /// No node runs for the state directory
+    Stopped,
 }
 
 fn listen_address(text: &str) -> Result<SocketAddr, String> {

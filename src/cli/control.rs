@@ -10,6 +10,7 @@ use super::units;
 use crate::api::client::Client;
 use crate::api::place;
 use crate::node::local::*;
+use std::path::Path;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -21,7 +22,29 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 const STOP_POLL: Duration = Duration::from_millis(5);
 
 /// `wait`.
-pub(super) async fn wait(node: &Client, args: &WaitArgs, output: Output) -> Outcome {
+pub(super) async fn wait(state_dir: &Path, args: &WaitArgs, output: Output) -> Outcome {
+    match args.until {
+        WaitState::Stopped => wait_for_end(state_dir, args.timeout, output).await,
+        _ => wait_for_state(&Client::open(state_dir)?, args, output).await,
+    }
+}
+
+/// Waits until no node runs; one that runs is not stopped by this.
+async fn wait_for_end(state_dir: &Path, timeout: Duration, output: Output) -> Outcome {
+    let deadline = Instant::now() + timeout;
+    let runs = || !matches!(Client::open(state_dir), Err(LocalError { code: ErrorCode::NotRunning, .. }));
+    while runs() {
+        if Instant::now() >= deadline {
+            let error = format!("the node still runs after {}", units::time(timeout));
+            return Err(LocalError::new(ErrorCode::NotNow, error, "`bailiwick stop` ends it").into());
+        }
+        tokio::time::sleep(POLL.min(deadline - Instant::now())).await;
+    }
+    let stopped = serde_json::json!({ "event": "stopped", "state_dir": state_dir });
+    if output.json { output.value(&stopped) } else { output.line("stopped") }
+}
+
+async fn wait_for_state(node: &Client, args: &WaitArgs, output: Output) -> Outcome {
     let deadline = Instant::now() + args.timeout;
     loop {
         let status = ask_status(node).await?;
@@ -42,6 +65,7 @@ async fn is_reached(node: &Client, state: WaitState, status: &Status) -> Outcome
         WaitState::Master => Ok(status.master == Link::Connected),
         WaitState::Approved => Ok(status.standing == Some(StandingRow::Approved)),
         WaitState::Idle => is_idle(node).await,
+        WaitState::Stopped => Ok(false),
     }
 }
 
@@ -61,11 +85,18 @@ fn not_for_servers<T>(rows: Outcome<Vec<T>>) -> Outcome<Vec<T>> {
     }
 }
 
-/// Expelled is for ever, so there is nothing to wait for.
+/// Expelled is for ever, so there is nothing to wait for; and a server is nobody's client.
 fn refuse_hopeless(state: WaitState, status: &Status) -> Result<(), LocalError> {
-    let error = |error| Err(LocalError::new(ErrorCode::Refused, error, "a new state directory makes a new device"));
+    let hint = "to come back the device needs a new state directory (--state or --profile) and a new invite";
+    let error = |error| Err(LocalError::new(ErrorCode::Refused, error, hint));
     match (state, status.standing) {
-        (WaitState::Idle, _) => Ok(()),
+        (WaitState::Idle | WaitState::Stopped, _) => Ok(()),
+        _ if status.role == NodeRole::Server => Err(LocalError::new(
+            ErrorCode::WrongRole,
+            format!("a server is never {}: it belongs to no group", state_text(state)),
+            "wait for `idle` or `stopped`, or wait at a member with its --state or --profile",
+        )),
+        _ if status.leaving => error("this device is leaving the group"),
         (_, Some(StandingRow::Disapproved)) => error("this device was disapproved"),
         (_, Some(StandingRow::Left)) => error("this device has left the group"),
         (_, Some(StandingRow::Stranger | StandingRow::Registered | StandingRow::Approved) | None) => Ok(()),
@@ -85,6 +116,7 @@ fn state_text(state: WaitState) -> &'static str {
         WaitState::Approved => "approved",
         WaitState::Master => "connected to its master",
         WaitState::Idle => "idle",
+        WaitState::Stopped => "stopped",
     }
 }
 

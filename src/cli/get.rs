@@ -134,7 +134,11 @@ fn not_all(job: &JobRow) -> End {
         _ => format!("failed for {} of {}{reason}", job.files_failed, units::count(job.files, "file")),
     };
     let code = job.code.unwrap_or(ErrorCode::Failed);
-    let error = LocalError::new(code, format!("getting {} {what}", job.what), "get it again: what is there is kept");
+    let error = LocalError::new(
+        code,
+        format!("getting {} {what}", job.what),
+        "mend that and give the same command again: only what is missing is fetched",
+    );
     if job.files_done > 0 { End::with(end::IN_PART, error) } else { End::from(error) }
 }
 

@@ -53,11 +53,13 @@ fn status_lines(status: &Status) -> Vec<String> {
             .as_ref()
             .map(|what| format!("for {}", what.trim_start_matches("waiting ").trim_start_matches("for "))),
     );
+    field("name", status.rename.as_ref().map(rename_text));
     field("code", status.code.clone());
     field("id", status.id.clone());
     field("group", status.group.clone());
     if status.role != NodeRole::Server {
-        field("server", Some(link_text(status.server).to_owned()));
+        let rtt = status.server_rtt_ms.map(|ms| format!(", {ms} ms")).unwrap_or_default();
+        field("server", Some(format!("{}{rtt}", link_text(status.server))));
         field("master", Some(link_text(status.master).to_owned()));
     }
     field("revision", status.revision.clone());
@@ -66,6 +68,13 @@ fn status_lines(status: &Status) -> Vec<String> {
     field("state", Some(status.state_dir.display().to_string()));
     field("process", Some(format!("{} (bailiwick {}), {}", status.pid, status.version, status.api)));
     lines
+}
+
+fn rename_text(wish: &RenameRow) -> String {
+    match &wish.refused {
+        None => format!("'{}' once the master has heard of it", wish.name),
+        Some(why) => format!("not '{}': {why}", wish.name),
+    }
 }
 
 fn load_text(load: &ServerLoad) -> String {
@@ -106,6 +115,20 @@ fn presence(client: &ClientRow) -> String {
     }
 }
 
+/// Since when, and how long that is.
+pub(super) fn since_text(since: &str) -> String {
+    match age(since) {
+        Some(age) => format!("waiting since {since} ({})", units::time(age)),
+        None => "waiting".to_owned(),
+    }
+}
+
+fn age(since: &str) -> Option<Duration> {
+    let format = &time::format_description::well_known::Rfc3339;
+    let since = time::OffsetDateTime::parse(since, format).ok()?;
+    Some((time::OffsetDateTime::now_utc() - since).try_into().unwrap_or(Duration::ZERO))
+}
+
 /// The beginning of an id, enough for people.
 pub(super) fn short(id: &str) -> String {
     id.chars().take(8).collect()
@@ -143,6 +166,7 @@ fn link_text(link: Link) -> &'static str {
     match link {
         Link::Connected => "connected",
         Link::Away => "away",
+        Link::None => "none",
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::args::InviteArgs;
 use super::end::Outcome;
-use super::group::unexpected;
+use super::group::{short, unexpected};
 use super::output::Output;
 use crate::api::client::Client;
 use crate::node::local::*;
@@ -17,9 +17,10 @@ pub(super) async fn invites(node: &Client, output: Output) -> Outcome {
         return output.line("no open invites; `bailiwick invite` makes one");
     }
     for row in &rows {
-        output.line(&format!("{}, until {}:", row.id, row.expires))?;
-        output.line(&format!("  {}", row.invite))?;
+        output.line(&format!("{}, for one device, until {}:", short(&row.id), row.expires))?;
+        output.line(&format!("  bailiwick client {}", row.invite))?;
     }
+    output.note("`bailiwick invite --revoke ID` makes one void");
     Ok(())
 }
 
@@ -44,21 +45,26 @@ async fn make(node: &Client, expires_s: u64, output: Output) -> Outcome {
 }
 
 async fn revoke(node: &Client, id: &str, output: Output) -> Outcome {
-    node.ask(&Command::RevokeInvite { id: id.to_owned() }).await?;
+    let Reply::Invites(rows) = node.ask(&Command::RevokeInvite { id: id.to_owned() }).await? else {
+        return Err(unexpected());
+    };
     if output.json {
-        output.value(&serde_json::json!({ "revoked": id }))
-    } else {
-        output.line(&format!("revoked {id}"))
+        return output.value(&rows);
     }
+    rows.iter().try_for_each(|row| output.line(&format!("revoked {}: nobody can use it any more", short(&row.id))))
 }
 
 /// `ticket`.
-pub(super) async fn ticket(node: &Client, output: Output) -> Outcome {
-    let Reply::Ticket(row) = node.ask(&Command::Ticket).await? else { return Err(unexpected()) };
+pub(super) async fn ticket(node: &Client, rotate: bool, output: Output) -> Outcome {
+    let command = if rotate { Command::RotateTicket } else { Command::Ticket };
+    let Reply::Ticket(row) = node.ask(&command).await? else { return Err(unexpected()) };
     if output.json {
         return output.value(&row);
     }
     output.line(&row.ticket)?;
+    if rotate {
+        output.note("the tickets of before are void; groups that are here stay");
+    }
     output.note("who has this ticket can bring a group to this server: bailiwick master --server TICKET");
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 mod approve;
 mod args;
+mod backup;
 mod catalog;
 mod control;
 mod daemon;
@@ -10,6 +11,7 @@ mod end;
 mod get;
 mod group;
 mod invite;
+mod membership;
 mod output;
 mod place;
 mod progress;
@@ -51,8 +53,10 @@ fn dispatch(cli: &Cli, output: Output) -> Outcome {
         Command::Master(args) => start::master(global, args, output),
         Command::Client(args) => start::client(global, args, output),
         Command::Demo(args) => demo::run(args, global, output),
+        Command::Export(args) => backup::export(global, args, output),
+        Command::Import(args) => backup::import(global, args, output),
         Command::Status
-        | Command::Ticket
+        | Command::Ticket { .. }
         | Command::Clients
         | Command::Files { .. }
         | Command::Shares
@@ -61,6 +65,9 @@ fn dispatch(cli: &Cli, output: Output) -> Outcome {
         | Command::Invite(_)
         | Command::Approve { .. }
         | Command::Disapprove { .. }
+        | Command::Rename(_)
+        | Command::Leave(_)
+        | Command::Policy(_)
         | Command::Add(_)
         | Command::Get(_)
         | Command::Wait(_)
@@ -73,10 +80,15 @@ fn dispatch(cli: &Cli, output: Output) -> Outcome {
 async fn ask(cli: &Cli, output: Output) -> Outcome {
     let open = || place::node(&cli.global);
     match &cli.command {
-        Command::Server(_) | Command::Master(_) | Command::Client(_) | Command::Demo(_) => Ok(()),
+        Command::Server(_)
+        | Command::Master(_)
+        | Command::Client(_)
+        | Command::Demo(_)
+        | Command::Export(_)
+        | Command::Import(_) => Ok(()),
         Command::Status => group::status(&open()?, output).await,
         Command::Clients => group::clients(&open()?, output).await,
-        Command::Ticket => invite::ticket(&open()?, output).await,
+        Command::Ticket { rotate } => invite::ticket(&open()?, *rotate, output).await,
         Command::Files { query } => catalog::files(&open()?, query.as_deref(), output).await,
         Command::Shares => catalog::shares(&open()?, output).await,
         Command::Transfers => transfers::transfers(&open()?, output).await,
@@ -84,9 +96,12 @@ async fn ask(cli: &Cli, output: Output) -> Outcome {
         Command::Invite(args) => invite::invite(&open()?, args, output).await,
         Command::Approve { ids } => approve::approve(&open()?, ids, output).await,
         Command::Disapprove { ids, yes } => approve::disapprove(&open()?, ids, *yes, output).await,
+        Command::Rename(args) => membership::rename(&open()?, args, output).await,
+        Command::Leave(args) => membership::leave(&open()?, args, output).await,
+        Command::Policy(args) => membership::policy(&open()?, args, output).await,
         Command::Add(args) => share::add(&open()?, args, output).await,
         Command::Get(args) => get::get(&open()?, args, output).await,
-        Command::Wait(args) => control::wait(&open()?, args, output).await,
+        Command::Wait(args) => control::wait(&place::state_dir(&cli.global)?, args, output).await,
         Command::Watch => control::watch(&open()?, output).await,
         Command::Stop => control::stop(&open()?, output).await,
     }

@@ -163,7 +163,7 @@ impl From<io::Error> for End {
     fn from(error: io::Error) -> End {
         match error.kind() {
             io::ErrorKind::BrokenPipe => End::quietly(),
-            _ => End::from(LocalError::new(ErrorCode::Failed, error.to_string(), "")),
+            _ => End::from(LocalError::new(ErrorCode::Failed, error.to_string(), "mend that and do it again")),
         }
     }
 }

@@ -51,8 +51,10 @@ pub(super) fn absolute(path: &Path) -> Result<PathBuf, LocalError> {
 /// The paths of things that are there, without links in them, so that each has one name.
 pub(super) fn existing(paths: &[PathBuf]) -> Result<Vec<PathBuf>, LocalError> {
     let canonical = |path: &PathBuf| {
-        let error =
-            |error| LocalError::new(ErrorCode::NotFound, format!("{}: {error}", path.display()), "see the path");
+        let error = |error| {
+            let hint = "give the path of a file or folder that is there and that this user may read";
+            LocalError::new(ErrorCode::NotFound, format!("{}: {error}", path.display()), hint)
+        };
         path.canonicalize().map_err(error)
     };
     paths.iter().map(canonical).collect()

@@ -122,7 +122,7 @@ async fn gather(node: &NodeHandle) -> Result<Ready, LocalError> {
 async fn ask_status(node: &NodeHandle) -> Result<Status, LocalError> {
     match node.ask(Command::Status).await? {
         Reply::Status(status) => Ok(*status),
-        _ => Err(LocalError::new(ErrorCode::Failed, "the node has no status", "")),
+        _ => Err(LocalError::new(ErrorCode::Failed, "the node has no status", "start it again")),
     }
 }
 
@@ -280,7 +280,7 @@ async fn follow_inbox(node: &NodeHandle) {
 }
 
 /// For the person at the terminal, or for the log.
-fn say(text: &str) {
+pub(super) fn say(text: &str) {
     let output = Output { json: false };
     match daemon::is_background() {
         true => output.note(text),

@@ -8,6 +8,8 @@ use super::end::{End, INTERRUPTED, Outcome};
 use super::output::Output;
 use super::ready;
 use crate::api;
+use crate::node::goodbye::LEFT_FILE;
+use crate::node::identity::state_error;
 use crate::node::local::{Command, ErrorCode, LocalError, NodeHandle};
 use crate::node::member::MemberConfig;
 use crate::node::options::{ClientOptions, MasterOptions, ServerOptions};
@@ -72,8 +74,7 @@ where
     F: Future<Output = Result<(), LocalError>> + Send + 'static,
 {
     let signals = Signals::new()?;
-    let dir = StateDir::open(&start.state_dir);
-    let dir = Arc::new(dir.map_err(|error| LocalError::new(ErrorCode::Failed, error.to_string(), ""))?);
+    let dir = Arc::new(StateDir::open(&start.state_dir).map_err(state_error)?);
     if daemon::is_background() {
         daemon::leave_terminal(&start.state_dir);
     }
@@ -85,6 +86,9 @@ where
     let story = tokio::spawn(ready::tell(start.clone(), handle.clone()));
     let outcome = until_end(node, signals, handle).await;
     story.abort();
+    if dir.path(LEFT_FILE).exists() && outcome.is_ok() {
+        ready::say("this device has left its group; its keys are erased, and this state directory can be deleted");
+    }
     let _ = shutdown.send(true);
     api.ended().await;
     drop(dir);

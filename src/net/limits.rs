@@ -45,6 +45,10 @@ pub const IDLE_TIMEOUT: Duration = Duration::from_secs(45);
 /// A quiet connection sends this often. NATs forget UDP mappings after 30 s and more (RFC 4787 asks for two minutes).
 pub const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
+/// A master's quiet connection: a server that was started again is noticed at the next packet, and until then nobody's
+/// request can reach the master.
+pub const MASTER_KEEP_ALIVE: Duration = Duration::from_secs(5);
+
 /// A dial is given up after this long. Who is in a hurry drops it before and dials anew.
 pub const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
 

@@ -2,18 +2,22 @@
 
 use super::clock::SystemRandom;
 use super::local::{ErrorCode, LocalError};
+use super::member::Group;
+use super::run::{MEMBER_DB, database_error};
+use super::server::DB_FILE;
 use crate::state::random::draw;
+use crate::store::member::MemberStore;
 use crate::store::statedir::{StateDir, StateError};
 use crate::wire::sign::Identity;
 
 /// The file of the two private keys: 64 bytes.
-const IDENTITY_FILE: &str = "identity";
+pub(super) const IDENTITY_FILE: &str = "identity";
 /// The file of QUIC's reset key (32 bytes) and connection-id key (8 bytes): kept, so that who was connected to a killed
 /// process learns at its next packet that the process was started again.
 const QUIC_FILE: &str = "quic";
 
 /// The same two files for a server, which can share a master's state directory and is a device of its own.
-const SERVER_FILES: (&str, &str) = ("server-identity", "server-quic");
+pub(super) const SERVER_FILES: (&str, &str) = ("server-identity", "server-quic");
 
 /// What a process brings to its endpoint.
 pub struct Keys {
@@ -25,14 +29,34 @@ pub struct Keys {
     pub cid_key: u64,
 }
 
-/// Reads the keys, or draws them.
+/// Reads the keys, or draws them for a directory that has no group yet: new keys would make another device of it.
 pub fn keys(dir: &StateDir) -> Result<Keys, LocalError> {
+    let database = dir.path(MEMBER_DB);
+    if dir.read_secret(IDENTITY_FILE).map_err(state_error)?.is_none() && database.exists() {
+        let store = MemberStore::open_beside(&database).map_err(database_error)?;
+        if store.get::<Group>("group").map_err(database_error)?.is_some() {
+            return Err(keys_missing(IDENTITY_FILE));
+        }
+    }
     keys_in(dir, (IDENTITY_FILE, QUIC_FILE))
 }
 
-/// Reads a server's keys, or draws them.
+/// Reads a server's keys, or draws them for a directory that has no server yet.
 pub fn server_keys(dir: &StateDir) -> Result<Keys, LocalError> {
+    let has_database = std::fs::metadata(dir.path(DB_FILE)).is_ok_and(|meta| meta.len() > 0);
+    if has_database && dir.read_secret(SERVER_FILES.0).map_err(state_error)?.is_none() {
+        return Err(keys_missing(SERVER_FILES.0));
+    }
     keys_in(dir, SERVER_FILES)
+}
+
+fn keys_missing(name: &str) -> LocalError {
+    LocalError::new(
+        ErrorCode::Failed,
+        format!("the file '{name}' is missing in the state directory, and with it the keys of what is there"),
+        "put it back from a copy of the directory; at a master, 'bailiwick import' a backup into a new directory; \
+         without the keys this is a new device, which needs a new state directory (and a client a new invite)",
+    )
 }
 
 fn keys_in(dir: &StateDir, (identity_file, quic_file): (&str, &str)) -> Result<Keys, LocalError> {
@@ -53,7 +77,8 @@ fn secret<const N: usize>(dir: &StateDir, name: &str) -> Result<[u8; N], LocalEr
             LocalError::new(
                 ErrorCode::Failed,
                 format!("the file '{name}' in the state directory is damaged"),
-                "restore the state directory from a backup; with a new one this device is a new device",
+                "put it back from a copy of the directory; at a master, 'bailiwick import' a backup into a new directory; \
+                 with new keys this is a new device",
             )
         }),
         None => {
@@ -77,5 +102,14 @@ pub fn state_error(error: StateError) -> LocalError {
         StateError::NotAFolder(_) => ErrorCode::Usage,
         StateError::Denied(_) | StateError::Full(_) | StateError::Io { .. } => ErrorCode::Failed,
     };
-    LocalError::new(code, error.to_string(), "see the message; --state or --profile choose another state directory")
+    let hint = match &error {
+        StateError::InUse { .. } => "'bailiwick stop' ends it; --state or --profile choose another state directory",
+        StateError::NotAFolder(_) => "name a folder with --state, or a profile with --profile",
+        StateError::Denied(_) => {
+            "give this user the directory ('chown'), or choose another one with --state or --profile"
+        }
+        StateError::Full(_) => "free some space and start it again",
+        StateError::Io { .. } => "mend that and start it again, or choose another directory with --state or --profile",
+    };
+    LocalError::new(code, error.to_string(), hint)
 }

@@ -1,19 +1,28 @@
 //! From what a person said at the start to a running node.
 
+use super::backup::IMPORTING_FILE;
+use super::goodbye;
 use super::identity::state_error;
-use super::local::{Command, ErrorCode, Link, LocalError, LocalRequest, NodeEnds, NodeRole, Reply, Status, TicketRow};
-use super::member::{self, MemberConfig, MemberOptions, Name, Start};
+use super::local::{
+    Command, ErrorCode, LOCAL_QUEUE, Link, LocalError, LocalRequest, NodeEnds, NodeRole, Reply, Status, TicketRow,
+};
+use super::member::{self, Ending, MemberConfig, MemberOptions, Name, Start};
 use super::options::{ClientOptions, MasterOptions, MasterServer, ServerOptions};
 use super::server::core::CoreConfig;
 use super::server::{self, ServerConfig, ServerHandle};
-use crate::store::member::MemberStore;
+use crate::store::member::{DbError, MemberStore};
 use crate::store::statedir::StateDir;
 use crate::wire::invite::Ticket;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
 
 /// The file that keeps the ticket of a master whose server is another process.
-const TICKET_FILE: &str = "server-ticket";
+pub(super) const TICKET_FILE: &str = "server-ticket";
+
+/// A member's database.
+pub(super) const MEMBER_DB: &str = "member.db";
 
 /// What a node is given to live in.
 pub struct Home {
@@ -28,10 +37,17 @@ pub struct Home {
 }
 
 /// The file that says what a state directory is for.
-const ROLE_FILE: &str = "role";
+pub(super) const ROLE_FILE: &str = "role";
 
 /// A state directory is one node's: nothing is made in it for another role.
-fn check_role(dir: &StateDir, role: &str) -> Result<(), LocalError> {
+pub(super) fn check_role(dir: &StateDir, role: &str) -> Result<(), LocalError> {
+    if dir.path(IMPORTING_FILE).exists() {
+        return Err(LocalError::new(
+            ErrorCode::NotNow,
+            "an import into this state directory has not ended",
+            "run 'bailiwick import FILE' for this directory again",
+        ));
+    }
     match dir.read_secret(ROLE_FILE).map_err(state_error)? {
         None => dir.write_secret(ROLE_FILE, role.as_bytes()).map_err(state_error),
         Some(kept) if kept == role.as_bytes() => Ok(()),
@@ -50,15 +66,17 @@ fn check_role(dir: &StateDir, role: &str) -> Result<(), LocalError> {
 
 /// Runs a client until it ends.
 pub async fn client(home: Home, options: ClientOptions) -> Result<(), LocalError> {
+    goodbye::check(&home.dir)?;
     check_role(&home.dir, "client")?;
     let ClientOptions { state_dir, invite, name, fallback_name, downloads } = options;
     let start = Start::Client { invite, name: Name { chosen: name, fallback: fallback_name } };
     let downloads = downloads_dir(&home, downloads)?;
-    run_member(home, state_dir, start, downloads, None).await
+    run_member(home, state_dir, start, downloads).await
 }
 
 /// Runs a master until it ends.
 pub async fn master(home: Home, options: MasterOptions) -> Result<(), LocalError> {
+    goodbye::check(&home.dir)?;
     check_role(&home.dir, "master")?;
     let MasterOptions { state_dir, name, fallback_name, server } = options;
     let name = Name { chosen: name, fallback: fallback_name };
@@ -66,34 +84,81 @@ pub async fn master(home: Home, options: MasterOptions) -> Result<(), LocalError
     let place = match server {
         MasterServer::Ticket(ticket) => {
             home.dir.write_secret(TICKET_FILE, ticket.to_string().as_bytes()).map_err(state_error)?;
-            return run_member(home, state_dir, Start::Master { ticket, name }, downloads, None).await;
+            return run_member(home, state_dir, Start::Master { ticket, name }, downloads).await;
         }
         MasterServer::AsBefore(place) => place,
     };
     if let Some(ticket) = kept_ticket(&home.dir)? {
-        return run_member(home, state_dir, Start::Master { ticket, name }, downloads, None).await;
+        return run_member(home, state_dir, Start::Master { ticket, name }, downloads).await;
     }
     let server =
         server::start(ServerConfig { dir: home.dir.clone(), place, loopback: true, core: CoreConfig::default() })?;
     let start = Start::Master { ticket: Box::new(server.ticket()), name };
-    let outcome = run_member(home, state_dir, start, downloads, Some(ticket_row(&server))).await;
-    server.stop().await;
+    let (home, desk) = with_desk(home, server);
+    let outcome = run_member(home, state_dir, start, downloads).await;
+    if let Some(server) = desk.close().await {
+        server.stop().await;
+    }
     outcome
 }
 
-async fn run_member(
-    home: Home,
-    state_dir: PathBuf,
-    start: Start,
-    downloads: PathBuf,
-    ticket: Option<TicketRow>,
-) -> Result<(), LocalError> {
+/// Answers what is asked of a server that runs in a master's process; the rest is for the master.
+struct Desk {
+    closing: oneshot::Sender<()>,
+    task: JoinHandle<ServerHandle>,
+}
+
+fn with_desk(home: Home, mut server: ServerHandle) -> (Home, Desk) {
+    let NodeEnds { mut requests, events } = home.ends;
+    let (to_member, for_member) = mpsc::channel(LOCAL_QUEUE);
+    let (closing, mut closed) = oneshot::channel();
+    let task = tokio::spawn(async move {
+        loop {
+            let request = tokio::select! {
+                request = requests.recv() => request,
+                _ = &mut closed => None,
+            };
+            let Some(LocalRequest { command, reply }) = request else { return server };
+            match about_ticket(&mut server, &command).await {
+                Some(answer) => drop(reply.send(answer)),
+                // Who asks a member that has ended is told so by the dropped reply.
+                None => drop(to_member.send(LocalRequest { command, reply }).await),
+            }
+        }
+    });
+    (Home { ends: NodeEnds { requests: for_member, events }, ..home }, Desk { closing, task })
+}
+
+impl Desk {
+    async fn close(self) -> Option<ServerHandle> {
+        let _ = self.closing.send(());
+        self.task.await.ok()
+    }
+}
+
+/// The answer to a question about the server's ticket; nothing for other questions.
+async fn about_ticket(server: &mut ServerHandle, command: &Command) -> Option<Result<Reply, LocalError>> {
+    match command {
+        Command::Ticket => Some(Ok(Reply::Ticket(ticket_row(server)))),
+        Command::RotateTicket => {
+            let rotated = server.rotate_ticket().await;
+            Some(rotated.map(|_| Reply::Ticket(ticket_row(server))))
+        }
+        _ => None,
+    }
+}
+
+async fn run_member(home: Home, state_dir: PathBuf, start: Start, downloads: PathBuf) -> Result<(), LocalError> {
     let Home { dir, ends, api, config } = home;
-    let options = MemberOptions { dir, state_dir, start, downloads, config, api, ticket };
+    let options = MemberOptions { dir, state_dir, start, downloads, config, api };
+    let erased = options.dir.clone();
     let mut member = member::start(options, ends).await?;
     let outcome = member.ended().await;
     member.close().await;
-    outcome
+    match outcome? {
+        Ending::Stopped => Ok(()),
+        Ending::Left => goodbye::erase(&erased),
+    }
 }
 
 fn kept_ticket(dir: &StateDir) -> Result<Option<Box<Ticket>>, LocalError> {
@@ -103,15 +168,18 @@ fn kept_ticket(dir: &StateDir) -> Result<Option<Box<Ticket>>, LocalError> {
     ticket.map(|ticket| Some(Box::new(ticket))).ok_or_else(damaged)
 }
 
+/// A database that can't be used.
+pub(super) fn database_error(error: DbError) -> LocalError {
+    LocalError::new(ErrorCode::Failed, error.to_string(), "see the message; nothing was changed")
+}
+
 /// The downloads folder: what a person chose, now or before; else one of the user's own.
 fn downloads_dir(home: &Home, chosen: Option<PathBuf>) -> Result<PathBuf, LocalError> {
     let kept = match chosen {
         Some(chosen) => Some(chosen),
-        None => MemberStore::open(&home.dir.path("member.db"))
+        None => MemberStore::open(&home.dir.path(MEMBER_DB))
             .and_then(|store| store.get::<String>("downloads"))
-            .map_err(|error| {
-                LocalError::new(ErrorCode::Failed, error.to_string(), "see the message; nothing was changed")
-            })?
+            .map_err(database_error)?
             .map(PathBuf::from),
     };
     let folder = kept.unwrap_or_else(|| match etcetera::home_dir() {
@@ -130,13 +198,17 @@ fn downloads_dir(home: &Home, chosen: Option<PathBuf>) -> Result<PathBuf, LocalE
 /// Runs a server until it ends.
 pub async fn server(home: Home, options: ServerOptions) -> Result<(), LocalError> {
     let ServerOptions { state_dir, place } = options;
+    goodbye::check(&home.dir)?;
     check_role(&home.dir, "server")?;
     let Home { dir, mut ends, api, .. } = home;
-    let server = server::start(ServerConfig { dir, place, loopback: true, core: CoreConfig::default() })?;
+    let mut server = server::start(ServerConfig { dir, place, loopback: true, core: CoreConfig::default() })?;
     while let Some(LocalRequest { command, reply }) = ends.requests.recv().await {
+        if let Some(answer) = about_ticket(&mut server, &command).await {
+            let _ = reply.send(answer);
+            continue;
+        }
         let answer = match command {
             Command::Status => Ok(Reply::Status(Box::new(server_status(&server, &state_dir, &api).await))),
-            Command::Ticket => Ok(Reply::Ticket(ticket_row(&server))),
             Command::Stop => {
                 let _ = reply.send(Ok(Reply::Done));
                 break;
@@ -165,9 +237,12 @@ async fn server_status(server: &ServerHandle, state_dir: &Path, api: &str) -> St
         standing: None,
         code: None,
         group: None,
-        server: Link::Connected,
-        master: Link::Away,
+        server: Link::None,
+        server_rtt_ms: None,
+        master: Link::None,
         waiting: None,
+        leaving: false,
+        rename: None,
         revision: None,
         state_dir: state_dir.to_owned(),
         downloads: None,

@@ -1,7 +1,8 @@
 //! Where a log ends, and what a header is to it.
 
 use crate::wire::ids::{Hash, Position};
-use crate::wire::log::{Head, VerifiedHeader};
+use crate::wire::log::VerifiedHeader;
+use serde::{Deserialize, Serialize};
 
 /// The end of a log or of a replica.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +26,17 @@ pub enum Judgement {
     Gap,
     /// It contradicts the log's end: the master signed two histories.
     Fork,
+}
+
+/// Two histories, both signed: one place of the log, two hashes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fork {
+    /// The place.
+    pub at: Position,
+    /// What this device has there.
+    pub ours: Hash,
+    /// What was shown to it.
+    pub theirs: Hash,
 }
 
 impl LogTip {
@@ -53,10 +65,5 @@ impl LogTip {
     /// The end of the log once `next` is part of it.
     pub fn after(next: &VerifiedHeader) -> LogTip {
         LogTip { at: next.header().at, header: next.hash(), membership: next.membership_hash() }
-    }
-
-    /// Whether `head` and this end cannot both be true.
-    pub fn contradicts(&self, head: &Head) -> bool {
-        self.at == head.at && self.header != head.header
     }
 }

@@ -23,6 +23,9 @@ pub struct LinkConfig {
     pub ping_after: Duration,
     /// Who waits and hears nothing for this long dials anew beside the connection.
     pub redial_after: Duration,
+    /// Who waits and hears nothing for this long, on the connection or of a new one, gives the connection up: the server
+    /// is away, and whoever waits is told so. QUIC's own idle end would take most of a minute.
+    pub give_up_after: Duration,
 }
 
 impl Default for LinkConfig {
@@ -35,6 +38,7 @@ impl Default for LinkConfig {
             dial_wait: Duration::from_secs(2),
             ping_after: Duration::from_secs(1),
             redial_after: Duration::from_secs(3),
+            give_up_after: Duration::from_secs(8),
         }
     }
 }
@@ -219,11 +223,11 @@ impl Link {
     /// When to call [`Link::tick`].
     pub fn poll_timeout(&self) -> Option<Time> {
         let redial = self.dialing.map(|since| since.after(self.config.dial_wait));
-        let awaited = self.awaited.map(|since| match self.pinged {
-            None => since.after(self.config.ping_after),
-            Some(_) => since.after(self.config.redial_after),
+        let awaited = self.awaited.map(|_| match (self.pinged, self.dialing) {
+            (None, _) => self.silent_for(self.config.ping_after),
+            (Some(_), None) => self.silent_for(self.config.redial_after),
+            (Some(_), Some(_)) => self.silent_for(self.config.give_up_after),
         });
-        let awaited = awaited.filter(|_| self.dialing.is_none());
         self.retry_at.into_iter().chain(redial).chain(awaited).min()
     }
 
@@ -236,13 +240,31 @@ impl Link {
         if unanswered || self.retry_at.is_some_and(|at| at <= now) {
             self.dial(now);
         }
-        let (Some(conn), Some(since)) = (self.current, self.awaited) else { return };
-        let silent = now.since(since);
-        if silent >= self.config.redial_after && self.dialing.is_none() {
+        let (Some(conn), Some(_)) = (self.current, self.awaited) else { return };
+        let silent = |pause| self.silent_for(pause) <= now;
+        if self.pinged.is_none() {
+            if silent(self.config.ping_after) {
+                self.pinged = Some(now);
+                self.effects.push_back(Effect::Ping(conn, now.0));
+            }
+        } else if silent(self.config.give_up_after) {
+            self.current = None;
+            self.awaited = None;
+            self.down_since.get_or_insert(now);
+            self.effects.push_back(Effect::Down(conn));
+            self.effects.push_back(Effect::Close(conn));
+        } else if silent(self.config.redial_after) && self.dialing.is_none() {
             self.dial(now);
-        } else if silent >= self.config.ping_after && self.pinged.is_none() {
-            self.pinged = Some(now);
-            self.effects.push_back(Effect::Ping(conn, now.0));
+        }
+    }
+
+    /// When nothing will have been heard for this long. What is awaited may be asked for again and again; from the ping
+    /// on, its time counts.
+    fn silent_for(&self, pause: Duration) -> Time {
+        match (self.pinged, self.awaited) {
+            (Some(pinged), _) => pinged.after(pause.saturating_sub(self.config.ping_after)),
+            (None, Some(since)) => since.after(pause),
+            (None, None) => self.heard.after(pause),
         }
     }
 
@@ -321,6 +343,30 @@ mod tests {
         link.dialed(ConnId(2));
         assert_eq!(link.poll_effect(), Some(Effect::Down(ConnId(1))));
         assert_eq!(link.poll_effect(), Some(Effect::Close(ConnId(1))));
+        assert_eq!(link.poll_effect(), Some(Effect::Up(ConnId(2))));
+    }
+
+    #[test]
+    fn a_server_that_is_gone_is_given_up_and_dialled_on() {
+        let mut link = up();
+        link.awaiting(Some(Time(0)));
+        let (mut now, mut dials, mut down_at) = (Time(0), 0, None);
+        while now < Time(20_000) {
+            now = link.poll_timeout().unwrap();
+            // A request is repeated every three seconds.
+            link.awaiting(Some(Time(now.0 / 3_000 * 3_000)));
+            link.tick(now);
+            while let Some(effect) = link.poll_effect() {
+                match effect {
+                    Effect::Dial(_) => dials += 1,
+                    Effect::Down(ConnId(1)) => down_at = Some(now),
+                    _ => {}
+                }
+            }
+        }
+        assert_eq!(down_at, Some(Time(8_000)));
+        assert!(dials >= 8, "a dial without an answer gets another one beside it: {dials}");
+        link.dialed(ConnId(2));
         assert_eq!(link.poll_effect(), Some(Effect::Up(ConnId(2))));
     }
 

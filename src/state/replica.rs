@@ -4,7 +4,8 @@
 //! Invariant: nothing is applied that is not signed by the master and linked to what was applied before. Expulsions
 //! alone may run ahead.
 
-use super::chain::{Judgement, LogTip};
+use super::authority::short;
+use super::chain::{Fork, Judgement, LogTip};
 use super::roster::Roster;
 use super::time::Time;
 use crate::wire::envelope::{CatchUp, PlainEntry};
@@ -35,9 +36,10 @@ pub enum Stopped {
     NeedsNewer,
     /// Two histories, both signed.
     #[error(
-        "the master's log has forked at {0}: two different entries are signed for one place (an old copy of the master was run); the master's person must decide with 'export' and 'import'"
+        "the master's log has forked at {}: one copy of the master signed {} there, another one {}; nothing more is taken from either. The master's person ends it: 'bailiwick export FILE' at the newest copy, then 'bailiwick import FILE' into a new state directory; this device then goes on by itself",
+        .0.at, short(&.0.ours), short(&.0.theirs)
     )]
-    Fork(Position),
+    Fork(Fork),
     /// This device is out, for ever.
     #[error(
         "this device was expelled from the group or has left it, which is final; to come back use a new state directory and a new invite"
@@ -59,6 +61,10 @@ pub enum Effect {
     KeepPage(Manifest, u32, Vec<u8>),
     /// All pages are there: check them and swap the snapshot in, then say [`Replica::loaded`].
     Load(Manifest),
+    /// Persist the proof of a fork, with the head that shows it, if one does; show that to the server.
+    Forked(Fork, Option<SignedHead>),
+    /// A new generation has ended the fork: persist that.
+    ForkEnded,
     /// Ask the master.
     Ask(CatchUp),
     /// This replica is at the newest head that it was shown.
@@ -78,6 +84,8 @@ pub struct Restored {
     pub head: Option<SignedHead>,
     /// The snapshot that it was loading, and the pages that it has.
     pub loading: Option<(Manifest, u32)>,
+    /// The fork that it met.
+    pub fork: Option<Fork>,
 }
 
 /// A replica.
@@ -96,13 +104,15 @@ pub struct Replica {
     asked: Option<Time>,
     reachable: bool,
     stopped: Option<Stopped>,
+    /// Whether two heads show it, which others can be shown.
+    fork_is_proved: bool,
     effects: VecDeque<Effect>,
 }
 
 impl Replica {
     /// A replica of `master`'s log at the device `me`.
     pub fn restore(config: ReplicaConfig, master: DeviceKey, me: DeviceKey, restored: Restored) -> Replica {
-        let Restored { tip, roster, epochs, head, loading } = restored;
+        let Restored { tip, roster, epochs, head, loading, fork } = restored;
         let head_at = head.as_ref().and_then(|head| head.verify(&master).ok()).map(|head| head.at).unwrap_or_default();
         let expelled = roster.is_expelled(&me);
         Replica {
@@ -118,7 +128,8 @@ impl Replica {
             loading,
             asked: None,
             reachable: false,
-            stopped: expelled.then_some(Stopped::Expelled),
+            stopped: if expelled { Some(Stopped::Expelled) } else { fork.map(Stopped::Fork) },
+            fork_is_proved: false,
             effects: VecDeque::new(),
         }
     }
@@ -185,8 +196,11 @@ impl Replica {
     pub fn head_shown(&mut self, now: Time, signed: &SignedHead) -> bool {
         let Ok(head) = signed.verify(&self.master) else { return false };
         let known = self.head.as_ref().and_then(|known| known.verify(&self.master).ok());
-        if self.tip.contradicts(&head) || known.is_some_and(|known| known.forks_from(&head)) {
-            self.stop(Stopped::Fork(head.at));
+        self.end_fork(head.at);
+        let ours = [Some((self.tip.at, self.tip.header)), known.map(|known| (known.at, known.header))];
+        let ours = ours.into_iter().flatten().find(|(at, header)| *at == head.at && *header != head.header);
+        if let Some((at, ours)) = ours {
+            self.fork(Fork { at, ours, theirs: head.header }, Some(signed));
             return true;
         }
         self.shown = self.shown.max(head.at);
@@ -229,6 +243,7 @@ impl Replica {
     pub fn broadcast(&mut self, now: Time, header: SignedHeader, body: SealedBody) {
         let Ok(header) = header.verify(&self.master) else { return };
         self.take_expulsion(&header);
+        self.end_fork(header.header().at);
         self.shown = self.shown.max(header.header().at);
         if self.stopped.is_some() {
             return;
@@ -236,7 +251,7 @@ impl Replica {
         match self.tip.judge(&header) {
             Judgement::Next if self.loading.is_none() => self.open_and_apply(header, body),
             Judgement::Next | Judgement::Gap | Judgement::Old => {}
-            Judgement::Fork => self.stop(Stopped::Fork(header.header().at)),
+            Judgement::Fork => self.fork_by(&header),
         }
         self.ask_if_behind(now);
     }
@@ -264,7 +279,7 @@ impl Replica {
                 }
                 Judgement::Old => {}
                 Judgement::Gap => break,
-                Judgement::Fork => self.stop(Stopped::Fork(header.header().at)),
+                Judgement::Fork => self.fork_by(&header),
             }
         }
         self.ask_if_behind(now);
@@ -351,6 +366,39 @@ impl Replica {
         }
         if change.device == self.me {
             self.stop(Stopped::Expelled);
+        }
+    }
+
+    /// An entry that is not what follows, or is not what is there.
+    fn fork_by(&mut self, header: &VerifiedHeader) {
+        let (at, theirs) = (header.header().at, header.hash());
+        let fork = if at == self.tip.at {
+            Fork { at, ours: self.tip.header, theirs }
+        } else {
+            // It says itself what it follows; and that is not what is here.
+            Fork { at: self.tip.at, ours: self.tip.header, theirs: header.header().previous }
+        };
+        self.fork(fork, None);
+    }
+
+    fn fork(&mut self, fork: Fork, proof: Option<&SignedHead>) {
+        let is_known = matches!(self.stopped, Some(Stopped::Fork(_)));
+        if is_known && (proof.is_none() || self.fork_is_proved) {
+            return;
+        }
+        self.fork_is_proved = proof.is_some();
+        self.effects.push_back(Effect::Forked(fork, proof.cloned()));
+        self.stop(Stopped::Fork(fork));
+    }
+
+    /// A higher generation is another log: what forked is over.
+    fn end_fork(&mut self, shown: Position) {
+        if let Some(Stopped::Fork(fork)) = self.stopped
+            && shown.generation > fork.at.generation
+        {
+            self.stopped = None;
+            self.fork_is_proved = false;
+            self.effects.push_back(Effect::ForkEnded);
         }
     }
 

@@ -20,6 +20,8 @@ pub struct Device {
     pub name: DeviceName,
     /// The short code of its registration.
     pub code: String,
+    /// Since when it stands there, by the master's clock, in milliseconds since 1970.
+    pub since_ms: u64,
 }
 
 /// All devices that the log has named, the expelled ones too.
@@ -44,9 +46,9 @@ impl Roster {
     pub fn apply(&mut self, header: &VerifiedHeader, body: &Body) {
         match (&header.header().membership, body) {
             (Some(change), Body::GroupBegun { name, .. } | Body::ClientRegistered { name, .. }) => {
-                self.put(device_of(change, name.clone(), header.short_code()));
+                self.put(device_of(change, name.clone(), header));
             }
-            (Some(change), _) => self.set_standing(change),
+            (Some(change), _) => self.set_standing(change, header.header().time_ms),
             (None, Body::ClientRenamed { id, name }) => self.rename(id, name),
             (None, _) => {}
         }
@@ -114,10 +116,13 @@ impl Roster {
         self.devices.insert(device.id, device);
     }
 
-    fn set_standing(&mut self, change: &MembershipChange) {
+    fn set_standing(&mut self, change: &MembershipChange, time_ms: u64) {
         let Some(device) = self.devices.get_mut(&change.id).filter(|device| !device.standing.is_final()) else {
             return;
         };
+        if device.standing != change.standing {
+            device.since_ms = time_ms;
+        }
         device.standing = change.standing;
         if change.standing.is_final() {
             self.names.remove(&device.name.folded());
@@ -126,12 +131,22 @@ impl Roster {
 
     fn rename(&mut self, id: &PublicId, name: &DeviceName) {
         let Some(device) = self.devices.get_mut(id) else { return };
-        self.names.remove(&device.name.folded());
-        self.names.insert(name.folded());
-        device.name = name.clone();
+        let before = std::mem::replace(&mut device.name, name.clone());
+        if !device.standing.is_final() {
+            self.names.remove(&before.folded());
+            self.names.insert(name.folded());
+        }
     }
 }
 
-fn device_of(change: &MembershipChange, name: DeviceName, code: String) -> Device {
-    Device { id: change.id, key: change.device, seal: change.seal, standing: change.standing, name, code }
+fn device_of(change: &MembershipChange, name: DeviceName, header: &VerifiedHeader) -> Device {
+    Device {
+        id: change.id,
+        key: change.device,
+        seal: change.seal,
+        standing: change.standing,
+        name,
+        code: header.short_code(),
+        since_ms: header.header().time_ms,
+    }
 }

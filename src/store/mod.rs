@@ -1,5 +1,6 @@
 //! Disk: SQLite tables, part files, shares, hashing.
 
+pub mod backup;
 pub mod download;
 pub mod member;
 pub mod read;

@@ -40,6 +40,11 @@ impl ServerStore {
         ServerStore::prepare(Connection::open(path)?)
     }
 
+    /// Opens a database that is there, for reading and beside the process that works with it.
+    pub fn open_beside(path: &Path) -> Result<ServerStore, DbError> {
+        ServerStore::prepare(Connection::open_with_flags(path, rusqlite::OpenFlags::SQLITE_OPEN_READ_WRITE)?)
+    }
+
     /// A database in memory, for tests.
     pub fn open_in_memory() -> Result<ServerStore, DbError> {
         ServerStore::prepare(Connection::open_in_memory()?)

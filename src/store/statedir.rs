@@ -5,7 +5,7 @@ use super::walk::shown;
 use rustix::fs::OFlags;
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -78,6 +78,7 @@ impl StateDir {
     /// Opens the directory, made with mode 0700 if missing, and takes its lock. The mode of one that is there stays.
     pub fn open(path: &Path) -> Result<StateDir, StateError> {
         DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(StateError::of(path))?;
+        warn_if_open(path);
         let lock_path = path.join(LOCK_NAME);
         let failed = StateError::of(&lock_path);
         let mut lock = private().read(true).create(true).open(&lock_path).map_err(&failed)?;
@@ -90,6 +91,15 @@ impl StateDir {
         }
         lock.set_len(0).and_then(|()| writeln!(lock, "{}", std::process::id())).map_err(failed)?;
         Ok(StateDir { path: path.to_owned(), _lock: lock })
+    }
+
+    /// Whether a process holds the directory; its id, if it can be read.
+    pub fn holder(path: &Path) -> Option<Option<u32>> {
+        let lock = File::open(path.join(LOCK_NAME)).ok()?;
+        match lock.try_lock_shared() {
+            Err(TryLockError::WouldBlock) => Some(read_pid(&lock)),
+            Ok(()) | Err(TryLockError::Error(_)) => None,
+        }
     }
 
     /// Reads a file of a state directory that another process may hold; none if there is no such file.
@@ -119,6 +129,18 @@ impl StateDir {
         self.replace(&path, &temporary, secret).map_err(StateError::of(&path))
     }
 
+    /// Deletes files, if they are there. It returns when the directory is synced.
+    pub fn delete(&self, names: &[&str]) -> Result<(), StateError> {
+        for name in names.iter().flat_map(|name| [(*name).to_owned(), format!("{name}.new")]) {
+            let path = self.path(&name);
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(StateError::of(&path)(error)),
+                _ => {}
+            }
+        }
+        File::open(&self.path).and_then(|folder| folder.sync_all()).map_err(StateError::of(&self.path))
+    }
+
     fn replace(&self, path: &Path, temporary: &Path, secret: &[u8]) -> io::Result<()> {
         // One left by a crash may have any mode.
         match fs::remove_file(temporary) {
@@ -129,8 +151,23 @@ impl StateDir {
         file.write_all(secret)?;
         file.sync_all()?;
         fs::rename(temporary, path)?;
-        File::open(&self.path)?.sync_all()
+        sync_folder(&self.path)
     }
+}
+
+/// Makes a file that only its user may read; an error if there is one.
+pub fn create_new_private(path: &Path) -> io::Result<File> {
+    private().create_new(true).open(path)
+}
+
+/// Opens a file that only its user may read, and makes it if there is none.
+pub fn open_private(path: &Path) -> io::Result<File> {
+    private().read(true).create(true).open(path)
+}
+
+/// Puts a folder's names on disk.
+pub fn sync_folder(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
 }
 
 /// Opens for writing what only its user may read, never through a link.
@@ -138,6 +175,14 @@ fn private() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.write(true).mode(0o600).custom_flags(OFlags::NOFOLLOW.bits() as i32);
     options
+}
+
+/// A folder that was there before has the mode that a person gave it.
+fn warn_if_open(path: &Path) {
+    if fs::metadata(path).is_ok_and(|meta| meta.mode() & 0o077 != 0) {
+        let path = shown(path);
+        tracing::warn!("other users can look into the state directory {path}, which holds keys: chmod 700 {path}");
+    }
 }
 
 fn read_pid(mut lock: &File) -> Option<u32> {
@@ -166,7 +211,7 @@ pub fn looks_like_state(mut has: impl FnMut(&str) -> bool) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+    use std::os::unix::fs::{PermissionsExt, symlink};
 
     fn mode(path: impl AsRef<Path>) -> u32 {
         fs::metadata(path).unwrap().mode() & 0o777
@@ -180,8 +225,10 @@ mod tests {
         assert_eq!((mode(&path), mode(path.join("lock"))), (0o700, 0o600));
         let Err(error @ StateError::InUse { pid, .. }) = StateDir::open(&path) else { panic!("two hold it") };
         assert_eq!(pid, Some(std::process::id()));
+        assert_eq!(StateDir::holder(&path), Some(pid));
         assert!(error.to_string().contains(&format!("(process {})", std::process::id())), "{error}");
         drop(state);
+        assert_eq!(StateDir::holder(&path), None);
         StateDir::open(&path).unwrap();
     }
 

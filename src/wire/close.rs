@@ -72,6 +72,8 @@ codes! {
         Full = 9 => "the other side is full: a quota is used up",
         /// The closing side failed in itself.
         Internal = 10 => "the other side failed internally",
+        /// The peer was expected to answer, and was not heard for too long.
+        Unheard = 11 => "nothing was heard for too long",
     }
 }
 

@@ -38,8 +38,16 @@ pub const NAME_BYTES_MAX: usize = 64;
 pub const ADDRESSES_MAX: usize = 8;
 /// Devices of a group, the expelled not counted: what one roster in memory and one screen are made for.
 pub const MEMBERS_MAX: usize = 10_000;
+/// Membership headers of a group, over all its devices that ever were: what a server keeps for it. A master registers
+/// nobody whose approval or expulsion, or that of the others, might not find room any more.
+pub const MEMBERSHIP_HEADERS_MAX: usize = 40_000;
 /// Files that one device may have in the catalog.
 pub const FILES_PER_DEVICE_MAX: u64 = 1_000_000;
+
+/// The shortest time that a policy can let owners serve without a word from the master: three questions fit into it.
+pub const MASTER_AWAY_WAIT_MIN: Duration = Duration::from_secs(10);
+/// The longest: what a server that hides an expulsion can gain.
+pub const MASTER_AWAY_WAIT_MAX: Duration = Duration::from_secs(30 * 86_400);
 
 /// How long a chunk stays with a server after its last byte came in.
 pub const CHUNK_TTL: Duration = Duration::from_secs(120);
@@ -52,5 +60,6 @@ const _: () = assert!(ENVELOPE_BYTES_MAX + 1024 < FRAME_BYTES_MAX);
 const _: () = assert!(HEADERS_PER_FRAME_MAX * (HEADER_BYTES_MAX + 80) < FRAME_BYTES_MAX);
 const _: () = assert!(RANGES_PER_FRAME_MAX * 40 < FRAME_BYTES_MAX);
 const _: () = assert!(PRESENCE_PER_FRAME_MAX * 32 < FRAME_BYTES_MAX);
+const _: () = assert!(3 * MEMBERS_MAX < MEMBERSHIP_HEADERS_MAX);
 const _: () = assert!(REQUEST_FILES_BYTES_MAX + 4096 < ENTRY_BODY_BYTES_MAX);
 const _: () = assert!(super::geometry::CHUNK_BYTES_MAX as u64 / SLOWEST_RATE < CHUNK_TTL.as_secs());

@@ -77,6 +77,7 @@ pub(crate) fn client(name: &str, standing: StandingRow) -> ClientRow {
         reason: None,
         code: Some("7KQ2-M4XD".into()),
         is_self: false,
+        since: "2026-01-01T00:00:00Z".into(),
         last_seen: None,
         rtt_ms: None,
     }
@@ -167,8 +168,11 @@ pub(crate) fn status(standing: StandingRow, server: Link) -> Reply {
         code: Some("7KQ2-M4XD".into()),
         group: None,
         server,
+        server_rtt_ms: None,
         master: Link::Away,
         waiting: Some("the master".into()),
+        leaving: false,
+        rename: None,
         revision: Some("1.7".into()),
         state_dir: "/s".into(),
         downloads: None,
@@ -177,4 +181,12 @@ pub(crate) fn status(standing: StandingRow, server: Link) -> Reply {
         pid: 1,
         load: None,
     }))
+}
+
+/// The status of a master.
+pub(crate) fn master() -> Reply {
+    match status(StandingRow::Approved, Link::Connected) {
+        Reply::Status(status) => Reply::Status(Box::new(Status { role: NodeRole::Master, ..*status })),
+        other => other,
+    }
 }

@@ -1,6 +1,7 @@
 //! The program as people and scripts run it: the real binary, its exit codes, its two streams.
 
 mod fake;
+mod real;
 mod running;
 mod usage;
 

@@ -34,6 +34,7 @@ fn rows_are_one_json_value_and_a_harmless_table() {
 #[test]
 fn approving_without_names_and_without_a_terminal_says_who_waits() {
     let fake = Fake::new(|command, _| match command {
+        Command::Status => Ok(master()),
         Command::Clients => Ok(Reply::Clients(vec![
             client("laptop", StandingRow::Registered),
             client("desktop", StandingRow::Approved),

@@ -5,7 +5,7 @@ use bailiwick::wire::invite::{Address, AdmissionSecret, Invite, InviteSecret, Se
 use bailiwick::wire::sign::Identity;
 use tempfile::tempdir;
 
-const COMMANDS: [&str; 19] = [
+const COMMANDS: [&str; 22] = [
     "server",
     "ticket",
     "master",
@@ -20,6 +20,9 @@ const COMMANDS: [&str; 19] = [
     "invite",
     "approve",
     "disapprove",
+    "rename",
+    "leave",
+    "policy",
     "add",
     "get",
     "wait",

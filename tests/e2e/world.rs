@@ -225,7 +225,16 @@ impl World {
 
     /// Starts a master; with a ticket the first time.
     pub(crate) async fn master(&self, name: &str, ticket: Option<&str>) -> Node {
-        let (dir, handle, home) = self.home(name);
+        self.master_with(name, name, ticket).await
+    }
+
+    /// Starts the master of a directory under another name than the directory's.
+    pub(crate) async fn master_as(&self, dir: &str, name: &str) -> Node {
+        self.master_with(dir, name, None).await
+    }
+
+    async fn master_with(&self, dir: &str, name: &str, ticket: Option<&str>) -> Node {
+        let (dir, handle, home) = self.home(dir);
         let server = match ticket {
             Some(ticket) => MasterServer::Ticket(Box::new(Ticket::parse(ticket).expect("a ticket"))),
             None => MasterServer::AsBefore(ServerPlace::default()),
@@ -238,7 +247,12 @@ impl World {
 
     /// Starts a client; with an invite the first time.
     pub(crate) async fn client(&self, name: &str, invite: Option<&str>) -> Node {
-        let (dir, handle, home) = self.home(name);
+        self.client_as(name, name, invite).await
+    }
+
+    /// Starts the client of a directory under another name than the directory's.
+    pub(crate) async fn client_as(&self, dir: &str, name: &str, invite: Option<&str>) -> Node {
+        let (dir, handle, home) = self.home(dir);
         let device = DeviceName::parse(name).expect("a name");
         let options = ClientOptions {
             state_dir: dir.clone(),

@@ -3,4 +3,5 @@
 mod kills;
 mod node;
 mod outs;
+mod restarts;
 mod secrets;

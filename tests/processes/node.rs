@@ -101,13 +101,19 @@ impl Place {
 impl Node {
     /// Runs a command against it.
     pub(crate) fn output(&self, arguments: &[&str]) -> Output {
-        Command::new(env!("CARGO_BIN_EXE_bailiwick"))
-            .args(["--json", "--state"])
-            .arg(&self.state)
-            .args(arguments)
-            .stdin(Stdio::null())
-            .output()
-            .expect("the program runs")
+        self.command(arguments).output().expect("the program runs")
+    }
+
+    /// Begins to run a command against it.
+    pub(crate) fn begin(&self, arguments: &[&str]) -> Child {
+        let silent = |command: &mut Command| command.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        silent(&mut self.command(arguments)).expect("the program starts")
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_bailiwick"));
+        command.args(["--json", "--state"]).arg(&self.state).args(arguments).stdin(Stdio::null());
+        command
     }
 
     /// Runs a command that must do well; gives the last JSON value that it printed.

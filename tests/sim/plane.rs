@@ -209,12 +209,13 @@ impl Plane {
             }
             None if place.had_part && disk.parts.get(&key).is_some_and(|part| !part.cut) => Opened::Ready,
             None if !place.had_part && disk.parts.contains_key(&key) => Opened::Not(Outcome::AlreadyThere),
+            None if place.has_claims => Opened::Anew,
             None => {
                 disk.parts.insert(key, PartFile::default());
-                if place.has_claims { Opened::Anew } else { Opened::Ready }
+                Opened::Ready
             }
         };
-        if !matches!(opened, Opened::Not(_)) {
+        if opened == Opened::Ready {
             self.open.insert(place.transfer, Open { place, list_parts: BTreeSet::new() });
         }
         opened

@@ -70,6 +70,8 @@ enum Ending {
     Rest,
     /// The master's directory is an older one: it goes on, or says that it is an old copy.
     OldMaster,
+    /// The master is imported from a backup: a new generation begins.
+    Import,
     /// The master's directory is copied, and both run: one of them goes on, or both say what is wrong.
     TwoMasters,
 }
@@ -79,6 +81,7 @@ impl Ending {
         match dice.below(12) {
             0 => Ending::OldMaster,
             1 => Ending::TwoMasters,
+            2 => Ending::Import,
             _ => Ending::Rest,
         }
     }
@@ -104,6 +107,20 @@ fn end(world: &mut World, dice: &mut Dice, ending: Ending) {
             for _ in 0..dice.below(4) {
                 world.start_node(0);
                 world.start_server();
+                act(world, dice);
+                world.run_for(dice.between(1, 30_000));
+            }
+            world.settle();
+        }
+        Ending::Import => {
+            let old = world.backup(0);
+            for _ in 0..dice.below(12) {
+                act(world, dice);
+                world.run_for(dice.between(1, 3_000));
+            }
+            world.coverage.event("imported master");
+            world.import(old);
+            for _ in 0..dice.below(6) {
                 act(world, dice);
                 world.run_for(dice.between(1, 30_000));
             }
@@ -184,6 +201,17 @@ fn act(world: &mut World, dice: &mut Dice) {
         110..114 => {
             let question = [Command::Status, Command::Clients, Command::Transfers { job: None }, Command::Shares];
             world.ask(anybody, question[dice.below(4) as usize].clone());
+        }
+        114..116 => {
+            let name = ["laptop", "Laptop", "desk", "c1", "tablet", "phone"][dice.below(6) as usize].to_owned();
+            world.ask(anybody, Command::Rename { id: None, name });
+        }
+        116 if dice.once_in(3) => {
+            world.coverage.event("leave");
+            world.ask(anybody, Command::Leave { now: dice.once_in(4) });
+        }
+        117 => {
+            world.ask(0, Command::SetPolicy { master_away_wait_s: dice.between(10, 900) });
         }
         _ => world.run_for(dice.between(1_000, 60_000)),
     }

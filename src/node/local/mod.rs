@@ -50,13 +50,15 @@ pub enum Command {
         /// Seconds until it expires.
         expires_s: u64,
     },
-    /// Revokes an open invite. Master.
+    /// Revokes an open invite. Master. Answers with its row.
     RevokeInvite {
         /// Any unambiguous prefix of its id.
         id: String,
     },
     /// The server's ticket: [`TicketRow`]. Server, or a master that runs one.
     Ticket,
+    /// Makes the server's tickets of before void: [`TicketRow`] with the new one. Server, or a master that runs one.
+    RotateTicket,
     /// Approves registered devices. Master. Answers with their rows.
     Approve {
         /// Ids, prefixes of ids or names.
@@ -66,6 +68,28 @@ pub enum Command {
     Disapprove {
         /// Ids, prefixes of ids or names.
         ids: Vec<String>,
+    },
+    /// Gives a device another name. At the master any device's, at once; at a client its own, which is a wish until the
+    /// master's answer came: [`Status::rename`] tells. Answers with the device's row.
+    Rename {
+        /// Id, prefix of an id or name; this device if there is none.
+        #[serde(default)]
+        id: Option<String>,
+        /// The new name.
+        name: String,
+    },
+    /// Leaves the group, for ever. Everything stops at once. The node ends by itself, and erases its keys: when the
+    /// master has entered it in its log, or now. Not for the master.
+    Leave {
+        /// Doesn't wait for the master.
+        now: bool,
+    },
+    /// The group's rules: [`PolicyRow`]s.
+    Policy,
+    /// How long owners serve without a word from the master. Master. Answers with all [`PolicyRow`]s.
+    SetPolicy {
+        /// Seconds.
+        master_away_wait_s: u64,
     },
     /// Shares files and folders in place. Answers at once with the [`ShareRow`]s; hashing goes on.
     Add {
@@ -97,9 +121,9 @@ pub const FILES_PAGE_MAX: u64 = 50_000;
 pub enum Reply {
     /// To [`Command::Status`].
     Status(Box<Status>),
-    /// To [`Command::Ticket`].
+    /// To [`Command::Ticket`], [`Command::RotateTicket`].
     Ticket(TicketRow),
-    /// To [`Command::Clients`], [`Command::Approve`], [`Command::Disapprove`].
+    /// To [`Command::Clients`], [`Command::Approve`], [`Command::Disapprove`], [`Command::Rename`].
     Clients(Vec<ClientRow>),
     /// To [`Command::Files`], [`Command::ShareFiles`].
     Files(Vec<FileRow>),
@@ -109,9 +133,11 @@ pub enum Reply {
     Transfers(Vec<TransferRow>),
     /// To [`Command::Jobs`], [`Command::Get`].
     Jobs(Vec<JobRow>),
-    /// To [`Command::Invites`], [`Command::Invite`].
+    /// To [`Command::Invites`], [`Command::Invite`], [`Command::RevokeInvite`].
     Invites(Vec<InviteRow>),
-    /// To [`Command::RevokeInvite`], [`Command::Stop`].
+    /// To [`Command::Policy`], [`Command::SetPolicy`].
+    Policy(Vec<PolicyRow>),
+    /// To [`Command::Leave`], [`Command::Stop`].
     Done,
 }
 
@@ -121,16 +147,19 @@ impl Reply {
         use serde_json::from_slice;
         match command {
             Command::Status => from_slice(json).map(Reply::Status),
-            Command::Ticket => from_slice(json).map(Reply::Ticket),
-            Command::Clients | Command::Approve { .. } | Command::Disapprove { .. } => {
+            Command::Ticket | Command::RotateTicket => from_slice(json).map(Reply::Ticket),
+            Command::Clients | Command::Approve { .. } | Command::Disapprove { .. } | Command::Rename { .. } => {
                 from_slice(json).map(Reply::Clients)
             }
+            Command::Policy | Command::SetPolicy { .. } => from_slice(json).map(Reply::Policy),
             Command::Files { .. } | Command::ShareFiles { .. } => from_slice(json).map(Reply::Files),
             Command::Shares | Command::Add { .. } => from_slice(json).map(Reply::Shares),
             Command::Transfers { .. } => from_slice(json).map(Reply::Transfers),
             Command::Jobs { .. } | Command::Get { .. } => from_slice(json).map(Reply::Jobs),
-            Command::Invites | Command::Invite { .. } => from_slice(json).map(Reply::Invites),
-            Command::RevokeInvite { .. } | Command::Stop => from_slice(json).map(|()| Reply::Done),
+            Command::Invites | Command::Invite { .. } | Command::RevokeInvite { .. } => {
+                from_slice(json).map(Reply::Invites)
+            }
+            Command::Leave { .. } | Command::Stop => from_slice(json).map(|()| Reply::Done),
         }
     }
 }
@@ -177,7 +206,7 @@ pub enum ErrorCode {
 }
 
 /// Something that happened, one line of `watch`. `event` is one of `connected`, `disconnected`, `master_back`,
-/// `master_away`, `registered`, `approved`, `disapproved`, `left`, `online`, `away`, `files_added`, `files_changed`,
+/// `master_away`, `registered`, `approved`, `disapproved`, `leaving`, `left`, `renamed`, `rename_refused`, `policy_set`, `online`, `away`, `files_added`, `files_changed`,
 /// `files_removed`, `share_scanned`, `transfer`, `job`, `invite_used`, `waiting`, `stopping`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Event {

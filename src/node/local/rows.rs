@@ -20,12 +20,21 @@ pub struct Status {
     pub code: Option<String>,
     /// The group's id, in hexadecimal.
     pub group: Option<String>,
-    /// Whether the server can be reached.
+    /// Whether the server can be reached; `null` for a server, which reaches nobody.
     pub server: Link,
-    /// Whether the master is there.
+    /// Round trip to the server in milliseconds, if it was measured.
+    #[serde(default)]
+    pub server_rtt_ms: Option<u64>,
+    /// Whether the master is there; `null` for a server, which holds many groups.
     pub master: Link,
     /// What the node waits for, in words, if it waits.
     pub waiting: Option<String>,
+    /// Whether the device is about to leave its group.
+    #[serde(default)]
+    pub leaving: bool,
+    /// The name that the device would like to have, if it has another one.
+    #[serde(default)]
+    pub rename: Option<RenameRow>,
     /// The newest entry that this node holds, `GENERATION.REVISION`.
     pub revision: Option<String>,
     /// The state directory.
@@ -72,6 +81,30 @@ pub enum Link {
     Connected,
     /// It is not.
     Away,
+    /// There is no such thing: `null`.
+    #[serde(untagged)]
+    None,
+}
+
+/// A name that a device would like to have.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RenameRow {
+    /// The name.
+    pub name: String,
+    /// Why the master refused it; `null` while it waits for the master.
+    pub refused: Option<String>,
+}
+
+/// The rule about what members do while the master is away.
+pub const MASTER_AWAY: &str = "master-away";
+
+/// One of the group's rules.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicyRow {
+    /// Which: [`MASTER_AWAY`].
+    pub key: String,
+    /// Seconds that owners go on serving without a word from the master.
+    pub wait_s: u64,
 }
 
 /// A device's standing, as people read it.
@@ -112,9 +145,12 @@ pub struct ClientRow {
     /// Whether it is this device.
     #[serde(rename = "self")]
     pub is_self: bool,
+    /// Since when it stands there, by the master's clock.
+    #[serde(default)]
+    pub since: String,
     /// When it was last seen, if it is away and that is known.
     pub last_seen: Option<String>,
-    /// Round trip in milliseconds, if it was measured.
+    /// Round trip to it in milliseconds; `null` while it is relayed, for the server measures none.
     pub rtt_ms: Option<u64>,
 }
 

@@ -57,13 +57,18 @@ impl MemberCore {
             Request::AddFiles(files) | Request::ChangeFiles(files) => {
                 files.iter().try_for_each(|file| self.store.refuse_local(&file.id, why))
             }
-            Request::RemoveFile(_) | Request::Rename(_) | Request::Leave => Ok(()),
+            Request::Rename(name) => self.name_refused(name, why),
+            Request::RemoveFile(_) | Request::Leave => Ok(()),
         }
     }
 
     /// What this device wants in the catalog and the catalog lacks, as the next request.
-    fn difference(&self) -> Result<Option<Request>, DbError> {
+    fn difference(&mut self) -> Result<Option<Request>, DbError> {
         let Some(me) = self.me else { return Ok(None) };
+        self.drop_fulfilled_wish()?;
+        if let Some(request) = self.wish_request() {
+            return Ok(Some(request));
+        }
         let generation = self.pen.tip().at.generation;
         let (mut new, mut changed) = (Vec::new(), Vec::new());
         for LocalFile { mut meta, .. } in self.store.staged(FILES_PER_REQUEST_MAX)? {

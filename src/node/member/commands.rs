@@ -4,12 +4,12 @@ use super::core::{Cx, MemberCore};
 use super::io::{Input, Output};
 use super::opening::failed;
 use super::pen::Pen;
-use super::rows::{JOBS_LISTED, TRANSFERS_LISTED};
+use super::rows::{JOBS_LISTED, TRANSFERS_LISTED, invite_row};
 use crate::node::local::{Command, ErrorCode, FILES_PAGE_MAX, LocalError, Reply};
-use crate::state::authority::{Gate, NotDone};
+use crate::state::authority::{Gate, NotDone, STALE_HINT};
 use crate::state::random::draw;
 use crate::store::member::{CatalogRow, DbError};
-use crate::wire::ids::{InviteId, PublicId, hex};
+use crate::wire::ids::{PublicId, hex};
 use crate::wire::invite::{Invite, InviteSecret};
 use crate::wire::log::Standing;
 use std::collections::HashMap;
@@ -22,18 +22,17 @@ const INVITE_LIFE_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
 impl MemberCore {
     pub(super) fn local(&mut self, cx: &mut Cx<'_>, token: u64, command: Command) -> Result<(), DbError> {
         self.link.look(cx.now);
-        let signs = matches!(command, Command::Approve { .. } | Command::Disapprove { .. });
+        let signs = matches!(
+            command,
+            Command::Approve { .. } | Command::Disapprove { .. } | Command::Rename { .. } | Command::SetPolicy { .. }
+        );
         let command = match &mut self.pen {
             Pen::Master(master) if signs => match master.hold(Input::Local(token, command)) {
                 Some(Input::Local(_, command)) => command,
                 Some(_) => return Ok(()),
                 None => {
                     if let Gate::Closed(stale) = master.gate {
-                        let error = LocalError::new(
-                            ErrorCode::NotNow,
-                            stale.to_string(),
-                            "stop this node and start the newest copy",
-                        );
+                        let error = LocalError::new(ErrorCode::NotNow, stale.to_string(), STALE_HINT);
                         self.outputs.push(Output::Reply(token, Err(error)));
                     }
                     return Ok(());
@@ -69,9 +68,13 @@ impl MemberCore {
             Command::RevokeInvite { id } => self.revoke(cx, &id),
             Command::Approve { ids } => self.approve(cx, &ids),
             Command::Disapprove { ids } => self.disapprove(cx, &ids),
+            Command::Rename { id, name } => self.rename(cx, id.as_deref(), &name),
+            Command::Leave { now } => self.leave(cx, now),
+            Command::Policy => self.policy(),
+            Command::SetPolicy { master_away_wait_s } => self.set_master_away_wait(cx, master_away_wait_s),
             Command::Add { paths } => self.add(&paths),
             Command::Get { files, dest } => self.get(cx, &files, dest),
-            Command::Ticket => Err(LocalError::new(
+            Command::Ticket | Command::RotateTicket => Err(LocalError::new(
                 ErrorCode::WrongRole,
                 "this node runs no server",
                 "ask the server's node: 'bailiwick ticket' with the server's --state or --profile",
@@ -80,7 +83,7 @@ impl MemberCore {
         }
     }
 
-    fn must_be_master(&self) -> Result<(), LocalError> {
+    pub(super) fn must_be_master(&self) -> Result<(), LocalError> {
         if self.is_master() {
             return Ok(());
         }
@@ -177,37 +180,28 @@ impl MemberCore {
         }
         let text = invite.to_string();
         self.store.keep_invite(&id, &text, expires).map_err(failed)?;
-        let row = crate::node::local::InviteRow {
-            id: id.to_string(),
-            invite: text,
-            expires: crate::node::local::rfc3339(expires as i64),
-        };
-        Ok(Reply::Invites(vec![row]))
+        Ok(Reply::Invites(vec![invite_row(&id, text, expires)]))
     }
 
     fn revoke(&mut self, cx: &mut Cx<'_>, text: &str) -> Result<Reply, LocalError> {
         self.must_be_master()?;
         let digits = text.replace('-', "").to_ascii_lowercase();
         let invites = self.store.invites().map_err(failed)?;
-        let found: Vec<InviteId> = invites
-            .iter()
-            .map(|(id, _, _)| *id)
-            .filter(|id| !digits.is_empty() && hex(&id.0).starts_with(&digits))
-            .collect();
-        match found.as_slice() {
-            [id] => {
-                self.with_authority(cx, |authority, _| authority.revoke_invite(id));
-                Ok(Reply::Done)
+        let mut found = invites.into_iter().filter(|(id, _, _)| !digits.is_empty() && hex(&id.0).starts_with(&digits));
+        match (found.next(), found.next()) {
+            (Some((id, invite, expires)), None) => {
+                self.with_authority(cx, |authority, _| authority.revoke_invite(&id));
+                Ok(Reply::Invites(vec![invite_row(&id, invite, expires)]))
             }
-            [] => Err(LocalError::new(
+            (None, _) => Err(LocalError::new(
                 ErrorCode::NotFound,
                 format!("there is no open invite '{text}'"),
                 "'bailiwick invites' shows them",
             )),
-            _ => Err(LocalError::new(
+            (Some(_), Some(_)) => Err(LocalError::new(
                 ErrorCode::Ambiguous,
                 format!("'{text}' means several invites"),
-                "give more digits",
+                "give more digits of the id; 'bailiwick invites' shows them",
             )),
         }
     }
@@ -218,7 +212,7 @@ impl MemberCore {
         ids.iter().map(|id| self.find_device(id).map(|device| device.id)).collect()
     }
 
-    fn rows_of(&self, ids: &[PublicId]) -> Reply {
+    pub(super) fn rows_of(&self, ids: &[PublicId]) -> Reply {
         let rows = ids.iter().filter_map(|id| self.roster().device(id)).map(|device| self.client_row(device));
         Reply::Clients(rows.collect())
     }
@@ -242,13 +236,7 @@ impl MemberCore {
     }
 
     fn add(&mut self, paths: &[PathBuf]) -> Result<Reply, LocalError> {
-        if !self.is_master() && self.standing().is_some_and(|standing| standing.is_final()) {
-            return Err(LocalError::new(
-                ErrorCode::Refused,
-                "this device was expelled from the group",
-                "use a new state directory and a new invite",
-            ));
-        }
+        self.must_not_be_out()?;
         for path in paths {
             if self.add_share(path).map_err(failed)?.is_none() {
                 return Err(unnameable(path));
@@ -260,13 +248,7 @@ impl MemberCore {
     }
 
     fn get(&mut self, cx: &mut Cx<'_>, files: &[String], dest: Option<PathBuf>) -> Result<Reply, LocalError> {
-        if self.standing().is_some_and(|standing| standing.is_final()) {
-            return Err(LocalError::new(
-                ErrorCode::Refused,
-                "this device was expelled from the group",
-                "use a new state directory and a new invite",
-            ));
-        }
+        self.must_not_be_out()?;
         if self.standing() != Some(Standing::Approved) {
             let why = self.waiting().unwrap_or_else(|| "waiting for approval".to_owned());
             return Err(LocalError::new(
@@ -290,7 +272,7 @@ impl MemberCore {
     }
 }
 
-fn not_done(why: NotDone) -> LocalError {
+pub(super) fn not_done(why: NotDone) -> LocalError {
     match why {
         NotDone::Unknown => {
             LocalError::new(ErrorCode::NotFound, why.to_string(), "'bailiwick clients' shows who there is")

@@ -8,7 +8,7 @@ use super::opening::{failed, restore};
 use super::pen::Pen;
 use super::session::Session;
 use crate::node::local::LocalError;
-use crate::state::authority::{GateConfig, Moment};
+use crate::state::authority::{GateConfig, ImportConfig, Moment};
 use crate::state::chain::LogTip;
 use crate::state::downloads::{Downloads, DownloadsConfig, TransferId};
 use crate::state::link::{Link, LinkConfig};
@@ -44,6 +44,8 @@ pub struct MemberConfig {
     pub downloads: DownloadsConfig,
     /// A master's start.
     pub gate: GateConfig,
+    /// A master's first start after an import.
+    pub import: ImportConfig,
     /// Snapshots.
     pub snapshots: SnapshotConfig,
 }
@@ -153,6 +155,8 @@ pub struct MemberCore {
     pub(super) downloads_dir: PathBuf,
     /// What the server said last of why this device is not let in.
     pub(super) held_because: Option<String>,
+    /// What a person wishes for this device itself.
+    pub(super) wishes: super::wishes::Wishes,
     pub(super) outputs: Vec<Output>,
 }
 

@@ -4,11 +4,13 @@ use super::core::MemberCore;
 use super::dispatch::Event;
 use super::io::{Input, Lost};
 use crate::net::connection::{CloseReason, Connection};
-use crate::net::control::{ControlReceiver, ControlSender, open_control};
+use crate::net::control::{ControlError, ControlReceiver, ControlSender, open_control};
 use crate::net::endpoint::Endpoint;
 use crate::net::limits::CONTROL_QUEUE_BYTES_MAX;
 use crate::state::conn::ConnId;
 use crate::wire::close::CloseCode;
+use crate::wire::codec::encode;
+use crate::wire::frame::Frame;
 use crate::wire::invite::{Address, ServerAddress};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -35,10 +37,10 @@ pub(super) async fn dial(
 ) {
     match connect(&endpoint, &server).await {
         Ok((connection, control, receiver)) => {
-            let dialed = Dialed { id, connection: connection.clone(), control };
+            let dialed = Dialed { id, connection: connection.clone(), control: control.clone() };
             // The dispatcher knows the connection before the core can speak of it.
             if events.send(Event::Dialed(dialed)).is_ok() && core.send(Input::Dialed(id)).await.is_ok() {
-                let lost = read(id, receiver, &connection, &core).await;
+                let lost = read(id, receiver, &control, &connection, &core).await;
                 let _ = core.send(Input::Lost(id, lost)).await;
                 let _ = events.send(Event::Over(id));
             }
@@ -79,10 +81,26 @@ async fn resolve(addresses: &[Address]) -> Result<Vec<SocketAddr>, String> {
     if found.is_empty() { Err(errors.join("; ")) } else { Ok(found) }
 }
 
-async fn read(id: ConnId, mut receiver: ControlReceiver, connection: &Connection, core: &mpsc::Sender<Input>) -> Lost {
-    while let Ok(Some(bytes)) = receiver.recv().await {
+async fn read(
+    id: ConnId,
+    mut receiver: ControlReceiver,
+    control: &ControlSender,
+    connection: &Connection,
+    core: &mpsc::Sender<Input>,
+) -> Lost {
+    loop {
+        let bytes = match receiver.recv().await {
+            Ok(Some(bytes)) => bytes,
+            // Closing what is over already would put this side's code in place of the other's.
+            Err(ControlError::Lost(reason)) => return lost(reason),
+            Ok(None) | Err(_) => break,
+        };
         match MemberCore::decode_frame(&bytes) {
             Some(frame) => {
+                // At once: the server lets go who does not answer, and the core may be busy with a large snapshot.
+                if let Frame::Ping(number) = frame {
+                    let _ = control.try_send(encode(&Frame::Pong(number)));
+                }
                 if core.send(Input::Frame(id, Box::new(frame))).await.is_err() {
                     return Lost::Broken;
                 }
@@ -94,7 +112,11 @@ async fn read(id: ConnId, mut receiver: ControlReceiver, connection: &Connection
         }
     }
     connection.close(CloseCode::Done);
-    match connection.closed().await {
+    lost(connection.closed().await)
+}
+
+fn lost(reason: CloseReason) -> Lost {
+    match reason {
         CloseReason::Peer(code) => Lost::Closed(code),
         CloseReason::Reset | CloseReason::TimedOut | CloseReason::LocallyClosed | CloseReason::Transport(_) => {
             Lost::Broken

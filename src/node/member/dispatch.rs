@@ -3,10 +3,11 @@
 use super::dial::{self, Dialed};
 use super::io::{Input, Output};
 use super::plane::Command as PlaneCommand;
+use super::shell::Ending;
 use crate::net::connection::Connection;
 use crate::net::control::ControlSender;
 use crate::net::endpoint::Endpoint;
-use crate::node::local::{self, Command, ErrorCode, LocalError, LocalRequest, Reply, TicketRow, now_rfc3339};
+use crate::node::local::{self, Command, ErrorCode, Link, LocalError, LocalRequest, Reply, now_rfc3339};
 use crate::state::conn::ConnId;
 use crate::store::statedir::looks_like_state;
 use crate::wire::close::CloseCode;
@@ -45,7 +46,6 @@ const LAST_CLAIMS: Duration = Duration::from_millis(500);
 pub(super) struct Surroundings {
     pub(super) state_dir: PathBuf,
     pub(super) api: String,
-    pub(super) ticket: Option<TicketRow>,
 }
 
 /// What a dispatcher is made of.
@@ -57,7 +57,7 @@ pub(super) struct Parts {
     pub(super) watchers: broadcast::Sender<local::Event>,
     pub(super) surroundings: Surroundings,
     /// Told once, when the node ends; gone then.
-    pub(super) stop: Option<oneshot::Sender<Result<(), LocalError>>>,
+    pub(super) stop: Option<oneshot::Sender<Result<Ending, LocalError>>>,
 }
 
 pub(super) struct Dispatcher {
@@ -94,13 +94,13 @@ impl Dispatcher {
                     self.connections.remove(&id);
                 }
                 Event::Asked(request) => self.asked(request),
-                Event::Stopped => self.end(Ok(())),
+                Event::Stopped => self.end(Ok(Ending::Stopped)),
                 Event::Reopened => {
                     self.close_all(CloseCode::Internal);
                     let lost = LocalError::new(
                         ErrorCode::Failed,
                         "the state could not be written",
-                        "see the log, and try again",
+                        "it goes on by itself when the disk can be written; then do it again",
                     );
                     self.questions.drain().for_each(|(_, question)| drop(question.send(Err(lost.clone()))));
                 }
@@ -183,7 +183,8 @@ impl Dispatcher {
             Output::Reply(token, reply) => self.reply(token, reply),
             Output::Event(event, detail) => self.announce(event, detail),
             Output::Fatal(error) => self.end(Err(error)),
-            Output::Stopped => self.end(Ok(())),
+            Output::Stopped => self.end(Ok(Ending::Stopped)),
+            Output::Erase => self.end(Ok(Ending::Left)),
         }
     }
 
@@ -191,7 +192,7 @@ impl Dispatcher {
         let _ = self.parts.plane.send(command);
     }
 
-    fn end(&mut self, outcome: Result<(), LocalError>) {
+    fn end(&mut self, outcome: Result<Ending, LocalError>) {
         if let Some(stop) = self.parts.stop.take() {
             let _ = stop.send(outcome);
         }
@@ -203,11 +204,18 @@ impl Dispatcher {
             Reply::Status(mut status) => {
                 status.state_dir.clone_from(&self.parts.surroundings.state_dir);
                 status.api.clone_from(&self.parts.surroundings.api);
+                status.server_rtt_ms = self.server_rtt_ms().filter(|_| status.server == Link::Connected);
                 Reply::Status(status)
             }
             other => other,
         });
         let _ = question.send(completed);
+    }
+
+    /// The round trip to the server, on the connection that chunks come on.
+    fn server_rtt_ms(&self) -> Option<u64> {
+        let (connection, _) = self.connections.get(&self.streaming?)?;
+        Some(connection.rtt().as_millis() as u64)
     }
 
     fn announce(&self, event: &'static str, detail: Vec<(&'static str, String)>) {
@@ -219,8 +227,8 @@ impl Dispatcher {
 
     fn asked(&mut self, request: LocalRequest) {
         let LocalRequest { command, reply } = request;
-        match (command, &self.parts.surroundings.ticket) {
-            (Command::Stop, _) => {
+        match command {
+            Command::Stop => {
                 self.announce("stopping", Vec::new());
                 let _ = reply.send(Ok(Reply::Done));
                 let (core, events) = (self.parts.core.clone(), self.parts.events.clone());
@@ -230,10 +238,7 @@ impl Dispatcher {
                     let _ = events.send(Event::Stopped);
                 });
             }
-            (Command::Ticket, Some(ticket)) => {
-                let _ = reply.send(Ok(Reply::Ticket(ticket.clone())));
-            }
-            (command, _) => {
+            command => {
                 self.next_question += 1;
                 let token = self.next_question;
                 self.questions.insert(token, reply);

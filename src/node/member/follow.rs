@@ -43,6 +43,8 @@ impl MemberCore {
                     self.cut_ties(cx, &change)?;
                 }
             }
+            Effect::Forked(fork, proof) => self.forked(&fork, proof.as_ref())?,
+            Effect::ForkEnded => self.fork_ended()?,
             Effect::KeepHead(head) => self.store.set("head", &head)?,
             Effect::KeepPage(manifest, page, bytes) => self.store.keep_page(&manifest, page, &bytes)?,
             Effect::Load(manifest) => self.load(cx, &manifest)?,
@@ -66,9 +68,14 @@ impl MemberCore {
             self.store.forget_loading()?;
             None
         };
+        let before = self.own_place();
         if let Pen::Replica(replica) = &mut self.pen {
             replica.loaded(cx.now, outcome);
         }
+        self.after_generation(before)?;
+        // What the catalog lacks now may be another difference.
+        self.requests.wishes_changed(cx.now);
+        self.show_unlogged_expulsions()?;
         if let (None, Some(header)) = (&self.registration, self.store.registration_of(&self.key)?) {
             self.registered(header)?;
         }

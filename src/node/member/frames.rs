@@ -4,13 +4,14 @@ use super::core::{Cx, MemberCore};
 use super::io::{Input, Output};
 use super::pen::Pen;
 use super::session::Purpose;
+use super::wishes::NEW_DEVICE_HINT;
 use crate::node::local::ErrorCode;
-use crate::state::authority::Registration;
+use crate::state::authority::{Gate, Registration};
 use crate::state::conn::ConnId;
 use crate::store::member::DbError;
 use crate::wire::close::CloseCode;
 use crate::wire::codec::decode;
-use crate::wire::envelope::{Letter, Payload, Request};
+use crate::wire::envelope::{Letter, Payload, RegisterRefusal, Request};
 use crate::wire::frame::{Class, Frame};
 use crate::wire::ids::DeviceKey;
 use crate::wire::log::Standing;
@@ -30,10 +31,10 @@ impl MemberCore {
             Frame::MasterRegisterAck(outcome) => self.master_registered(cx, conn, outcome)?,
             Frame::Headers(headers) => self.headers_shown(cx, headers)?,
             Frame::HeadersStored(tip) => tracing::debug!(%tip.at, "the server has stored the membership"),
-            Frame::Head(head) => self.head_shown(cx, &head),
+            Frame::Head(head) => self.head_shown(cx, &head)?,
             Frame::Presence(list) => self.present(cx, list),
             Frame::MasterBack(head) => {
-                self.head_shown(cx, &head);
+                self.head_shown(cx, &head)?;
                 self.master_present(cx, true);
             }
             Frame::ServerNotReady { number } => self.not_delivered(cx, number),
@@ -49,8 +50,8 @@ impl MemberCore {
                     replica.broadcast(cx.now, header, body);
                 }
             }
-            Frame::Ping(number) => self.send(conn, Frame::Pong(number)),
-            Frame::Pong(_) => {}
+            // Who reads the connection has answered it.
+            Frame::Ping(_) | Frame::Pong(_) => {}
             Frame::Hello(_)
             | Frame::MasterRegister { .. }
             | Frame::OpenInvites(_)
@@ -96,6 +97,9 @@ impl MemberCore {
         from: DeviceKey,
         envelope: Vec<u8>,
     ) -> Result<(), DbError> {
+        if !self.may_answer() {
+            return Ok(());
+        }
         let Pen::Master(master) = &mut self.pen else { return Ok(()) };
         let frame = Frame::ClientRegister { from, invite: crate::wire::ids::InviteId([0; 16]), number: 0, envelope };
         let Some(Input::Frame(_, frame)) = master.hold(Input::Frame(conn, Box::new(frame))) else { return Ok(()) };
@@ -137,7 +141,10 @@ impl MemberCore {
             }
         };
         if let Some(head) = &letter.head {
-            self.head_shown(cx, head);
+            self.head_shown(cx, head)?;
+        }
+        if !self.may_answer() {
+            return Ok(());
         }
         if self.is_master() {
             self.asked_of_master(cx, conn, peer, number, envelope, letter)
@@ -146,6 +153,12 @@ impl MemberCore {
         } else {
             Ok(())
         }
+    }
+
+    /// An old copy of a master, and one that has not begun its generation, answer nobody: members would take its word for
+    /// the newest.
+    fn may_answer(&self) -> bool {
+        !matches!(&self.pen, Pen::Master(master) if matches!(master.gate, Gate::Closed(_) | Gate::Importing(_)))
     }
 
     /// Something that a member asks of this master.
@@ -198,7 +211,7 @@ impl MemberCore {
             Payload::ClientRegisterAck(Err(refusal)) => {
                 self.held_because = Some(refusal.to_string());
                 if self.registration.is_none() {
-                    self.fatal(ErrorCode::Refused, refusal.to_string(), "see the message");
+                    self.fatal(ErrorCode::Refused, refusal.to_string(), refusal_hint(refusal));
                 }
             }
             Payload::Answer(answer) => {
@@ -277,6 +290,17 @@ impl MemberCore {
         match &self.pen {
             Pen::Master(master) => master.registered,
             Pen::Replica(_) => self.session.class == Some(Class::Approved),
+        }
+    }
+}
+
+/// What a person whose device was not registered does next.
+fn refusal_hint(why: RegisterRefusal) -> &'static str {
+    match why {
+        RegisterRefusal::InviteNotOpen => "ask the master's person for a new invite ('bailiwick invite')",
+        RegisterRefusal::Expelled => NEW_DEVICE_HINT,
+        RegisterRefusal::GroupFull => {
+            "the master's person makes room with 'bailiwick disapprove' of devices that nobody uses any more"
         }
     }
 }

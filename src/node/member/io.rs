@@ -167,6 +167,8 @@ pub enum Output {
     Event(&'static str, Vec<(&'static str, String)>),
     /// Everything is on disk: the node may end.
     Stopped,
+    /// This device has left its group: the node ends, and its keys are to be erased.
+    Erase,
     /// This node can't go on, and says why.
     Fatal(LocalError),
 }

@@ -1,10 +1,12 @@
 //! How a core is opened: from what was persisted, or as a new member.
 
 use super::core::{Cx, Group, MemberConfig, MemberCore, Name, Start};
+use super::fork::kept_fork;
 use super::pen::Pen;
 use super::session::Session;
+use super::wishes::Wishes;
 use crate::node::local::{ErrorCode, LocalError};
-use crate::state::authority::{self, Authority, Gate, LastRequest};
+use crate::state::authority::{self, Authority, Gate, LastRequest, StaleCopy};
 use crate::state::chain::LogTip;
 use crate::state::downloads::Downloads;
 use crate::state::link::{Ended, Link};
@@ -25,7 +27,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub(super) fn failed(error: DbError) -> LocalError {
-    LocalError::new(ErrorCode::Failed, error.to_string(), "see the message; nothing was changed")
+    LocalError::new(ErrorCode::Failed, error.to_string(), "nothing was changed; mend that and do it again")
 }
 
 pub(super) fn restore(
@@ -38,6 +40,7 @@ pub(super) fn restore(
 ) -> Result<MemberCore, LocalError> {
     let key = identity.device_key();
     let is_master = matches!(start, Start::Master { .. });
+    let name_before: Option<DeviceName> = store.get("name").map_err(failed)?;
     let (group, name) = group_and_name(&store, &identity, start)?;
     store.set("group", &group).map_err(failed)?;
     store.set("name", &name).map_err(failed)?;
@@ -73,6 +76,7 @@ pub(super) fn restore(
         activity: super::rows::Activity::default(),
         downloads_dir,
         held_because: None,
+        wishes: Wishes::restore(&store).map_err(failed)?,
         outputs: Vec::new(),
         store,
         identity,
@@ -82,6 +86,7 @@ pub(super) fn restore(
         name,
         pen,
     };
+    core.wish_name_of_start(name_before).map_err(failed)?;
     core.begin(cx).map_err(failed)?;
     Ok(core)
 }
@@ -153,8 +158,13 @@ fn restore_master(
         invites: store.invites()?.into_iter().map(|(id, _, expires)| (id, expires)).collect(),
         last,
         files: store.file_counts()?,
+        headers: store.membership_count()?,
     };
-    let gate = Gate::at_start(cx.now, seen_by_others, &config.gate);
+    let gate = match (store.importing()?, store.get::<StaleCopy>("stale")?) {
+        (Some(_), _) => Gate::Importing(None),
+        (None, Some(stale)) => Gate::Closed(stale),
+        (None, None) => Gate::at_start(cx.now, seen_by_others, &config.gate),
+    };
     Ok(Pen::master(Authority::restore(identity, restored), gate))
 }
 
@@ -165,6 +175,7 @@ fn restore_replica(store: &MemberStore, group: &Group, key: DeviceKey, config: &
         epochs: store.epochs()?,
         head: store.head()?,
         loading: store.loading()?,
+        fork: kept_fork(store)?,
     };
     Ok(Pen::Replica(Box::new(Replica::restore(config.replica, group.master, key, restored))))
 }
@@ -183,7 +194,12 @@ pub(super) fn load_roster(store: &MemberStore, master: &DeviceKey) -> Result<Ros
         let Some(change) = &header.header().membership else { continue };
         match devices.get_mut(&change.id) {
             Some(device) if device.standing.is_final() => {}
-            Some(device) => device.standing = change.standing,
+            Some(device) => {
+                if device.standing != change.standing {
+                    device.since_ms = header.header().time_ms;
+                }
+                device.standing = change.standing;
+            }
             None => {
                 let name = names.get(&change.id).cloned();
                 let name = name.ok_or_else(|| DbError::Damaged("a device has no name".to_owned()))?;
@@ -197,6 +213,7 @@ pub(super) fn load_roster(store: &MemberStore, master: &DeviceKey) -> Result<Ros
                         standing: change.standing,
                         name,
                         code: header.short_code(),
+                        since_ms: header.header().time_ms,
                     },
                 );
             }

@@ -60,10 +60,10 @@ impl Pen {
     pub(super) fn poll_timeout(&self) -> Option<Time> {
         match self {
             Pen::Replica(replica) => replica.poll_timeout(),
-            Pen::Master(master) => match master.gate {
-                Gate::Waiting(until) => Some(until),
-                Gate::Open | Gate::Closed(_) => None,
-            },
+            Pen::Master(master) => {
+                let import_waits = matches!(master.gate, Gate::Importing(_)) && !master.registered;
+                master.gate.poll_timeout().filter(|_| !import_waits)
+            }
         }
     }
 }
@@ -73,7 +73,7 @@ impl Master {
     pub(super) fn hold(&mut self, input: Input) -> Option<Input> {
         match self.gate {
             Gate::Open => Some(input),
-            Gate::Waiting(_) => {
+            Gate::Waiting(_) | Gate::Importing(_) => {
                 if self.held.len() < HELD_MAX {
                     self.held.push_back(input);
                 }
@@ -86,6 +86,7 @@ impl Master {
 
 impl MemberCore {
     pub(super) fn tick_pen(&mut self, cx: &mut Cx<'_>) -> Result<(), DbError> {
+        self.begin_generation_if_due(cx)?;
         let held = match &mut self.pen {
             Pen::Replica(replica) => {
                 replica.tick(cx.now);
@@ -136,6 +137,10 @@ impl MemberCore {
                 let me = self.master_id();
                 self.store.apply(&entry, &body, me, true)?;
                 self.applied(cx, &entry, &body)?;
+            }
+            Effect::Restate(entry, body) => {
+                let me = self.master_id();
+                self.store.apply(&entry, &body, me, false)?;
             }
             Effect::NewEpoch(epoch) => {
                 self.store.keep_epoch(&epoch)?;
@@ -252,16 +257,23 @@ impl MemberCore {
                 self.event("registered", detail);
             }
             Body::ClientApproved { id: of } => self.event("approved", id(of)),
+            Body::ClientRenamed { id: of, name } => {
+                let mut detail = id(of);
+                detail.push(("name", name.to_string()));
+                self.event("renamed", detail);
+            }
+            Body::PolicySet(policy) => {
+                self.event(
+                    "policy_set",
+                    vec![("master_away_wait_s", (policy.master_away_wait_ms / 1_000).to_string())],
+                );
+            }
             Body::ClientDisapproved { id: of } => self.event("disapproved", id(of)),
             Body::ClientLeft { id: of } => self.event("left", id(of)),
             Body::FilesAdded { owner, files: rows } => self.event("files_added", files(owner, rows.len())),
             Body::FilesChanged { owner, files: rows } => self.event("files_changed", files(owner, rows.len())),
             Body::FileRemoved { owner, files: rows } => self.event("files_removed", files(owner, rows.len())),
-            Body::GroupBegun { .. }
-            | Body::ClientRenamed { .. }
-            | Body::PolicySet(_)
-            | Body::ServersSet(_)
-            | Body::EpochBegun(_) => {}
+            Body::GroupBegun { .. } | Body::ServersSet(_) | Body::EpochBegun(_) => {}
         }
     }
 }

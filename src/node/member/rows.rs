@@ -6,7 +6,7 @@ use crate::node::local::{
     ClientRow, Direction, ErrorCode, FileRow, FileStatus, InviteRow, JobRow, Link, NodeRole, PathRow, ShareRow,
     StandingRow, Status, TransferRow, TransferState, rfc3339,
 };
-use crate::state::authority::Gate;
+use crate::state::authority::{Gate, STALE_HINT};
 use crate::state::downloads::fetch::{Fetch, Phase};
 use crate::state::downloads::rate::Rate;
 use crate::state::downloads::{Outcome, TransferId};
@@ -16,7 +16,7 @@ use crate::store::member::{
     CatalogRow, DbError, JobSum, LocalFile, LocalStatus, ShareSum, StoredTransfer, TransferStanding,
 };
 use crate::wire::frame::Class;
-use crate::wire::ids::{ContentId, FileId, PublicId, hex};
+use crate::wire::ids::{ContentId, FileId, InviteId, PublicId, hex};
 use crate::wire::log::{FileMeta, Standing};
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
@@ -136,8 +136,11 @@ impl MemberCore {
             code: registered.filter(|_| !self.is_master()).map(|header| header.short_code()),
             group: Some(self.group.id().to_string()),
             server,
+            server_rtt_ms: None,
             master,
             waiting: self.waiting(),
+            leaving: self.wishes.is_leaving(),
+            rename: self.rename_row(),
             revision: (tip.at.revision > 0).then(|| tip.at.to_string()),
             state_dir: PathBuf::new(),
             downloads: Some(self.downloads_dir.clone()),
@@ -150,11 +153,21 @@ impl MemberCore {
 
     /// What this node waits for, in words.
     pub(super) fn waiting(&self) -> Option<String> {
+        self.or_leaving(self.waits_for())
+    }
+
+    fn waits_for(&self) -> Option<String> {
         match &self.pen {
             Pen::Master(master) => match master.gate {
-                Gate::Closed(stale) => return Some(stale.to_string()),
+                Gate::Closed(stale) => return Some(format!("{stale}: {STALE_HINT}")),
                 Gate::Waiting(_) => return Some("making sure that this is the newest copy of the master".to_owned()),
-                Gate::Open => {}
+                Gate::Importing(Some(_)) => {
+                    return Some(
+                        "taking in what the server and the devices know of the group; the log goes on in a moment"
+                            .to_owned(),
+                    );
+                }
+                Gate::Importing(None) | Gate::Open => {}
             },
             Pen::Replica(replica) => {
                 if let Some(stopped) = replica.stopped() {
@@ -211,6 +224,7 @@ impl MemberCore {
             },
             code: Some(device.code.clone()).filter(|_| device.key != self.group.master),
             is_self,
+            since: rfc3339(device.since_ms as i64),
             last_seen: away.map(|presence| rfc3339(presence.seen_ms as i64)),
             rtt_ms: None,
         }
@@ -282,9 +296,7 @@ impl MemberCore {
 
     pub(super) fn invite_rows(&self, cx: &Cx<'_>) -> Result<Vec<InviteRow>, DbError> {
         let invites = self.store.invites()?.into_iter().filter(|(_, _, expires)| *expires > cx.wall_ms);
-        Ok(invites
-            .map(|(id, invite, expires)| InviteRow { id: id.to_string(), invite, expires: rfc3339(expires as i64) })
-            .collect())
+        Ok(invites.map(|(id, invite, expires)| invite_row(&id, invite, expires)).collect())
     }
 
     pub(super) fn transfer_row(&self, cx: &Cx<'_>, row: &StoredTransfer, dest: Option<PathBuf>) -> TransferRow {
@@ -408,6 +420,10 @@ impl MemberCore {
             elapsed_ms: job.moving_ms + self.activity.unkept_ms(job.job),
         }
     }
+}
+
+pub(super) fn invite_row(id: &InviteId, invite: String, expires_ms: u64) -> InviteRow {
+    InviteRow { id: id.to_string(), invite, expires: rfc3339(expires_ms as i64) }
 }
 
 fn eta(left: u64, rate: u64) -> Option<u64> {

@@ -17,7 +17,9 @@ impl MemberCore {
         request: u64,
         ranges: Vec<ChunkRange>,
     ) -> Result<(), DbError> {
-        if self.is_let_in() && within_limits(&ranges) {
+        if self.wishes.is_leaving() {
+            self.refuse(request, ranges, ChunkRefusal::Paused);
+        } else if self.is_let_in() && within_limits(&ranges) {
             self.uploads.request(cx.now, cx.random, Asked { request, ranges });
         }
         Ok(())

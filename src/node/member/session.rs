@@ -23,6 +23,12 @@ use std::time::Duration;
 
 /// Chunk streams that the server may open towards this device.
 const STREAMS_MAX: u32 = 1_024;
+/// What a device waits for that the server doesn't know.
+const UNKNOWN: &str = "the server does not know this device; waiting for the master to come to it";
+/// The same, if the device was registered: a master that came back from a backup may not have heard of it.
+const FORGOTTEN: &str = "the group does not know this device any more: its master came back from a backup. If no member \
+     tells it, ask the master's person for a new invite ('bailiwick invite') and start this device once with it: \
+     'bailiwick client INVITE'";
 /// Routed frames whose fate is remembered.
 const ROUTED_REMEMBERED: usize = 256;
 
@@ -91,6 +97,7 @@ impl MemberCore {
     /// What a core that was just opened does first.
     pub(super) fn begin(&mut self, cx: &mut Cx<'_>) -> Result<(), DbError> {
         self.outputs.push(Output::Epochs(epochs_for_chunks(&self.pen, &self.store)?));
+        self.go_on_leaving();
         self.scan_all()?;
         self.settle(cx)
     }
@@ -129,6 +136,8 @@ impl MemberCore {
     /// The newest head that this device can show.
     pub(super) fn own_head(&self) -> Option<SignedHead> {
         match &self.pen {
+            // An imported master shows nothing of the old log: so the server shows it all that there is.
+            Pen::Master(_) if self.is_importing() => None,
             Pen::Master(master) => Some(master.authority.head([0; 16])),
             Pen::Replica(replica) => replica.head().cloned(),
         }
@@ -163,7 +172,7 @@ impl MemberCore {
             self.downloads.linked(cx.now, false);
         }
         if let Some(head) = &welcome.head {
-            self.head_shown(cx, head);
+            self.head_shown(cx, head)?;
         }
         match welcome.class {
             Class::Stranger => self.register(conn),
@@ -173,7 +182,11 @@ impl MemberCore {
                     self.register(conn);
                 }
             }
-            Class::Approved => self.let_in(cx, conn),
+            Class::Approved => {
+                self.let_in(cx, conn);
+                self.show_fork(conn)?;
+                self.show_unlogged_expulsions()?;
+            }
             Class::Unsettled => self.show_headers(conn, welcome.tip)?,
             Class::Expelled => self.link.admitted(),
             Class::UnknownGroup => {
@@ -192,15 +205,16 @@ impl MemberCore {
         self.link.admitted();
         self.held_because = None;
         self.session.dial_error = None;
-        self.outputs.push(Output::Streams(conn, self.group.id(), STREAMS_MAX));
-        self.downloads.linked(cx.now, true);
+        if !self.wishes.is_leaving() {
+            self.outputs.push(Output::Streams(conn, self.group.id(), STREAMS_MAX));
+            self.downloads.linked(cx.now, true);
+        }
         self.event("connected", Vec::new());
     }
 
     fn register(&mut self, conn: ConnId) {
         let Some(secret) = self.group.invite else {
-            self.held_because =
-                Some("the server does not know this device; waiting for the master to come to it".to_owned());
+            self.held_because = Some(if self.me.is_some() { FORGOTTEN } else { UNKNOWN }.to_owned());
             return;
         };
         self.held_because = Some("waiting for the master".to_owned());
@@ -227,7 +241,7 @@ impl MemberCore {
     }
 
     /// Shows the server the membership headers after `tip`, and the newest head.
-    fn show_headers(&mut self, conn: ConnId, tip: Option<Tip>) -> Result<(), DbError> {
+    pub(super) fn show_headers(&mut self, conn: ConnId, tip: Option<Tip>) -> Result<(), DbError> {
         let after = match tip {
             Some(tip) if self.store.has_membership(tip.at)? => tip.at,
             Some(_) | None => Position::default(),
@@ -242,7 +256,7 @@ impl MemberCore {
         if let Some(head) = self.own_head() {
             self.send(conn, Frame::Head(head));
         }
-        Ok(())
+        self.show_fork(conn)
     }
 
     /// W1: the server took this master, or not.
@@ -267,19 +281,21 @@ impl MemberCore {
         };
         self.store.set("registered_at", &self.group.server.key)?;
         if let Pen::Master(master) = &mut self.pen {
-            let knew = registered.tip.is_some() || registered.head.is_some();
-            if let Some(head) = &registered.head
-                && let Ok(head) = head.verify(&self.key)
-            {
-                let own = *master.authority.tip();
-                master.gate.head_shown(&head, &own);
-            }
-            master.gate.server_answered(knew, Duration::from_millis(registered.up_ms), &config);
+            master.gate.server_took_import(cx.now, &self.config.import);
             master.registered = true;
             master.head_due = false;
         }
-        self.show_headers(conn, registered.tip)?;
-        self.tell_invites(cx.wall_ms);
+        if let Some(head) = &registered.head {
+            self.head_shown(cx, head)?;
+        }
+        if let Pen::Master(master) = &mut self.pen {
+            let knew = registered.tip.is_some() || registered.head.is_some();
+            master.gate.server_answered(knew, Duration::from_millis(registered.up_ms), &config);
+        }
+        if !self.is_importing() {
+            self.show_headers(conn, registered.tip)?;
+            self.tell_invites(cx.wall_ms);
+        }
         self.let_in(cx, conn);
         self.session.master_online = true;
         Ok(())
@@ -327,7 +343,8 @@ impl MemberCore {
         }
     }
 
-    pub(super) fn head_shown(&mut self, cx: &mut Cx<'_>, head: &SignedHead) {
+    pub(super) fn head_shown(&mut self, cx: &mut Cx<'_>, head: &SignedHead) -> Result<(), DbError> {
+        self.note_head(head)?;
         match &mut self.pen {
             Pen::Replica(replica) => {
                 replica.head_shown(cx.now, head);
@@ -336,14 +353,18 @@ impl MemberCore {
                 if let Ok(head) = head.verify(&self.key) {
                     let own = *master.authority.tip();
                     let was = master.gate;
-                    master.gate.head_shown(&head, &own);
+                    master.gate.head_shown(&head, &own, self.store.header_hash(head.at)?);
                     if let (Gate::Closed(stale), false) = (master.gate, was == master.gate) {
                         tracing::error!("{stale}");
+                        // Also at its next start, whoever can tell it then.
+                        self.store.set("stale", &stale)?;
+                        self.event("stopped_signing", vec![("why", stale.to_string())]);
                     }
                 }
             }
         }
         self.refresh_requests(cx);
+        Ok(())
     }
 
     /// Headers that the server shows: where this device stands, and who was expelled.
@@ -351,6 +372,7 @@ impl MemberCore {
         for header in headers {
             let Ok(header) = header.verify(&self.group.master) else { continue };
             let Some(change) = header.header().membership.clone() else { continue };
+            self.note_header(&header)?;
             self.registered(header.signed().clone())?;
             if change.standing.is_final() {
                 match &mut self.pen {
@@ -392,12 +414,16 @@ impl MemberCore {
         if device != self.key || seal != self.identity.seal_key() || standing.is_final() {
             return Ok(());
         }
-        if self.me.is_none() {
+        let place = |header: &SignedHeader| header.clone().verify(&self.group.master).ok().map(|one| one.header().at);
+        // A log that began anew registers it anew, with another code, and perhaps by another id.
+        let is_newer = self.registration.as_ref().and_then(place) < Some(verified.header().at);
+        let registers = standing == Standing::Registered && is_newer;
+        if self.me.is_none() || (registers && self.me != Some(id)) {
             self.held_because = None;
             self.me = Some(id);
             self.store.set("me", &id)?;
         }
-        if self.registration.is_none() && standing == Standing::Registered {
+        if registers {
             self.store.set("registration", &header)?;
             self.registration = Some(header);
             self.group.invite = None;
@@ -421,7 +447,9 @@ impl MemberCore {
         if let Some(conn) = self.link.current() {
             self.send(conn, Frame::ExpulsionRead);
         }
-        self.event("disapproved", vec![("id", change.id.to_string()), ("self", "true".to_owned())]);
+        let event = if change.standing == Standing::Left { "left" } else { "disapproved" };
+        self.event(event, vec![("id", change.id.to_string()), ("self", "true".to_owned())]);
+        self.out_for_ever();
         Ok(())
     }
 

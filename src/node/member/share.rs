@@ -18,6 +18,9 @@ impl MemberCore {
     }
 
     fn scan(&mut self, path: &Path, name: RelPath) -> Result<(), DbError> {
+        if self.wishes.is_leaving() {
+            return Ok(());
+        }
         let known = self.store.stamps_of(path)?;
         self.outputs.push(Output::Scan(path.to_owned(), name, known));
         Ok(())

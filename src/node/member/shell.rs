@@ -5,9 +5,10 @@ use super::dispatch::{Dispatcher, Event, Parts, Surroundings};
 use super::io::{Input, Output};
 use super::plane::Plane;
 use crate::net::endpoint::{Config, Endpoint};
+use crate::net::limits::{KEEP_ALIVE, MASTER_KEEP_ALIVE};
 use crate::node::clock::{self, SystemRandom};
 use crate::node::identity;
-use crate::node::local::{Command, ErrorCode, LocalError, LocalRequest, NodeEnds, TicketRow};
+use crate::node::local::{Command, ErrorCode, LocalError, LocalRequest, NodeEnds};
 use crate::state::time::Time;
 use crate::store::member::MemberStore;
 use crate::store::statedir::StateDir;
@@ -44,15 +45,22 @@ pub struct MemberOptions {
     pub config: MemberConfig,
     /// The local API's URL, for its status.
     pub api: String,
-    /// The ticket of a server in the same process.
-    pub ticket: Option<TicketRow>,
+}
+
+/// How a member ends that didn't fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// A person stopped it; it can be started again.
+    Stopped,
+    /// It has left its group, for ever: its keys are to be erased.
+    Left,
 }
 
 /// A running member.
 pub struct Member {
     endpoint: Endpoint,
     requests: mpsc::UnboundedSender<Event>,
-    ended: oneshot::Receiver<Result<(), LocalError>>,
+    ended: oneshot::Receiver<Result<Ending, LocalError>>,
     core: Option<std::thread::JoinHandle<()>>,
     tasks: Vec<tokio::task::JoinHandle<()>>,
     _dir: Arc<StateDir>,
@@ -60,9 +68,13 @@ pub struct Member {
 
 /// Starts a member. `ends` is where its local API asks.
 pub async fn start(options: MemberOptions, ends: NodeEnds) -> Result<Member, LocalError> {
-    let MemberOptions { dir, state_dir, start, downloads, config, api, ticket } = options;
+    let MemberOptions { dir, state_dir, start, downloads, config, api } = options;
     let keys = identity::keys(&dir)?;
-    let endpoint = bind(&dir, &keys)?;
+    let keep_alive = match start {
+        Start::Master { .. } => MASTER_KEEP_ALIVE,
+        Start::Client { .. } => KEEP_ALIVE,
+    };
+    let endpoint = bind(&dir, &keys, keep_alive)?;
     let identity = Arc::new(keys.identity);
     let open = Opener { path: dir.path("member.db"), identity, config, start, downloads };
     let (core_inputs, inputs) = mpsc::channel(CORE_QUEUE);
@@ -76,7 +88,7 @@ pub async fn start(options: MemberOptions, ends: NodeEnds) -> Result<Member, Loc
         core: core_inputs.clone(),
         plane: plane.commands(),
         watchers: ends.events,
-        surroundings: Surroundings { state_dir, api, ticket },
+        surroundings: Surroundings { state_dir, api },
         stop: Some(stop),
     });
     let outputs = events.clone();
@@ -84,7 +96,11 @@ pub async fn start(options: MemberOptions, ends: NodeEnds) -> Result<Member, Loc
         .name("core".to_owned())
         .spawn(move || run_core(core, open, inputs, outputs))
         .map_err(|error| {
-            LocalError::new(ErrorCode::Failed, format!("no thread can be started: {error}"), "try again")
+            LocalError::new(
+                ErrorCode::Failed,
+                format!("no thread can be started: {error}"),
+                "end other programs, and start it again",
+            )
         })?;
     let tasks = vec![
         tokio::spawn(plane.run(plane_commands)),
@@ -95,9 +111,9 @@ pub async fn start(options: MemberOptions, ends: NodeEnds) -> Result<Member, Loc
 }
 
 impl Member {
-    /// Waits until the node ends by itself: a person stopped it, or it can't go on.
-    pub async fn ended(&mut self) -> Result<(), LocalError> {
-        (&mut self.ended).await.unwrap_or(Ok(()))
+    /// Waits until the node ends by itself: a person stopped it, it has left, or it can't go on.
+    pub async fn ended(&mut self) -> Result<Ending, LocalError> {
+        (&mut self.ended).await.unwrap_or(Ok(Ending::Stopped))
     }
 
     /// Ends it.
@@ -128,12 +144,13 @@ async fn pass_on(mut requests: mpsc::Receiver<LocalRequest>, events: mpsc::Unbou
     }
 }
 
-fn bind(dir: &StateDir, keys: &identity::Keys) -> Result<Endpoint, LocalError> {
+fn bind(dir: &StateDir, keys: &identity::Keys, keep_alive: Duration) -> Result<Endpoint, LocalError> {
     let kept = dir.read_secret(PORT_FILE).map_err(identity::state_error)?;
     let port = kept.and_then(|bytes| String::from_utf8(bytes).ok()?.parse().ok()).unwrap_or(0);
     let at = |port| {
         let listen = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
-        Endpoint::bind(Config::new(listen, &keys.identity, keys.reset_key, keys.cid_key))
+        let config = Config::new(listen, &keys.identity, keys.reset_key, keys.cid_key);
+        Endpoint::bind(Config { keep_alive, ..config })
     };
     let endpoint = match at(port) {
         Err(error) if port != 0 => {
@@ -142,8 +159,10 @@ fn bind(dir: &StateDir, keys: &identity::Keys) -> Result<Endpoint, LocalError> {
         }
         other => other,
     };
-    let endpoint =
-        endpoint.map_err(|error| LocalError::new(ErrorCode::Failed, error.to_string(), "see the message"))?;
+    let endpoint = endpoint.map_err(|error| {
+        let hint = "see that this user may open UDP sockets, and start it again";
+        LocalError::new(ErrorCode::Failed, error.to_string(), hint)
+    })?;
     if let Ok(address) = endpoint.local_addr() {
         dir.write_secret(PORT_FILE, address.port().to_string().as_bytes()).map_err(identity::state_error)?;
     }
@@ -162,7 +181,7 @@ struct Opener {
 impl Opener {
     fn open(&self) -> Result<MemberCore, LocalError> {
         let store = MemberStore::open(&self.path).map_err(|error| {
-            LocalError::new(ErrorCode::Failed, error.to_string(), "see the message; nothing was changed")
+            LocalError::new(ErrorCode::Failed, error.to_string(), "nothing was changed; mend that and start it again")
         })?;
         let mut random = SystemRandom;
         let mut cx = Cx { now: clock::now(), wall_ms: clock::wall_ms(), random: &mut random };

@@ -8,6 +8,7 @@ mod relay;
 mod shell;
 
 pub use place::DEFAULT_PORT;
+pub(super) use place::PLACE_FILE;
 
 use self::core::{CoreConfig, ServerCore};
 use super::clock::{self, SystemRandom};
@@ -32,7 +33,7 @@ const EVENTS: usize = 256;
 /// How long a stopping server waits for its last packets to go out.
 const LAST_PACKETS: Duration = Duration::from_millis(300);
 /// The server's database in its state directory.
-const DB_FILE: &str = "server.db";
+pub(super) const DB_FILE: &str = "server.db";
 
 /// How a server is started.
 pub struct ServerConfig {
@@ -63,7 +64,7 @@ pub fn start(config: ServerConfig) -> Result<ServerHandle, LocalError> {
     let ServerConfig { dir, place, loopback, core } = config;
     let keys = identity::server_keys(&dir)?;
     let unusable = |error: &dyn std::error::Error| {
-        LocalError::new(ErrorCode::Failed, error.to_string(), "see the message; nothing was changed")
+        LocalError::new(ErrorCode::Failed, error.to_string(), "nothing was changed; mend that and start it again")
     };
     let store = ServerStore::open(&dir.path(DB_FILE)).map_err(|error| unusable(&error))?;
     let fresh = AdmissionSecret(draw(&mut SystemRandom));

@@ -15,7 +15,7 @@ pub const DEFAULT_PORT: u16 = 4433;
 /// Ports that are tried after it, before any is taken.
 const PORTS_TRIED: u16 = 100;
 /// The file that keeps where the server listens, and under it what a person said of how others reach it.
-const PLACE_FILE: &str = "server-place";
+pub(in crate::node) const PLACE_FILE: &str = "server-place";
 
 /// A server's place at its last start.
 #[derive(Default)]

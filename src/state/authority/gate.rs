@@ -1,9 +1,12 @@
 //! Whether this copy of the master may sign. A log must not fork at its source: a copy that may be an old one signs
 //! nothing new until its server, and the devices that are connected, have shown their heads.
 
+use super::import::ImportConfig;
 use crate::state::chain::LogTip;
 use crate::state::time::Time;
+use crate::wire::ids::{Hash, Position, hex};
 use crate::wire::log::Head;
+use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
 /// How long a starting master waits.
@@ -20,15 +23,44 @@ impl Default for GateConfig {
 }
 
 /// Somebody has shown a head that this copy's log does not hold.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "this copy of the master is an old one: its log ends at {own}, and {shown} was signed already; it signs nothing more. Run the newest copy instead"
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StaleCopy {
     /// Where this copy's log ends.
-    pub own: crate::wire::ids::Position,
+    pub own: Position,
     /// The place that was shown.
-    pub shown: crate::wire::ids::Position,
+    pub shown: Position,
+    /// This log's hash at that place and the one that was shown, if this log reaches so far: then both were signed.
+    pub fork: Option<(Hash, Hash)>,
+}
+
+/// What a person does about an old copy.
+pub const STALE_HINT: &str = "stop this node and run the newest copy of the master's state directory; if there is none, \
+     use 'bailiwick export FILE' here and 'bailiwick import FILE' into a new state directory: the import brings all \
+     copies together, and nothing that anybody still has is lost";
+
+impl std::fmt::Display for StaleCopy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let StaleCopy { own, shown, fork } = self;
+        match fork {
+            Some((ours, theirs)) => write!(
+                f,
+                "the master's log has forked at {shown}: this copy signed {} there, an old one or a newer one signed {}; \
+                 this copy signs nothing more",
+                short(ours),
+                short(theirs)
+            ),
+            None => write!(
+                f,
+                "this copy of the master is an old one: its log ends at {own}, and {shown} was signed already; it signs \
+                 nothing more"
+            ),
+        }
+    }
+}
+
+/// The first digits of a hash, for people to compare.
+pub fn short(hash: &Hash) -> String {
+    hex(&hash.0[..4])
 }
 
 /// The state of a master that starts.
@@ -38,6 +70,8 @@ pub enum Gate {
     Open,
     /// It waits for others' heads, until this time.
     Waiting(Time),
+    /// It was imported from a backup, and takes in what others show until this time, once a server took it.
+    Importing(Option<Time>),
     /// It must not.
     Closed(StaleCopy),
 }
@@ -56,10 +90,22 @@ impl Gate {
         }
     }
 
-    /// A head was shown, then or at any later time.
-    pub fn head_shown(&mut self, shown: &Head, own: &LogTip) {
-        if shown.at > own.at || own.contradicts(shown) {
-            *self = Gate::Closed(StaleCopy { own: own.at, shown: shown.at });
+    /// A server took an imported master: from now on others can show what they know.
+    pub fn server_took_import(&mut self, now: Time, config: &ImportConfig) {
+        if *self == Gate::Importing(None) {
+            *self = Gate::Importing(Some(now.after(config.wait)));
+        }
+    }
+
+    /// A head was shown, then or at any later time. `held` is the hash that this log has at its place, if it has one.
+    pub fn head_shown(&mut self, shown: &Head, own: &LogTip, held: Option<Hash>) {
+        if matches!(self, Gate::Importing(_) | Gate::Closed(_)) {
+            return;
+        }
+        let held = if shown.at == own.at { Some(own.header) } else { held };
+        let fork = held.filter(|held| *held != shown.header).map(|held| (held, shown.header));
+        if shown.at > own.at || fork.is_some() {
+            *self = Gate::Closed(StaleCopy { own: own.at, shown: shown.at, fork });
         }
     }
 
@@ -67,6 +113,15 @@ impl Gate {
     pub fn tick(&mut self, now: Time) {
         if matches!(self, Gate::Waiting(until) if *until <= now) {
             *self = Gate::Open;
+        }
+    }
+
+    /// When to call [`Gate::tick`], or to look whether an import is due.
+    pub fn poll_timeout(&self) -> Option<Time> {
+        match self {
+            Gate::Waiting(until) => Some(*until),
+            Gate::Importing(until) => *until,
+            Gate::Open | Gate::Closed(_) => None,
         }
     }
 }

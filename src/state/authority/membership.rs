@@ -5,7 +5,7 @@ use crate::state::random::draw;
 use crate::wire::envelope::{EpochSecret, Payload, RegisterRefusal};
 use crate::wire::ids::{DeviceKey, EpochId, InviteId, PublicId, SealKey};
 use crate::wire::invite::InviteSecret;
-use crate::wire::limits::{INVITES_MAX, MEMBERS_MAX};
+use crate::wire::limits::{INVITES_MAX, MEMBERS_MAX, MEMBERSHIP_HEADERS_MAX};
 use crate::wire::log::{Body, MembershipChange, SignedHeader, Standing, VerifiedHeader};
 use crate::wire::name::DeviceName;
 use crate::wire::seal::Epoch;
@@ -101,7 +101,7 @@ impl Authority {
         if !open {
             return Err(RegisterRefusal::InviteNotOpen);
         }
-        if self.roster.living() >= MEMBERS_MAX {
+        if self.roster.living() >= MEMBERS_MAX || !self.has_room_for_headers() {
             return Err(RegisterRefusal::GroupFull);
         }
         self.revoke_invite(&invite);
@@ -116,6 +116,12 @@ impl Authority {
         };
         let header = self.append(moment, Some(change), Body::ClientRegistered { id, name });
         Ok((header.signed().clone(), Some(id)))
+    }
+
+    /// Removal works at every limit: whoever is let in can be approved, and everybody expelled, whatever else happens.
+    fn has_room_for_headers(&self) -> bool {
+        let of_new = 3;
+        self.headers + of_new + 2 * self.roster.living() <= MEMBERSHIP_HEADERS_MAX
     }
 
     /// W5. Approving a member again changes nothing.

@@ -4,10 +4,12 @@
 //! transaction, and sends only once that is on disk.
 
 mod gate;
+mod import;
 mod membership;
 mod request;
 
-pub use gate::{Gate, GateConfig, StaleCopy};
+pub use gate::{Gate, GateConfig, STALE_HINT, StaleCopy, short};
+pub use import::{ImportConfig, Seen};
 pub use membership::{NotDone, Registration};
 pub use request::{FileFact, RequestFacts};
 
@@ -17,7 +19,7 @@ use super::roster::Roster;
 use crate::wire::envelope::{Answer, EpochSecret, Payload};
 use crate::wire::ids::{Audience, DeviceKey, EpochId, GroupId, Hash, InviteId, Position, PublicId, SealKey};
 use crate::wire::log::{
-    Body, Entry, Head, Header, MembershipChange, SaltedBody, SignedHead, SignedHeader, Standing, VerifiedHeader,
+    Body, Entry, Head, Header, MembershipChange, Policy, SaltedBody, SignedHead, SignedHeader, Standing, VerifiedHeader,
 };
 use crate::wire::name::DeviceName;
 use crate::wire::seal::{Epoch, SealedBody};
@@ -29,6 +31,8 @@ use std::sync::Arc;
 pub enum Effect {
     /// Persist an entry: its header, its body and what it changes.
     Append(Box<Entry>, Box<Body>),
+    /// Persist an entry that restates a device in a new generation. It is sent to nobody: members load a snapshot.
+    Restate(Box<Entry>, Box<Body>),
     /// Persist the secret of a new epoch.
     NewEpoch(Epoch),
     /// Persist that an invite is no longer open.
@@ -77,6 +81,8 @@ pub struct Restored {
     pub last: HashMap<PublicId, LastRequest>,
     /// Files in the catalog, by owner.
     pub files: HashMap<PublicId, u64>,
+    /// Membership headers in the log.
+    pub headers: usize,
 }
 
 /// The master's own machine.
@@ -89,6 +95,7 @@ pub struct Authority {
     invites: BTreeMap<InviteId, u64>,
     last: HashMap<PublicId, LastRequest>,
     files: HashMap<PublicId, u64>,
+    headers: usize,
     effects: VecDeque<Effect>,
 }
 
@@ -116,6 +123,7 @@ impl Authority {
             invites: BTreeMap::new(),
             last: HashMap::new(),
             files: HashMap::new(),
+            headers: 0,
             effects: VecDeque::new(),
         };
         authority.effects.push_back(Effect::NewEpoch(epoch));
@@ -132,9 +140,9 @@ impl Authority {
 
     /// Takes up the pen again from what was persisted.
     pub fn restore(identity: Arc<Identity>, restored: Restored) -> Authority {
-        let Restored { tip, roster, epoch, invites, last, files } = restored;
+        let Restored { tip, roster, epoch, invites, last, files, headers } = restored;
         let group = GroupId::of(&identity.device_key());
-        Authority { identity, group, tip, roster, epoch, invites, last, files, effects: VecDeque::new() }
+        Authority { identity, group, tip, roster, epoch, invites, last, files, headers, effects: VecDeque::new() }
     }
 
     /// The next thing to do.
@@ -173,13 +181,33 @@ impl Authority {
         self.invites.iter().filter(|(_, expires)| **expires > wall_ms).map(|(id, _)| *id).collect()
     }
 
+    /// The rules that members keep to.
+    pub fn set_policy(&mut self, moment: &mut Moment<'_>, policy: Policy) {
+        self.append(moment, None, Body::PolicySet(policy));
+    }
+
     /// The secrets in use, for one device.
     pub fn secrets(&self) -> Vec<EpochSecret> {
         vec![EpochSecret::from(&self.epoch)]
     }
 
     fn append(&mut self, moment: &mut Moment<'_>, membership: Option<MembershipChange>, body: Body) -> VerifiedHeader {
-        let salted = SaltedBody::new(draw(moment.random), &body);
+        let (header, salted) = self.sign_next(moment, membership, &body);
+        let sealed = SealedBody::seal(&self.epoch, draw(moment.random), &header.hash(), salted.as_bytes());
+        let entry = Entry { header: header.clone(), body: salted };
+        self.effects.push_back(Effect::Append(Box::new(entry), Box::new(body)));
+        self.effects.push_back(Effect::Broadcast(header.signed().clone(), sealed));
+        header
+    }
+
+    /// The one place that signs an entry.
+    fn sign_next(
+        &mut self,
+        moment: &mut Moment<'_>,
+        membership: Option<MembershipChange>,
+        body: &Body,
+    ) -> (VerifiedHeader, SaltedBody) {
+        let salted = SaltedBody::new(draw(moment.random), body);
         let header = Header {
             group: self.group,
             at: Position { generation: self.tip.at.generation, revision: self.tip.at.revision + 1 },
@@ -191,13 +219,10 @@ impl Authority {
             body: salted.commitment(),
         };
         let header = SignedHeader::sign(&self.identity, &header);
-        let sealed = SealedBody::seal(&self.epoch, draw(moment.random), &header.hash(), salted.as_bytes());
         self.tip = LogTip::after(&header);
-        self.roster.apply(&header, &body);
-        let entry = Entry { header: header.clone(), body: salted };
-        self.effects.push_back(Effect::Append(Box::new(entry), Box::new(body)));
-        self.effects.push_back(Effect::Broadcast(header.signed().clone(), sealed));
-        header
+        self.headers += usize::from(header.header().membership.is_some());
+        self.roster.apply(&header, body);
+        (header, salted)
     }
 
     fn letter(&mut self, to: DeviceKey, seal: SealKey, number: u64, payload: Payload) {
@@ -205,5 +230,7 @@ impl Authority {
     }
 }
 
+#[cfg(test)]
+mod limits;
 #[cfg(test)]
 mod tests;

@@ -175,8 +175,15 @@ impl Authority {
     }
 
     fn rename(&mut self, moment: &mut Moment<'_>, id: &PublicId, name: DeviceName) -> Answer {
-        let own = self.roster.device(id).is_some_and(|device| device.name.folded() == name.folded());
-        if self.roster.has_name(&name.folded()) && !own {
+        let Some(device) = self.roster.device(id).filter(|device| !device.standing.is_final()) else {
+            return Answer::Refused(RequestRefusal::Malformed);
+        };
+        if device.name == name {
+            return self.done(Vec::new());
+        }
+        // A name of one's own in another case is no other name.
+        let is_own = device.name.folded() == name.folded();
+        if self.roster.has_name(&name.folded()) && !is_own {
             return Answer::Refused(RequestRefusal::NameTaken);
         }
         self.append(moment, None, Body::ClientRenamed { id: *id, name });

@@ -277,7 +277,10 @@ impl Downloads {
             Opened::Anew => {
                 fetch.there = Bits::empty(fetch.wanted.geometry.chunk_count());
                 fetch.wanted.claimed.clear();
-                fetch.phase = Phase::Moving;
+                let received = fetch.wanted.received;
+                (fetch.wanted.kept_done, fetch.wanted.kept_received) = (0, received);
+                self.effects.push_back(Effect::Claim { transfer, claimed: Vec::new(), done: 0, received });
+                self.effects.push_back(Effect::Open(transfer));
             }
             Opened::Not(outcome) => self.settle(now, transfer, outcome),
         }

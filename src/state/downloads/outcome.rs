@@ -38,10 +38,10 @@ pub enum Outcome {
     #[error("what comes is not what the catalog says; the owner should run 'bailiwick scan' or restart its node")]
     Damaged,
     /// The owner says no for longer than it takes to mend it.
-    #[error("{0}, and that does not pass; get it again when the owner has it")]
+    #[error("{0}, and that does not pass; when its owner has shared it again, give the same command again")]
     GivenUp(ChunkRefusal),
     /// This device was expelled, or left.
-    #[error("this device was expelled from the group")]
+    #[error("this device was expelled from the group, or leaves it")]
     Expelled,
     /// The file left the catalog, or its owner the group.
     #[error("the file is not in the catalog any more")]
@@ -90,7 +90,8 @@ fn is_final(reason: ChunkRefusal) -> bool {
 pub enum Opened {
     /// The part file is open, and holds what was claimed.
     Ready,
-    /// The part file is open, but what was claimed is not in it: it was deleted or cut short.
+    /// What was claimed is not there: the part file was deleted or cut short. Nothing is open, and no new part file is
+    /// made before the claims are void on disk.
     Anew,
     /// It waits or ends.
     Not(Outcome),

@@ -137,7 +137,12 @@ fn claims_are_void_without_their_part_file() {
     let mut downloads = Downloads::new(small_credit());
     downloads.linked(Time(0), true);
     downloads.add(Time(0), vec![file], true);
+    effects(&mut downloads);
     downloads.opened(Time(0), 1, Opened::Anew);
+    // A new part file is made when the claims are void on disk, no sooner: else they would count for it after a crash.
+    let void = Effect::Claim { transfer: 1, claimed: Vec::new(), done: 0, received: 0 };
+    assert_eq!(effects(&mut downloads), [void, Effect::Open(1)]);
+    downloads.opened(Time(0), 1, Opened::Ready);
     assert_eq!(asked(effects(&mut downloads)).len(), 3);
 }
 

@@ -251,6 +251,7 @@ impl Router {
             | Phase::Leaving(_) => {}
         }
         self.end_phase_after(now, conn, None);
+        self.heard_of(conn);
         self.uncount(conn);
         let id = self.group_of(conn);
         let Some(peer) = self.peers.remove(&conn) else { return };
@@ -362,7 +363,7 @@ impl Router {
         self.send(conn, Frame::Welcome(welcome));
     }
 
-    fn send_headers(&mut self, conn: ConnId, headers: Vec<SignedHeader>) {
+    pub(super) fn send_headers(&mut self, conn: ConnId, headers: Vec<SignedHeader>) {
         for page in headers.chunks(HEADERS_PER_FRAME_MAX) {
             self.send(conn, Frame::Headers(page.to_vec()));
         }

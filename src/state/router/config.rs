@@ -27,6 +27,11 @@ pub struct RouterConfig {
     pub expelled_stay: Duration,
     /// How long who is refused may take to read why, and go by itself.
     pub refused_stay: Duration,
+    /// Who is expected to answer and is not heard for this long is asked whether it is there.
+    pub ping_after: Duration,
+    /// Who is not heard for this long then is let go, and counts as away. A device that is there dials again at once; a
+    /// slow link that is full delays an answer by two or three seconds.
+    pub unheard_after: Duration,
     /// Presence changes are told together once in this time; the first at once.
     pub presence_pause: Duration,
     /// Routed frames a second from one sender, on average. A device has one request outstanding; the rest is candidates.
@@ -47,7 +52,7 @@ impl Default for RouterConfig {
     fn default() -> RouterConfig {
         RouterConfig {
             groups_max: 1_000,
-            headers_per_group_max: 40_000,
+            headers_per_group_max: crate::wire::limits::MEMBERSHIP_HEADERS_MAX,
             connections_max: 20_000,
             silent_max: 4_096,
             silent_per_address: 1_024,
@@ -56,6 +61,8 @@ impl Default for RouterConfig {
             stranger_stay: Duration::from_secs(10),
             expelled_stay: Duration::from_secs(5),
             refused_stay: Duration::from_secs(2),
+            ping_after: Duration::from_secs(1),
+            unheard_after: Duration::from_secs(8),
             presence_pause: Duration::from_millis(100),
             frames_per_second: 200,
             bytes_per_second: 4 << 20,

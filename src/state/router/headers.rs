@@ -20,6 +20,8 @@ struct News {
     records: Vec<Record>,
     concerned: BTreeSet<DeviceKey>,
     expulsions: Vec<SignedHeader>,
+    /// What else the chain was extended by.
+    others: Vec<SignedHeader>,
 }
 
 impl Router {
@@ -39,6 +41,7 @@ impl Router {
         }
         self.place_concerned(now, id, before, &news);
         self.pass_on_expulsions(id, conn, news.expulsions);
+        self.pass_on_to_master(id, conn, news.others);
         if let Err(code) = outcome {
             self.close(now, conn, code);
         }
@@ -73,6 +76,8 @@ impl Router {
         news.concerned.insert(change.device);
         if header.expulsion().is_some() && !standing_before.is_some_and(|standing| standing.is_final()) {
             news.expulsions.push(header.signed().clone());
+        } else {
+            news.others.push(header.signed().clone());
         }
         Ok(())
     }
@@ -110,8 +115,10 @@ impl Router {
         // From a member it goes to the master.
         let master = group.master.as_ref().map(|master| master.conn);
         let to = if master == Some(conn) { group.approved.iter().copied().collect() } else { Vec::from_iter(master) };
+        let generation_began = group.membership.head_at().is_some_and(|at| head.at.generation > at.generation);
         match group.membership.show(head, signed.clone()) {
             Shown::Newer => {
+                group.fork_told &= !generation_began;
                 self.effects.push_back(Effect::Persist(Record::Head { group: id, head: signed.clone() }));
                 self.send_all(to, Frame::Head(signed));
             }
@@ -229,6 +236,17 @@ impl Router {
         let Some(group) = self.groups.get(&id).filter(|_| !expulsions.is_empty()) else { return };
         let to = group.members().into_iter().filter(|conn| *conn != from).collect();
         self.send_all(to, Frame::Headers(expulsions));
+    }
+}
+
+impl Router {
+    /// A master that came back from a backup learns from its members what it had decided.
+    fn pass_on_to_master(&mut self, id: GroupId, from: ConnId, headers: Vec<SignedHeader>) {
+        let Some(master) = self.groups.get(&id).and_then(|group| group.master.as_ref()) else { return };
+        let master = master.conn;
+        if master != from {
+            self.send_headers(master, headers);
+        }
     }
 }
 

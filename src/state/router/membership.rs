@@ -242,11 +242,12 @@ impl Membership {
         if self.places.contains_key(&link.hash) {
             return Taken::Nothing;
         }
-        if self.is_full(&link) {
+        let length = self.length_before(header.header());
+        if self.is_full(&link, length) {
             return Taken::Full;
         }
         let expels_now = self.expel(&link, records);
-        match self.length_before(header.header()) {
+        match length {
             Some(length) => {
                 self.truncate(length, records);
                 records.push(Record::Header { group: self.group, at: link.at, header: link.signed.clone() });
@@ -254,15 +255,20 @@ impl Membership {
                 Taken::Extended
             }
             None if expels_now => Taken::ExpelledEarly,
-            None if link.change.standing.is_final() => Taken::Nothing,
+            None if link.change.standing.is_final() || self.is_of_earlier_generation(&link) => Taken::Nothing,
             None => Taken::Gap,
         }
     }
 
     /// Removal works at every limit: who is known can be expelled in a group that is full.
-    fn is_full(&self, link: &Link) -> bool {
+    fn is_full(&self, link: &Link, length: Option<usize>) -> bool {
         let removal = link.change.standing.is_final() && self.own(&link.change.device).is_some();
-        self.chain.len() + self.expelled.len() >= self.headers_max && !removal
+        length.unwrap_or(self.chain.len()) + self.expelled.len() >= self.headers_max && !removal
+    }
+
+    /// Members show such headers before they have heard of the new generation.
+    fn is_of_earlier_generation(&self, link: &Link) -> bool {
+        self.chain.last().is_some_and(|tip| link.at.generation < tip.at.generation)
     }
 
     fn expel(&mut self, link: &Link, records: &mut Vec<Record>) -> bool {

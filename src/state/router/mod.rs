@@ -9,6 +9,7 @@ mod admission;
 mod config;
 mod crowd;
 mod headers;
+mod liveness;
 mod membership;
 mod peer;
 mod presence;
@@ -215,6 +216,7 @@ struct Master {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Timer {
     Connection(ConnId),
+    Answer(ConnId),
     Presence(GroupId),
 }
 
@@ -256,7 +258,7 @@ impl Router {
         match input {
             Input::Connected { conn, peer, remote } => self.connected(now, conn, peer, remote),
             Input::Frame { conn, frame } => self.frame(now, conn, frame),
-            Input::Sent { conn, bytes } => self.sent(conn, bytes),
+            Input::Sent { conn, bytes } => self.sent(now, conn, bytes),
             Input::Closed { conn } => self.forget(now, conn),
             Input::Tick => {}
         }
@@ -288,6 +290,7 @@ impl Router {
             self.timers.remove(&(at, timer));
             match timer {
                 Timer::Connection(conn) => self.overstayed(now, conn),
+                Timer::Answer(conn) => self.look_for_answer(now, conn),
                 Timer::Presence(group) => self.flush_presence(now, group),
             }
         }
@@ -296,6 +299,7 @@ impl Router {
     /// A frame that the connection's phase allows goes to who decides about it; one that only an earlier phase allowed
     /// was under way when the phase changed, and is dropped.
     fn frame(&mut self, now: Time, conn: ConnId, frame: Frame) {
+        self.heard_of(conn);
         let Some(peer) = self.peers.get(&conn) else { return };
         if !peer.phase.permits(&frame) {
             if !matches!(peer.phase, Phase::Leaving(_)) && !peer.permitted_before(&frame) {
@@ -311,7 +315,7 @@ impl Router {
             Frame::Head(head) => self.head(now, conn, head),
             Frame::OpenInvites(invites) => self.open_invites(now, conn, invites),
             Frame::ExpulsionRead => self.expulsion_read(now, conn),
-            Frame::RequestChunk { request, owner, ranges } => self.request_chunk(conn, request, owner, ranges),
+            Frame::RequestChunk { request, owner, ranges } => self.request_chunk(now, conn, request, owner, ranges),
             Frame::CancelChunk { request, ranges } => {
                 self.effects.push_back(Effect::Chunks(ChunkOrder::Cancel { asker: conn, request, ranges }));
             }
@@ -324,8 +328,9 @@ impl Router {
             Frame::Routed { peer, number, envelope } => self.route(now, conn, peer, number, envelope),
             Frame::Broadcast { header, body } => self.broadcast(now, conn, header, body),
             Frame::Ping(number) => self.send(conn, Frame::Pong(number)),
-            // No phase permits these: only a server says them.
+            // That it came is all that counts.
             Frame::Pong(_)
+            // No phase permits these: only a server says them.
             | Frame::Welcome(_)
             | Frame::MasterRegisterAck(_)
             | Frame::HeadersStored(_)

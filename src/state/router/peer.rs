@@ -1,6 +1,7 @@
 //! One connection as the router sees it: where it is in its life, and what it may say there.
 
 use super::crowd::Network;
+use super::liveness::Expected;
 use super::queue::Pace;
 use crate::state::time::Time;
 use crate::wire::close::CloseCode;
@@ -54,9 +55,8 @@ impl Phase {
             }
             Frame::ClientRegister { .. } => matches!(self, Stranger | Registered),
             Frame::Routed { .. } => matches!(self, Approved | Master),
-            Frame::Ping(_) => !matches!(self, Silent),
-            Frame::Pong(_)
-            | Frame::Welcome(_)
+            Frame::Ping(_) | Frame::Pong(_) => !matches!(self, Silent),
+            Frame::Welcome(_)
             | Frame::MasterRegisterAck(_)
             | Frame::HeadersStored(_)
             | Frame::Presence(_)
@@ -88,6 +88,8 @@ pub(super) struct Peer {
     pub(super) counted: Counted,
     /// When its phase ends by itself.
     pub(super) deadline: Option<Time>,
+    /// What it is expected to answer.
+    pub(super) expected: Option<Expected>,
     /// What it said in its hello: a group that is new here can check it only once it has registered.
     pub(super) hello_head: Option<SignedHead>,
     pub(super) pace: Pace,
@@ -103,6 +105,7 @@ impl Peer {
             earlier: Vec::new(),
             counted: Counted::Silent,
             deadline: None,
+            expected: None,
             hello_head: None,
             pace: Pace::default(),
         }

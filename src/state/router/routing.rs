@@ -44,7 +44,7 @@ impl Router {
         let from = peer.device;
         let bytes = envelope.len();
         let waiting = Waiting { from, number, frame: Frame::ClientRegister { from, invite, number, envelope }, bytes };
-        if !self.queue_for_master(id, Sender::Strangers, waiting) {
+        if !self.queue_for_master(now, id, Sender::Strangers, waiting) {
             self.send(conn, Frame::RegistrationHeld(HeldRegistration::Busy));
         }
     }
@@ -72,6 +72,7 @@ impl Router {
             return self.send(conn, Frame::Busy { number });
         }
         self.deliver(
+            now,
             id,
             conn,
             to,
@@ -79,13 +80,13 @@ impl Router {
         );
     }
 
-    fn deliver(&mut self, id: GroupId, conn: ConnId, to: DeviceKey, waiting: Waiting) {
+    fn deliver(&mut self, now: Time, id: GroupId, conn: ConnId, to: DeviceKey, waiting: Waiting) {
         let Some(group) = self.groups.get(&id) else { return };
         let (from, number) = (waiting.from, waiting.number);
         if to != group.membership.master() {
             return self.pass_to(id, to, waiting.frame);
         }
-        if !self.queue_for_master(id, Sender::Member(from), waiting) {
+        if !self.queue_for_master(now, id, Sender::Member(from), waiting) {
             self.send(conn, Frame::Busy { number });
         }
     }
@@ -103,27 +104,32 @@ impl Router {
         group.connected.get(device).copied().filter(|conn| group.approved.contains(conn))
     }
 
-    fn queue_for_master(&mut self, id: GroupId, sender: Sender, waiting: Waiting) -> bool {
+    fn queue_for_master(&mut self, now: Time, id: GroupId, sender: Sender, waiting: Waiting) -> bool {
         let Some(master) = self.groups.get_mut(&id).and_then(|group| group.master.as_mut()) else { return false };
         let queued = master.queue.offer(sender, waiting, &self.config);
-        self.pump(id);
+        self.pump(now, id);
         queued
     }
 
-    fn pump(&mut self, id: GroupId) {
+    fn pump(&mut self, now: Time, id: GroupId) {
+        let mut asked = None;
         let Some(master) = self.groups.get_mut(&id).and_then(|group| group.master.as_mut()) else { return };
         while let Some(waiting) = master.queue.next(&self.config) {
             let Waiting { frame, bytes, .. } = waiting;
             self.effects.push_back(Effect::SendCounted { conn: master.conn, frame, bytes });
+            asked = Some(master.conn);
+        }
+        if let Some(conn) = asked {
+            self.expect_answer(now, conn);
         }
     }
 
-    pub(super) fn sent(&mut self, conn: ConnId, bytes: usize) {
+    pub(super) fn sent(&mut self, now: Time, conn: ConnId, bytes: usize) {
         let Some(id) = self.group_of(conn) else { return };
         let master = self.groups.get_mut(&id).and_then(|group| group.master.as_mut());
         if let Some(master) = master.filter(|master| master.conn == conn) {
             master.queue.sent(bytes);
-            self.pump(id);
+            self.pump(now, id);
         }
     }
 
@@ -141,12 +147,20 @@ impl Router {
     }
 
     /// W13: what the server can see is hopeless is refused at once.
-    pub(super) fn request_chunk(&mut self, asker: ConnId, request: u64, owner: PublicId, ranges: Vec<ChunkRange>) {
+    pub(super) fn request_chunk(
+        &mut self,
+        now: Time,
+        asker: ConnId,
+        request: u64,
+        owner: PublicId,
+        ranges: Vec<ChunkRange>,
+    ) {
         let Some(id) = self.group_of(asker) else { return };
         match self.owner_of(id, &owner) {
             Ok(owner_conn) if owner_conn != asker => {
                 let order = ChunkOrder::Ask { asker, request, group: id, owner, owner_conn, ranges };
                 self.effects.push_back(Effect::Chunks(order));
+                self.expect_answer(now, owner_conn);
             }
             Ok(_) => self.send(asker, Frame::ChunkRefused { request, ranges, reason: ChunkRefusal::Malformed }),
             Err(reason) => self.send(asker, Frame::ChunkRefused { request, ranges, reason }),

@@ -383,12 +383,18 @@ impl MemberStore {
     }
 
     /// Holds this device's files against the catalog, after a snapshot or in a new generation: what the catalog has in
-    /// this version is idle; what it accepted in this generation and has no more was removed, and stays out; what it
-    /// accepted in an earlier one is asked for again.
+    /// this version is idle, and accepted in this generation; what it has in another version is asked to be changed;
+    /// what it accepted in this generation and has no more was removed, and stays out; what it accepted in an earlier
+    /// one is asked for again.
     pub fn reconcile_local(&self, me: &PublicId, generation: u32) -> Result<(), DbError> {
         self.db.execute(
-            "UPDATE local_files SET status = 1, refused = NULL, generation = ?2 WHERE status <> 1 AND EXISTS
+            "UPDATE local_files SET status = 1, refused = NULL, generation = ?2 WHERE (status <> 1 OR generation <> ?2) AND EXISTS
              (SELECT 1 FROM files f WHERE f.id = local_files.id AND f.content = local_files.content AND f.owner = ?1)",
+            params![me.0, generation],
+        )?;
+        self.db.execute(
+            "UPDATE local_files SET status = 0, generation = ?2 WHERE status = 1 AND EXISTS
+             (SELECT 1 FROM files f WHERE f.id = local_files.id AND f.content <> local_files.content AND f.owner = ?1)",
             params![me.0, generation],
         )?;
         self.db.execute(

@@ -112,7 +112,13 @@ impl MemberStore {
         )
     }
 
-    fn headers(&self, sql: &str, places: &[i64]) -> Result<Vec<SignedHeader>, DbError> {
+    /// How many membership headers there are.
+    pub fn membership_count(&self) -> Result<usize, DbError> {
+        let count: i64 = self.db.query_row("SELECT count(*) FROM membership", [], |row| row.get(0))?;
+        Ok(count as usize)
+    }
+
+    pub(super) fn headers(&self, sql: &str, places: &[i64]) -> Result<Vec<SignedHeader>, DbError> {
         let mut statement = self.db.prepare_cached(sql)?;
         let rows = statement.query_map(rusqlite::params_from_iter(places), |row| row.get::<_, Vec<u8>>(0))?;
         rows.map(|bytes| decoded(&bytes?)).collect()

@@ -4,6 +4,7 @@
 //! [`MemberStore::commit`]; what was not committed never was.
 
 mod catalog;
+mod import;
 mod jobs;
 mod local;
 mod log;
@@ -173,6 +174,8 @@ CREATE TABLE membership(
   PRIMARY KEY(generation, revision)) WITHOUT ROWID;
 CREATE INDEX membership_by_device ON membership(device) WHERE registers;
 CREATE TABLE expulsions(device BLOB PRIMARY KEY, header BLOB NOT NULL) WITHOUT ROWID;
+-- Membership headers that were shown to an imported master which has not begun its generation.
+CREATE TABLE shown(hash BLOB PRIMARY KEY, header BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE names(id BLOB PRIMARY KEY, name TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE entries(generation INTEGER, revision INTEGER, header BLOB NOT NULL, salted BLOB NOT NULL, PRIMARY KEY(generation, revision));
 CREATE TABLE epochs(generation INTEGER, number INTEGER, secret BLOB NOT NULL, PRIMARY KEY(generation, number)) WITHOUT ROWID;

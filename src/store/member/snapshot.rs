@@ -129,6 +129,7 @@ impl MemberStore {
     pub fn swap_in(&self, manifest: &Manifest, master: &DeviceKey, me: Option<PublicId>) -> Result<bool, DbError> {
         self.db.execute_batch("DELETE FROM membership; DELETE FROM names; DELETE FROM files;")?;
         self.unset("policy")?;
+        self.unset("servers")?;
         let mut last_membership = Hash::ZERO;
         for page in 0..manifest.pages {
             let bytes: Option<Vec<u8>> = self

@@ -32,6 +32,7 @@ pub(crate) struct Model {
     tip: Position,
     /// Every file that ever was in the master's catalog, and those that are now.
     files_ever: HashSet<FileId>,
+    in_generation: HashSet<FileId>,
     files: HashSet<FileId>,
     states: HashMap<Hash, (Hash, String)>,
     /// Files that were seen idle at their owner.
@@ -102,6 +103,7 @@ impl Model {
             entries: HashSet::new(),
             tip: Position::default(),
             files_ever: HashSet::new(),
+            in_generation: HashSet::new(),
             files: HashSet::new(),
             states: HashMap::new(),
             idle: BTreeMap::new(),
@@ -137,24 +139,43 @@ impl Model {
     /// The master put a batch on its disk.
     pub(crate) fn master_committed(&mut self, now: u64, store: &MemberStore) -> Result<(), String> {
         let Some(tip) = store.tip().expect("a store") else { return Ok(()) };
+        // Until it has begun its generation, an imported master signs nothing.
+        if store.importing().expect("a store").is_some() {
+            return Ok(());
+        }
         let standings = self.standings(store);
-        self.nothing_lost(&standings)?;
         if tip.at == self.tip {
             return self.same_state("the master", store, tip.header);
         }
-        self.follow_log(now, store);
+        if tip.at < self.tip {
+            return Err(format!("the master signs at {} after {}", tip.at, self.tip));
+        }
+        let generation_began = tip.at.generation > self.tip.generation;
+        if generation_began {
+            self.places.clear();
+            self.emptied.clear();
+            self.in_generation.clear();
+        }
+        let after = if generation_began { Position { revision: 0, ..tip.at } } else { self.tip };
+        self.follow_log(now, after, store);
+        // Entries that restate are kept by nobody.
+        self.entries.insert(tip.header);
+        if self.memberships.last().is_none_or(|(_, hash)| *hash != tip.membership) {
+            self.memberships.push((now, tip.membership));
+        }
         self.tip = tip.at;
         let rows = store.files_page(None, &[], 0, u64::MAX).expect("a store");
         self.catalog_changed(now, &rows, &standings)?;
         self.files = rows.iter().map(|row| row.file.id).collect();
         self.files_ever.extend(&self.files);
+        self.in_generation.extend(&self.files);
         self.nothing_lost(&standings)?;
         self.promises.one_device_an_invite(&standings)?;
         self.same_state("the master", store, tip.header)
     }
 
-    fn follow_log(&mut self, now: u64, store: &MemberStore) {
-        for entry in store.entries_after(self.tip, usize::MAX).expect("a store") {
+    fn follow_log(&mut self, now: u64, after: Position, store: &MemberStore) {
+        for entry in store.entries_after(after, usize::MAX).expect("a store") {
             self.entries.insert(Hash::of(&entry.header.bytes));
             let Ok(header) = entry.header.verify(&self.master) else { continue };
             if header.header().membership.is_some() {
@@ -186,7 +207,7 @@ impl Model {
             if owner.is_some_and(|owner| self.promises.restored.contains(&owner)) || self.master_was_restored {
                 continue;
             }
-            if self.files_ever.contains(id) {
+            if self.in_generation.contains(id) {
                 return Err(format!("{id} is in the catalog a second time"));
             }
             let since = self.emptied.get(place).copied();

@@ -32,6 +32,8 @@ impl Model {
         let expulsions = store.expulsions().expect("a store");
         let standing = changes_of(master, &self.master).get(&node.key()).map(|change| change.standing);
         match standing {
+            // What nobody could show to an imported master is lost with it; the device says that it needs an invite.
+            None if self.master_was_restored => None,
             None => Some("it is not registered".to_owned()),
             Some(Standing::Registered) => {
                 let told: Option<SignedHeader> = store.get("registration").expect("a store");
@@ -72,8 +74,16 @@ impl Model {
         if let Some((number, Some(_))) = kept {
             return Some(format!("request {number} has no answer"));
         }
-        let open = store.open_transfers(0, 10).expect("a store");
-        open.first().map(|one| format!("transfer {} of {} is still open", one.id, one.file))
+        let open = store.open_transfers(0, usize::MAX).expect("a store");
+        // What a restored owner does not know of any more waits, with its reason, until it is shared again.
+        let devices = changes_of(store, &self.master);
+        let restored = |owner| {
+            let owner = devices.values().find(|change| change.id == owner);
+            owner.is_some_and(|change| self.promises.restored.contains(&change.device))
+        };
+        open.iter()
+            .find(|one| !restored(one.owner))
+            .map(|one| format!("transfer {} of {} is still open", one.id, one.file))
     }
 }
 

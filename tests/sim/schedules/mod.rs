@@ -4,5 +4,7 @@ mod basics;
 mod catching_up;
 mod copies;
 mod expulsions;
+mod imports;
 mod load;
+mod membership;
 mod restarts;

@@ -212,6 +212,12 @@ impl World {
             Output::Reply(token, reply) => self.replied(node, token, reply),
             Output::Event(name, detail) => self.note(format!("{} event {name} {detail:?}", self.nodes[node].name)),
             Output::Stopped => self.crash_for(node, self.nodes[node].restart_after),
+            Output::Erase => {
+                self.note(format!("{} has left", self.nodes[node].name));
+                self.nodes[node].has_left = true;
+                self.nodes[node].fatal = Some(LocalError::new(ErrorCode::Refused, "it has left", ""));
+                self.crash(node);
+            }
             Output::Fatal(error) => {
                 self.note(format!("{} ends: {error}", self.nodes[node].name));
                 self.nodes[node].fatal = Some(error);

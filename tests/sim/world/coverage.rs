@@ -95,6 +95,7 @@ pub(super) fn kind(output: &Output) -> &'static str {
         Output::Reply(..) => "Reply",
         Output::Event(..) => "Event",
         Output::Stopped => "Stopped",
+        Output::Erase => "Erase",
         Output::Fatal(_) => "Fatal",
     }
 }

@@ -16,7 +16,7 @@ use crate::dice::Dice;
 use crate::model::{Model, changes_of};
 use crate::network::{DIAL_MS, IDLE_MS, KEEP_ALIVE_MS, LANE_FRAMES_MAX, Link, NodeId, Piece, Side, label};
 use crate::plane::{Disk, Landed, Plane};
-use bailiwick::node::local::{Command, LocalError, Reply};
+use bailiwick::node::local::{Command, ErrorCode, LocalError, Reply};
 use bailiwick::node::member::io::{Input, Lost, Output, Served, Upload, UploadSource};
 use bailiwick::node::member::{Cx, MemberConfig, MemberCore, Name, Start};
 use bailiwick::node::server::core::{CoreConfig, ServerCore, ServerInput, ServerOutput};
@@ -129,6 +129,8 @@ pub(crate) struct Node {
     pub(crate) disk: Disk,
     /// Why it ended by itself.
     pub(crate) fatal: Option<LocalError>,
+    /// It has left its group, and its keys are erased.
+    pub(crate) has_left: bool,
     /// Answers that came, by the question's number.
     pub(crate) replies: BTreeMap<u64, Result<Reply, LocalError>>,
     /// Reads no chunk streams.
@@ -357,6 +359,7 @@ impl World {
             store: Some(store),
             disk: Disk::default(),
             fatal: None,
+            has_left: false,
             replies: BTreeMap::new(),
             stalled: false,
             uploads: 0,

@@ -55,6 +55,12 @@ impl World {
         }
     }
 
+    /// A person deletes a device's directory: it is never there again.
+    pub(crate) fn delete(&mut self, node: NodeId) {
+        self.crash(node);
+        self.nodes[node].fatal = Some(LocalError::new(ErrorCode::Failed, "its directory is deleted", ""));
+    }
+
     /// Kills a node, and starts it again later.
     pub(crate) fn crash_for(&mut self, node: NodeId, ms: u64) {
         self.crash(node);
@@ -177,6 +183,27 @@ impl World {
     /// A copy of a node's database as it is now.
     pub(crate) fn backup(&self, node: NodeId) -> MemberStore {
         self.nodes[node].store().copy_in_memory().expect("a copy")
+    }
+
+    /// The master's machine is lost; a person imports a backup on another one.
+    pub(crate) fn import(&mut self, backup: MemberStore) {
+        self.crash(0);
+        self.note("the master is imported from a backup".to_owned());
+        backup.prepare_import().expect("a store");
+        self.model.master_was_restored = true;
+        self.restore(0, backup);
+        self.start_node(0);
+    }
+
+    /// A person starts a client again, with an invite.
+    pub(crate) fn start_again_with(&mut self, node: NodeId, invite: &str) {
+        self.crash(node);
+        self.nodes[node].fatal = None;
+        let before = self.nodes[node].start.clone();
+        let invite = Some(Box::new(Invite::parse(invite).expect("an invite")));
+        self.nodes[node].start = Start::Client { invite, name: named(&self.nodes[node].name) };
+        self.start_node(node);
+        self.nodes[node].start = before;
     }
 
     /// A node's database becomes this older one, while it is down.

@@ -214,7 +214,15 @@ impl World {
         }
         self.note(format!("{} {arrow}{} {}", self.nodes[node].name, conn.0, label(&frame)));
         match to {
-            Side::Node => self.tell(node, Input::Frame(conn, Box::new(frame))),
+            Side::Node => {
+                if let Frame::Ping(number) = frame
+                    && self.nodes[node].frozen_until <= self.now
+                    && self.nodes[node].core.is_some()
+                {
+                    self.send(conn, Side::Server, Frame::Pong(number));
+                }
+                self.tell(node, Input::Frame(conn, Box::new(frame)));
+            }
             Side::Server => self.tell_server(ServerInput::Frame { conn, frame }),
         }
     }

@@ -60,10 +60,13 @@ fn open_part(place: &Place, folder: &Folder) -> Result<(Option<Part>, Opened), D
         if let Some(part) = folder.open_part(&place.dest, size)? {
             return Ok((Some(part), Opened::Ready));
         }
+        if place.has_claims {
+            // A new part file would look like the one that the claims are of, if this process died now.
+            return Ok((None, Opened::Anew));
+        }
         folder.remove_part(&place.dest)?;
     }
-    let part = folder.create_part(&place.dest, size)?;
-    Ok((Some(part), if place.has_claims { Opened::Anew } else { Opened::Ready }))
+    Ok((Some(folder.create_part(&place.dest, size)?), Opened::Ready))
 }
 
 /// Something is at the destination: the same content is as good as a download of it.

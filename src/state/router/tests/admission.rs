@@ -168,6 +168,7 @@ fn registration_to_approval_on_one_connection() {
     world.take();
     world.say(9, register());
     assert_eq!(world.got(0).len(), 1, "its answer may have been lost");
+    world.say(0, Frame::Pong(0));
     world.advance(60_000);
     assert_eq!(world.closed(9), None);
     world.say(9, Frame::Routed { peer: key(1), number: 1, envelope: vec![] });

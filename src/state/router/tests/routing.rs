@@ -72,10 +72,13 @@ fn what_waits_for_a_master_that_goes_is_returned() {
     assert_eq!(sent + returned, 6);
 }
 
+fn ask(owner: PublicId) -> Frame {
+    Frame::RequestChunk { request: 4, owner, ranges: vec![] }
+}
+
 #[test]
 fn hopeless_chunk_requests_are_refused_in_words() {
     let mut world = both();
-    let ask = |owner| Frame::RequestChunk { request: 4, owner, ranges: vec![] };
     for (owner, expected) in [(id(9), ChunkRefusal::OwnerUnknown), (id(1), ChunkRefusal::Malformed)] {
         world.say(1, ask(owner));
         assert!(matches!(world.got(1)[..], [Frame::ChunkRefused { request: 4, reason, .. }] if reason == expected));
@@ -101,4 +104,49 @@ fn a_ping_is_answered() {
     let mut world = both();
     world.say(1, Frame::Ping(3));
     assert!(matches!(world.got(1)[..], [Frame::Pong(3)]));
+}
+
+fn pinged(world: &mut World, conn: u64) -> bool {
+    world.got(conn).iter().any(|frame| matches!(frame, Frame::Ping(_)))
+}
+
+#[test]
+fn an_owner_that_was_killed_counts_as_away_within_seconds() {
+    let mut world = both();
+    world.say(1, ask(id(2)));
+    world.advance(999);
+    assert!(!pinged(&mut world, 2), "its answer may be under way");
+    world.advance(1);
+    assert!(pinged(&mut world, 2));
+    world.advance(6_999);
+    assert_eq!(world.closed(2), None);
+    world.advance(1);
+    assert_eq!(world.closed(2), Some(CloseCode::Unheard));
+    world.advance(1_000);
+    assert!(world.presence(1).contains(&(2, false)), "the asker hears that it is away");
+}
+
+#[test]
+fn whoever_says_anything_is_there() {
+    let mut world = both();
+    world.say(1, ask(id(2)));
+    world.advance(1_000);
+    assert!(pinged(&mut world, 2));
+    world.say(2, Frame::Pong(0));
+    world.advance(60_000);
+    assert_eq!(world.closed(2), None, "nothing more is expected of it");
+    assert!(!pinged(&mut world, 2));
+    world.say(1, ask(id(2)));
+    world.advance(1_000);
+    assert!(pinged(&mut world, 2), "the next request expects an answer again");
+}
+
+#[test]
+fn a_silent_master_is_noticed_when_it_is_asked() {
+    let mut world = both();
+    world.say(1, routed(0, 7, 10));
+    world.advance(8_000);
+    assert_eq!(world.closed(0), Some(CloseCode::Unheard));
+    world.say(1, routed(0, 8, 10));
+    assert!(matches!(world.got(1)[..], [.., Frame::ServerNotReady { number: 8 }]));
 }

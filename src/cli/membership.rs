@@ -1,0 +1,180 @@
+//! `rename`, `leave` and `policy`: what a person wishes for a device, and for the group.
+
+use super::args::{LeaveArgs, PolicyArgs, RenameArgs};
+use super::end::{self, End, Outcome};
+use super::group::{ask_status, short, unexpected};
+use super::output::{Output, can_ask};
+use super::place::usage;
+use super::progress::Progress;
+use super::units;
+use crate::api::client::Client;
+use crate::api::place::is_alive;
+use crate::node::goodbye::LEFT_FILE;
+use crate::node::local::*;
+use std::time::{Duration, Instant};
+
+/// How often a wish is looked at.
+const POLL: Duration = Duration::from_millis(50);
+/// How long a wish may wait before `--no-wait` gives up: what is only under way takes less.
+const NO_WAIT_GRACE: Duration = Duration::from_secs(2);
+
+/// `rename`.
+pub(super) async fn rename(node: &Client, args: &RenameArgs, output: Output) -> Outcome {
+    let (id, name) = match args.words.as_slice() {
+        [name] => (None, name),
+        [id, name, ..] => (Some(id.clone()), name),
+        [] => return Err(unexpected()),
+    };
+    let command = Command::Rename { id, name: name.clone() };
+    let Reply::Clients(rows) = node.ask(&command).await? else { return Err(unexpected()) };
+    let rows = tokio::select! {
+        rows = renamed(node, rows, name, args.no_wait, output) => rows?,
+        _ = tokio::signal::ctrl_c() => return Err(interrupted("the new name waits for the master")),
+    };
+    if output.json {
+        return output.value(&rows);
+    }
+    rows.iter().try_for_each(|row| output.line(&format!("{} is called {}", short(&row.id), row.name)))
+}
+
+/// The device's row once it has its name. At a client that is so when the master's answer came.
+async fn renamed(
+    node: &Client,
+    mut rows: Vec<ClientRow>,
+    name: &str,
+    no_wait: bool,
+    output: Output,
+) -> Outcome<Vec<ClientRow>> {
+    let mut progress = Progress::new(output);
+    let begun = Instant::now();
+    loop {
+        let status = ask_status(node).await?;
+        let wish = status.rename.as_ref().filter(|wish| wish.name == name);
+        match wish.map(|wish| &wish.refused) {
+            None => break,
+            Some(Some(why)) => {
+                progress.clear();
+                let error = format!("the device keeps its name: {why} ('{name}')");
+                let hint = "choose another name; `bailiwick clients` shows those that are taken";
+                return Err(LocalError::new(ErrorCode::Refused, error, hint).into());
+            }
+            Some(None) => {}
+        }
+        let waits_for = status.waiting.unwrap_or_else(|| "the master is being told".to_owned());
+        if no_wait && begun.elapsed() >= NO_WAIT_GRACE {
+            progress.clear();
+            return Err(not_now(&format!("the name is not changed yet: {waits_for}")));
+        }
+        progress.say(&waits_for);
+        tokio::time::sleep(POLL).await;
+    }
+    progress.clear();
+    let Reply::Clients(all) = node.ask(&Command::Clients).await? else { return Err(unexpected()) };
+    for row in &mut rows {
+        if let Some(now) = all.iter().find(|now| now.id == row.id) {
+            row.clone_from(now);
+        }
+    }
+    Ok(rows)
+}
+
+/// `leave`: returns when the node has ended, so that nothing of the device is left.
+pub(super) async fn leave(node: &Client, args: &LeaveArgs, output: Output) -> Outcome {
+    if !args.yes && !confirmed(args.now, output)? {
+        output.note("nothing was changed");
+        return if output.json { output.value(&serde_json::json!({ "left": false })) } else { Ok(()) };
+    }
+    node.ask(&Command::Leave { now: args.now }).await?;
+    tokio::select! {
+        gone = gone(node, args.no_wait, output) => gone?,
+        _ = tokio::signal::ctrl_c() => return Err(interrupted("the device still leaves, as soon as the master hears of it")),
+    }
+    if output.json {
+        return output.value(&serde_json::json!({ "left": true, "state_dir": node.state_dir() }));
+    }
+    output.line("this device has left its group; its keys are erased, and what it fetched is still there")?;
+    let told = if args.now { "The master may not know: its person can disapprove the device. " } else { "" };
+    output.note(&format!("{told}To come back: a new state directory (--state or --profile) and a new invite."));
+    Ok(())
+}
+
+fn confirmed(now: bool, output: Output) -> Outcome<bool> {
+    let unheard = if now { " The master may never hear of it, and would go on listing the device." } else { "" };
+    if !can_ask() {
+        let error = format!("leaving is for ever, and there is no terminal to ask on.{unheard}");
+        return Err(usage(error, "say --yes if it is meant").into());
+    }
+    let question = format!("This device leaves its group for ever, and its keys are erased.{unheard} Go on? [y/N]");
+    Ok(matches!(output.ask(&question)?.as_deref(), Some("y" | "yes")))
+}
+
+/// Waits until the node has erased its keys and ended.
+async fn gone(node: &Client, no_wait: bool, output: Output) -> Outcome {
+    let mut progress = Progress::new(output);
+    let begun = Instant::now();
+    while is_alive(node.pid()) {
+        // A node that is ending does not answer any more.
+        let status = ask_status(node).await.ok();
+        let waits_for = status.and_then(|status| status.waiting).unwrap_or_else(|| "leaving the group".to_owned());
+        if no_wait && begun.elapsed() >= NO_WAIT_GRACE {
+            progress.clear();
+            return Err(not_now(&waits_for));
+        }
+        progress.say(&waits_for);
+        tokio::time::sleep(POLL).await;
+    }
+    progress.clear();
+    if node.state_dir().join(LEFT_FILE).exists() { Ok(()) } else { Err(still_there()) }
+}
+
+fn still_there() -> End {
+    let hint = "start it again: it goes on leaving by itself";
+    LocalError::new(ErrorCode::Failed, "the node ended before the device had left", hint).into()
+}
+
+fn not_now(what: &str) -> End {
+    LocalError::new(ErrorCode::NotNow, what, "it goes on by itself; `bailiwick status` shows it").into()
+}
+
+fn interrupted(what: &str) -> End {
+    let error = LocalError::new(ErrorCode::NotNow, format!("interrupted: {what}"), "`bailiwick status` shows it");
+    End::with(end::INTERRUPTED, error)
+}
+
+/// `policy`.
+pub(super) async fn policy(node: &Client, args: &PolicyArgs, output: Output) -> Outcome {
+    let command = match (&args.key, &args.value) {
+        (None, _) => Command::Policy,
+        (Some(key), None) if key == MASTER_AWAY => Command::Policy,
+        (Some(key), Some(value)) if key == MASTER_AWAY => set_master_away(value)?,
+        (Some(key), _) => {
+            let error = format!("there is no policy '{key}'");
+            return Err(usage(error, format!("there is: bailiwick policy {MASTER_AWAY} wait=3m")).into());
+        }
+    };
+    let Reply::Policy(rows) = node.ask(&command).await? else { return Err(unexpected()) };
+    if output.json {
+        return output.value(&rows);
+    }
+    rows.iter().try_for_each(|row| {
+        let wait = units::exact(Duration::from_secs(row.wait_s));
+        output.line(&format!("{} wait={wait}", row.key))?;
+        output.note(&format!("owners go on serving for {wait} after they last heard from the master"));
+        Ok(())
+    })
+}
+
+fn set_master_away(value: &str) -> Outcome<Command> {
+    let hint = format!("write the time with its unit: bailiwick policy {MASTER_AWAY} wait=3m");
+    if value.starts_with("continue") {
+        let error = "going on without the master for ever is not there yet: a wait can be set, of up to 30 days";
+        return Err(usage(error, hint).into());
+    }
+    let text =
+        value.strip_prefix("wait=").ok_or_else(|| usage(format!("'{value}' is no rule for {MASTER_AWAY}"), &hint))?;
+    let wait = units::parse_lifetime(text).map_err(|error| usage(error, &hint))?;
+    if wait.subsec_millis() != 0 {
+        return Err(usage(format!("'{text}' is not a whole number of seconds"), hint).into());
+    }
+    Ok(Command::SetPolicy { master_away_wait_s: wait.as_secs() })
+}

@@ -1,0 +1,77 @@
+//! A log that has forked: the proof is kept, shown to the person and to others, and forgotten when a new generation ends
+//! it. And what the members of an old log remember better than a log that began anew: who was expelled.
+
+use super::core::MemberCore;
+use super::pen::Pen;
+use crate::state::chain::Fork;
+use crate::state::conn::ConnId;
+use crate::store::member::{DbError, MemberStore};
+use crate::wire::frame::Frame;
+use crate::wire::limits::HEADERS_PER_FRAME_MAX;
+use crate::wire::log::{SignedHead, SignedHeader};
+
+/// Under this key lies the fork that a replica met.
+const FORK: &str = "fork";
+/// Under this one the head that proves it, if one does.
+const FORK_HEAD: &str = "fork_head";
+
+/// The fork that is kept.
+pub(super) fn kept_fork(store: &MemberStore) -> Result<Option<Fork>, DbError> {
+    store.get(FORK)
+}
+
+impl MemberCore {
+    /// A fork was met, or proved.
+    pub(super) fn forked(&mut self, fork: &Fork, proof: Option<&SignedHead>) -> Result<(), DbError> {
+        tracing::error!(at = %fork.at, "the master's log has forked");
+        self.store.set(FORK, fork)?;
+        if let Some(proof) = proof {
+            self.store.set(FORK_HEAD, proof)?;
+        }
+        self.event("forked", vec![("at", fork.at.to_string())]);
+        match self.link.current().filter(|_| self.is_let_in()) {
+            Some(conn) => self.show_fork(conn),
+            None => Ok(()),
+        }
+    }
+
+    /// A new generation has begun: there is one log again.
+    pub(super) fn fork_ended(&mut self) -> Result<(), DbError> {
+        self.store.unset(FORK)?;
+        self.store.unset(FORK_HEAD)?;
+        self.event("fork_ended", Vec::new());
+        Ok(())
+    }
+
+    /// Shows the server the other head, so that the master and all others see both.
+    pub(super) fn show_fork(&mut self, conn: ConnId) -> Result<(), DbError> {
+        if let Some(proof) = self.store.get(FORK_HEAD)? {
+            self.send(conn, Frame::Head(proof));
+        }
+        Ok(())
+    }
+
+    /// Shows the expulsions that the log doesn't know: it began anew from a backup, and nobody could tell it then. The
+    /// server keeps them, and passes them on to the master, which enters them anew.
+    pub(super) fn show_unlogged_expulsions(&mut self) -> Result<(), DbError> {
+        let Some(conn) = self.link.current().filter(|_| self.is_let_in()) else { return Ok(()) };
+        let Pen::Replica(replica) = &self.pen else { return Ok(()) };
+        if !replica.is_caught_up() {
+            return Ok(());
+        }
+        let is_logged = |header: &SignedHeader| {
+            let Ok(header) = header.clone().verify(&self.group.master) else { return true };
+            let change = header.expulsion();
+            change.is_none_or(|change| {
+                let device = replica.roster().by_key(&change.device);
+                device.is_some_and(|device| device.standing.is_final())
+            })
+        };
+        let mut unlogged = self.store.expulsions()?;
+        unlogged.retain(|header| !is_logged(header));
+        for page in unlogged.chunks(HEADERS_PER_FRAME_MAX) {
+            self.send(conn, Frame::Headers(page.to_vec()));
+        }
+        Ok(())
+    }
+}
