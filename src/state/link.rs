@@ -253,6 +253,10 @@ impl Link {
             self.down_since.get_or_insert(now);
             self.effects.push_back(Effect::Down(conn));
             self.effects.push_back(Effect::Close(conn));
+            // The dial beside it may have failed by now.
+            if self.dialing.is_none() {
+                self.dial(now);
+            }
         } else if silent(self.config.redial_after) && self.dialing.is_none() {
             self.dial(now);
         }
@@ -368,6 +372,23 @@ mod tests {
         assert!(dials >= 8, "a dial without an answer gets another one beside it: {dials}");
         link.dialed(ConnId(2));
         assert_eq!(link.poll_effect(), Some(Effect::Up(ConnId(2))));
+    }
+
+    #[test]
+    fn a_link_that_is_given_up_is_dialled_again_though_the_dial_beside_it_failed() {
+        let mut link = up();
+        link.awaiting(Some(Time(0)));
+        for ms in 1..30_000 {
+            link.awaiting(Some(Time(0)));
+            link.tick(Time(ms));
+            while let Some(effect) = link.poll_effect() {
+                if let Effect::Dial(attempt) = effect {
+                    link.dial_failed(Time(ms), &mut Middle, attempt);
+                }
+            }
+        }
+        assert_eq!(link.current(), None);
+        assert!(link.poll_timeout().is_some(), "it goes on dialling");
     }
 
     #[test]

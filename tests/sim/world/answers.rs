@@ -117,7 +117,8 @@ impl World {
     /// A download that was accepted is done, or says why not.
     fn check_jobs(&mut self) {
         for (node, job) in self.model.promises.jobs.clone() {
-            if self.has_copies(node) {
+            // What a restored owner does not know of any more waits until it is shared again.
+            if self.has_copies(node) || !self.model.promises.restored.is_empty() {
                 continue;
             }
             let Some(Reply::Jobs(rows)) = self.answer(node, Command::Jobs { job: Some(job) }) else { continue };
