@@ -30,6 +30,10 @@ impl Model {
         }
         let store = node.store();
         let expulsions = store.expulsions().expect("a store");
+        // An expulsion that an old master has forgotten, and nobody but the expelled device knows, which comes no more.
+        if self.master_was_restored && self.shows_expelled(store, &node.key()) {
+            return None;
+        }
         let standing = changes_of(master, &self.master).get(&node.key()).map(|change| change.standing);
         match standing {
             // What nobody could show to an imported master is lost with it; the device says that it needs an invite.
