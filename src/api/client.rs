@@ -108,7 +108,11 @@ async fn whole_body(response: Response<Incoming>) -> Result<Bytes, LocalError> {
 }
 
 fn failed(error: &str) -> LocalError {
-    LocalError::new(ErrorCode::Failed, error, "see `bailiwick status`, and the log of the node")
+    LocalError::new(
+        ErrorCode::Failed,
+        error,
+        "look at `bailiwick status` and the node's log; if it hangs, `bailiwick stop` and start it again",
+    )
 }
 
 /// A node's events as they come.

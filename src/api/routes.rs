@@ -10,10 +10,16 @@ pub(super) const STATUS: &str = "/v1/status";
 pub(super) const CLIENTS: &str = "/v1/clients";
 /// `GET`: the catalog; `query`, `offset`, `limit`.
 pub(super) const FILES: &str = "/v1/files";
-/// `GET`: the shares. `POST {"paths": […]}`: shares paths.
+/// `GET`: the shares. `POST {"paths": […], "copy": BOOL, "exclude": […]}`: shares paths.
 pub(super) const SHARES: &str = "/v1/shares";
 /// `GET`: the rows that a share has made; `path`.
 pub(super) const SHARE_FILES: &str = "/v1/shares/files";
+/// `POST {"paths": […], "confirm": BOOL}`: looks at shares now.
+pub(super) const SCAN: &str = "/v1/scan";
+/// `POST {"files": […]}`: takes files out of the catalog.
+pub(super) const REMOVE: &str = "/v1/remove";
+/// `GET`: how much of what was removed is still in the catalog.
+pub(super) const REMOVALS: &str = "/v1/removals";
 /// `GET`: transfers; `job`.
 pub(super) const TRANSFERS: &str = "/v1/transfers";
 /// `GET`: jobs; `job`.
@@ -75,10 +81,16 @@ pub(super) fn call(command: &Command) -> Result<Call, String> {
         Command::Leave { now } => write(LEAVE, json!({ "now": now })),
         Command::Policy => read(POLICY, &[]),
         Command::SetPolicy { master_away_wait_s } => write(POLICY, json!({ "master_away_wait_s": master_away_wait_s })),
-        Command::Add { paths } => {
+        Command::Add { paths, copy, exclude } => {
             let paths = paths.iter().map(|path| utf8(path)).collect::<Result<Vec<_>, _>>()?;
-            write(SHARES, json!({ "paths": paths }))
+            write(SHARES, json!({ "paths": paths, "copy": copy, "exclude": exclude }))
         }
+        Command::Scan { paths, confirm } => {
+            let paths = paths.iter().map(|path| utf8(path)).collect::<Result<Vec<_>, _>>()?;
+            write(SCAN, json!({ "paths": paths, "confirm": confirm }))
+        }
+        Command::Remove { files } => write(REMOVE, json!({ "files": files })),
+        Command::Removals => read(REMOVALS, &[]),
         Command::ShareFiles { path } => read(SHARE_FILES, &[("path", Some(utf8(path)?.to_owned()))]),
         Command::Get { files, dest } => {
             let dest = dest.as_deref().map(utf8).transpose()?;

@@ -120,6 +120,9 @@ fn router(shared: Shared, guard: Guard) -> Router {
         .route(routes::FILES, get(files))
         .route(routes::SHARES, get(async |State(shared): State<Shared>| shared.ask(Command::Shares).await).post(add))
         .route(routes::SHARE_FILES, get(share_files))
+        .route(routes::SCAN, post(scan))
+        .route(routes::REMOVE, post(remove))
+        .route(routes::REMOVALS, get(async |State(shared): State<Shared>| shared.ask(Command::Removals).await))
         .route(routes::TRANSFERS, get(transfers))
         .route(routes::JOBS, get(jobs))
         .route(
@@ -194,12 +197,37 @@ async fn share_files(State(shared): State<Shared>, Params(params): Params<PathPa
 }
 
 #[derive(Deserialize)]
-struct PathsBody {
+struct AddBody {
     paths: Vec<PathBuf>,
+    #[serde(default)]
+    copy: bool,
+    #[serde(default)]
+    exclude: Vec<String>,
 }
 
-async fn add(State(shared): State<Shared>, Content(body): Content<PathsBody>) -> Answer {
-    shared.ask(Command::Add { paths: body.paths }).await
+async fn add(State(shared): State<Shared>, Content(body): Content<AddBody>) -> Answer {
+    let AddBody { paths, copy, exclude } = body;
+    shared.ask(Command::Add { paths, copy, exclude }).await
+}
+
+#[derive(Deserialize)]
+struct ScanBody {
+    paths: Vec<PathBuf>,
+    #[serde(default)]
+    confirm: bool,
+}
+
+async fn scan(State(shared): State<Shared>, Content(body): Content<ScanBody>) -> Answer {
+    shared.ask(Command::Scan { paths: body.paths, confirm: body.confirm }).await
+}
+
+#[derive(Deserialize)]
+struct FilesBody {
+    files: Vec<String>,
+}
+
+async fn remove(State(shared): State<Shared>, Content(body): Content<FilesBody>) -> Answer {
+    shared.ask(Command::Remove { files: body.files }).await
 }
 
 #[derive(Deserialize)]
@@ -327,12 +355,16 @@ fn no_such(what: &str) -> LocalError {
     LocalError::new(
         ErrorCode::NotFound,
         format!("there is no such {what}"),
-        "see that both programs are of one version",
+        "stop the node and start it again: both must be of one version",
     )
 }
 
 fn malformed(error: impl std::fmt::Display) -> LocalError {
-    LocalError::new(ErrorCode::Usage, error.to_string(), "see that both programs are of one version")
+    LocalError::new(
+        ErrorCode::Usage,
+        error.to_string(),
+        "stop the node and start it again: both must be of one version",
+    )
 }
 
 /// The query, with errors as JSON.

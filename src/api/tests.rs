@@ -163,7 +163,10 @@ fn samples() -> Vec<(Command, Reply)> {
         (Command::Leave { now: true }, Reply::Done),
         (Command::Policy, policy.clone()),
         (Command::SetPolicy { master_away_wait_s: 60 }, policy),
-        (Command::Add { paths: vec![path.clone()] }, shares),
+        (Command::Add { paths: vec![path.clone()], copy: true, exclude: vec!["*.tmp".to_owned()] }, shares.clone()),
+        (Command::Scan { paths: vec![path.clone()], confirm: true }, shares),
+        (Command::Remove { files: ids.clone() }, files.clone()),
+        (Command::Removals, Reply::Removals(RemovalRow { left: 2, reason: Some("r".into()) })),
         (Command::ShareFiles { path: path.clone() }, files),
         (Command::Get { files: ids.clone(), dest: Some(path) }, Reply::Jobs(vec![job_row()])),
         (Command::Get { files: ids, dest: None }, Reply::Jobs(vec![job_row()])),
@@ -253,6 +256,7 @@ fn share_row() -> ShareRow {
         skipped_count: 1,
         last_scan: None,
         reason: Some("waiting for the master".into()),
+        ..ShareRow::default()
     }
 }
 

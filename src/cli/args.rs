@@ -90,10 +90,13 @@ pub(super) enum Command {
     /// The whole story on this machine: a server, a master and two clients share, approve, fetch and verify
     ///
     /// Everything happens in a temporary folder, on 127.0.0.1, and is gone afterwards.
+    #[command(after_help = "Examples:\n  bailiwick demo\n  bailiwick demo ~/Pictures")]
     Demo(DemoArgs),
     /// Show this node: its role, its standing, and what it waits for
+    #[command(after_help = "Examples:\n  bailiwick status\n  bailiwick status --json --profile work")]
     Status,
     /// List the group's devices: who is online, and how they are reached
+    #[command(after_help = "Examples:\n  bailiwick clients\n  bailiwick clients --json")]
     Clients,
     /// List the files of the group, those whose NAME:PATH holds the query
     #[command(
@@ -104,10 +107,13 @@ pub(super) enum Command {
         query: Option<String>,
     },
     /// List what this device shares
+    #[command(after_help = "Examples:\n  bailiwick shares\n  bailiwick shares --json")]
     Shares,
     /// List transfers to and from this device
+    #[command(after_help = "Examples:\n  bailiwick transfers\n  bailiwick transfers --json")]
     Transfers,
     /// List the open invites (master)
+    #[command(after_help = "Examples:\n  bailiwick invites\n  bailiwick invite --revoke 3f9a")]
     Invites,
     /// Make an invite for one more device (master), or revoke one
     #[command(after_help = "Examples:\n  bailiwick invite --expires 2h\n  bailiwick invite --revoke 3f9a")]
@@ -116,6 +122,9 @@ pub(super) enum Command {
     ///
     /// An approved device sees the names of all files and can fetch them. Compare the short code with the one that
     /// the device shows.
+    #[command(
+        after_help = "Examples:\n  bailiwick approve               asks about each device that waits: y, n or q\n  bailiwick approve laptop 3f9a   those two"
+    )]
     Approve {
         /// Devices: names, ids or beginnings of ids
         #[arg(value_name = "ID")]
@@ -124,7 +133,10 @@ pub(super) enum Command {
     /// Expel devices from the group, for ever (master)
     ///
     /// A device that was disapproved never comes back, whatever restarts or is restored. It would have to begin anew
-    /// as another device. What it has already fetched stays with it.
+    /// as another device, with a new state directory and a new invite. What it has already fetched stays with it.
+    #[command(
+        after_help = "Examples:\n  bailiwick disapprove laptop         asks first\n  bailiwick disapprove 3f9a --yes"
+    )]
     Disapprove {
         /// Devices: names, ids or beginnings of ids
         #[arg(value_name = "ID", required = true)]
@@ -158,9 +170,25 @@ pub(super) enum Command {
     Policy(PolicyArgs),
     /// Share files and folders with the group, where they lie
     ///
-    /// Nothing is copied or moved, and nothing of yours is ever deleted. Waits until all is in the catalog.
-    #[command(after_help = "Example:\n  bailiwick add ~/Pictures ~/notes.txt")]
+    /// Nothing is copied or moved, and nothing of yours is ever deleted. Waits until all is in the catalog. A folder
+    /// stays shared: what is new, changed or gone in it is noticed within minutes, or at once by `bailiwick scan`.
+    #[command(
+        after_help = "Examples:\n  bailiwick add ~/Pictures ~/notes.txt\n  bailiwick add ~/src --exclude target --exclude '*.tmp'\n  bailiwick add --copy ~/report.pdf\n\nExit code 6: shared, but for files that could not be read. Links and special files are only counted."
+    )]
     Add(AddArgs),
+    /// Look now for what is new, changed or gone in shared folders
+    #[command(
+        after_help = "Examples:\n  bailiwick scan\n  bailiwick scan --confirm ~/Pictures      what seems gone there is gone for good"
+    )]
+    Scan(ScanArgs),
+    /// Take files out of the catalog: your own, or at the master anybody's
+    ///
+    /// No file of yours is deleted: it is only shared no more, until it is added again. Copies that `add --copy` made
+    /// are deleted. Downloads of it elsewhere stop; what was fetched stays with who has it.
+    #[command(
+        after_help = "Examples:\n  bailiwick remove laptop:Pictures/2024\n  bailiwick remove laptop:Pictures       ends the share, too\n  bailiwick remove 5d1e0c"
+    )]
+    Remove(RemoveArgs),
     /// Fetch files and folders of the group
     ///
     /// The node does the work and goes on by itself: after an interruption, a restart, or when an owner comes back.
@@ -180,7 +208,7 @@ pub(super) enum Command {
     /// Make a master's state directory anew from a file that `export` wrote
     ///
     /// The directory must be new: name it with --state or --profile, if there is a node here already. At its first start
-    /// the master listens to its server and the devices for half a minute, takes in what the backup lacks, and goes on.
+    /// the master listens to its server and the devices for a minute, takes in what the backup lacks, and goes on.
     /// Whoever was expelled stays out; all invites are closed. Never start the old copy again.
     #[command(
         after_help = "Example:\n  bailiwick import ~/usb/group.backup --profile desk\n  bailiwick master --profile desk"
@@ -194,9 +222,11 @@ pub(super) enum Command {
         after_help = "Examples:\n  bailiwick wait approved --timeout 10m\n  bailiwick wait idle && echo all there"
     )]
     Wait(WaitArgs),
-    /// Print what happens in the node, as it happens
+    /// Print what happens in the node, as it happens: one line an event, until the node ends
+    #[command(after_help = "Examples:\n  bailiwick watch\n  bailiwick watch --json | jq .event")]
     Watch,
-    /// End the node, with nothing lost
+    /// End the node, with nothing lost; returns when its process has ended
+    #[command(after_help = "Examples:\n  bailiwick stop\n  bailiwick stop --profile work")]
     Stop,
 }
 
@@ -320,6 +350,40 @@ pub(super) struct AddArgs {
     /// Files and folders
     #[arg(value_name = "PATH", required = true)]
     pub(super) paths: Vec<PathBuf>,
+    /// Share a copy, made now and kept in the state directory; the original may change or go
+    #[arg(long)]
+    pub(super) copy: bool,
+    /// Leave out what this matches: a name such as '*.tmp' anywhere, or a path such as /build; may be given several times
+    ///
+    /// Kept with the share, and replaced when it is given again; '' leaves nothing out. Notes that systems leave
+    /// everywhere (.DS_Store, Thumbs.db, desktop.ini …) are never shared.
+    #[arg(long, value_name = "PATTERN")]
+    pub(super) exclude: Vec<String>,
+    /// Exit with 5 instead of waiting for the master
+    #[arg(long)]
+    pub(super) no_wait: bool,
+}
+
+/// `scan`.
+#[derive(Debug, Args)]
+pub(super) struct ScanArgs {
+    /// Shared folders and files, or what is in them [default: all shares]
+    #[arg(value_name = "PATH")]
+    pub(super) paths: Vec<PathBuf>,
+    /// What is missing there is gone for good, however much it is
+    #[arg(long, requires = "paths")]
+    pub(super) confirm: bool,
+    /// Exit with 5 instead of waiting for the master
+    #[arg(long)]
+    pub(super) no_wait: bool,
+}
+
+/// `remove`.
+#[derive(Debug, Args)]
+pub(super) struct RemoveArgs {
+    /// What to remove: NAME:PATH (a folder means its tree), an id, or the beginning of one
+    #[arg(value_name = "FILE", required = true)]
+    pub(super) files: Vec<String>,
     /// Exit with 5 instead of waiting for the master
     #[arg(long)]
     pub(super) no_wait: bool,

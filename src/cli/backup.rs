@@ -63,9 +63,9 @@ pub(super) fn import(global: &Global, args: &ImportArgs, output: Output) -> Outc
         state_dir.display()
     ))?;
     output.line(
-        "Start it with `bailiwick master`, and never the old copy again. It listens to the server and the devices for",
+        "Start it with `bailiwick master`, and never the old copy again. It listens to the server and the devices",
     )?;
-    output.line("half a minute, then the group goes on: members and files that came after the backup are taken in.")?;
+    output.line("for a minute; then the group goes on, with the members and files that came after the backup.")?;
     output.line("All invites are closed.")
 }
 

@@ -114,8 +114,20 @@ pub(super) fn share_state(share: &ShareRow) -> String {
     if share.syncing > 0 {
         parts.push(format!("{} syncing", share.syncing));
     }
+    if share.leaving > 0 {
+        parts.push(format!("{} leaving", share.leaving));
+    }
     if share.missing > 0 {
         parts.push(format!("{} missing", share.missing));
+    }
+    if share.removed > 0 {
+        parts.push(format!("{} removed", share.removed));
+    }
+    if share.copy {
+        parts.push("a copy".to_owned());
+    }
+    if !share.exclude.is_empty() {
+        parts.push(format!("without {}", share.exclude.join(", ")));
     }
     if share.skipped_count > 0 {
         parts.push(format!("{} skipped", share.skipped_count));

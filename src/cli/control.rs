@@ -96,7 +96,6 @@ fn refuse_hopeless(state: WaitState, status: &Status) -> Result<(), LocalError> 
             format!("a server is never {}: it belongs to no group", state_text(state)),
             "wait for `idle` or `stopped`, or wait at a member with its --state or --profile",
         )),
-        _ if status.leaving => error("this device is leaving the group"),
         (_, Some(StandingRow::Disapproved)) => error("this device was disapproved"),
         (_, Some(StandingRow::Left)) => error("this device has left the group"),
         (_, Some(StandingRow::Stranger | StandingRow::Registered | StandingRow::Approved) | None) => Ok(()),

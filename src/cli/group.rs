@@ -9,8 +9,12 @@ use std::time::Duration;
 
 /// An answer of another kind than the command's: the two programs don't fit.
 pub(super) fn unexpected() -> End {
-    LocalError::new(ErrorCode::Failed, "the node answered something else", "see that both programs are of one version")
-        .into()
+    LocalError::new(
+        ErrorCode::Failed,
+        "the node answered something else",
+        "stop the node and start it again: both must be of one version",
+    )
+    .into()
 }
 
 /// Asks for the status.
@@ -46,13 +50,13 @@ fn status_lines(status: &Status) -> Vec<String> {
     let mut field = |title: &str, value: Option<String>| {
         lines.extend(value.map(|value| format!("  {title:<10} {value}")));
     };
-    field(
-        "waiting",
-        status
-            .waiting
-            .as_ref()
-            .map(|what| format!("for {}", what.trim_start_matches("waiting ").trim_start_matches("for "))),
-    );
+    let waits = status.waiting.as_deref().map(|what| match what.strip_prefix("waiting ") {
+        Some(what) => ("waiting", what),
+        None => ("state", what),
+    });
+    if let Some((title, what)) = waits {
+        field(title, Some(what.to_owned()));
+    }
     field("name", status.rename.as_ref().map(rename_text));
     field("code", status.code.clone());
     field("id", status.id.clone());
@@ -65,7 +69,7 @@ fn status_lines(status: &Status) -> Vec<String> {
     field("revision", status.revision.clone());
     field("load", status.load.as_ref().map(load_text));
     field("downloads", status.downloads.as_ref().map(|path| path.display().to_string()));
-    field("state", Some(status.state_dir.display().to_string()));
+    field("directory", Some(status.state_dir.display().to_string()));
     field("process", Some(format!("{} (bailiwick {}), {}", status.pid, status.version, status.api)));
     lines
 }

@@ -16,6 +16,7 @@ mod output;
 mod place;
 mod progress;
 mod ready;
+mod remove;
 mod run;
 mod share;
 mod start;
@@ -69,6 +70,8 @@ fn dispatch(cli: &Cli, output: Output) -> Outcome {
         | Command::Leave(_)
         | Command::Policy(_)
         | Command::Add(_)
+        | Command::Scan(_)
+        | Command::Remove(_)
         | Command::Get(_)
         | Command::Wait(_)
         | Command::Watch
@@ -100,6 +103,8 @@ async fn ask(cli: &Cli, output: Output) -> Outcome {
         Command::Leave(args) => membership::leave(&open()?, args, output).await,
         Command::Policy(args) => membership::policy(&open()?, args, output).await,
         Command::Add(args) => share::add(&open()?, args, output).await,
+        Command::Scan(args) => share::scan(&open()?, args, output).await,
+        Command::Remove(args) => remove::remove(&open()?, args, output).await,
         Command::Get(args) => get::get(&open()?, args, output).await,
         Command::Wait(args) => control::wait(&place::state_dir(&cli.global)?, args, output).await,
         Command::Watch => control::watch(&open()?, output).await,

@@ -232,7 +232,7 @@ async fn share(start: &Start, node: &NodeHandle) {
     if start.shares.is_empty() {
         return;
     }
-    match node.ask(Command::Add { paths: start.shares.clone() }).await {
+    match node.ask(Command::Add { paths: start.shares.clone(), copy: false, exclude: Vec::new() }).await {
         Ok(_) => {}
         Err(error) => start.output.error(&error),
     }

@@ -1,6 +1,6 @@
-//! `add`: shares paths, and waits until the catalog has them.
+//! `add` and `scan`: share paths, or look at shares anew, and wait until the catalog has what is there.
 
-use super::args::AddArgs;
+use super::args::{AddArgs, ScanArgs};
 use super::catalog::{ask_shares, share_state};
 use super::end::{self, End, Outcome};
 use super::group::unexpected;
@@ -20,10 +20,21 @@ const NO_WAIT_GRACE: Duration = Duration::from_secs(2);
 /// `add`.
 pub(super) async fn add(node: &Client, args: &AddArgs, output: Output) -> Outcome {
     let paths = place::existing(&args.paths)?;
-    let Reply::Shares(begun) = node.ask(&Command::Add { paths }).await? else { return Err(unexpected()) };
+    let command = Command::Add { paths, copy: args.copy, exclude: args.exclude.clone() };
+    attached(node, &command, args.no_wait, output).await
+}
+
+/// `scan`.
+pub(super) async fn scan(node: &Client, args: &ScanArgs, output: Output) -> Outcome {
+    let paths = args.paths.iter().map(|path| place::absolute(path)).collect::<Result<_, _>>()?;
+    attached(node, &Command::Scan { paths, confirm: args.confirm }, args.no_wait, output).await
+}
+
+async fn attached(node: &Client, command: &Command, no_wait: bool, output: Output) -> Outcome {
+    let Reply::Shares(begun) = node.ask(command).await? else { return Err(unexpected()) };
     let paths: Vec<PathBuf> = begun.into_iter().map(|share| share.path).collect();
     tokio::select! {
-        shares = settled(node, &paths, args.no_wait, output) => show(node, &shares?, output).await,
+        shares = settled(node, &paths, no_wait, output) => show(node, &shares?, output).await,
         _ = tokio::signal::ctrl_c() => Err(interrupted()),
     }
 }
@@ -54,7 +65,7 @@ async fn settled(node: &Client, paths: &[PathBuf], no_wait: bool, output: Output
 }
 
 fn is_settled(share: &ShareRow) -> bool {
-    !share.scanning && share.syncing == 0 && share.last_scan.is_some()
+    !share.scanning && share.syncing == 0 && share.leaving == 0 && share.last_scan.is_some()
 }
 
 fn one_line(share: &ShareRow) -> String {
@@ -80,15 +91,35 @@ async fn show(node: &Client, shares: &[ShareRow], output: Output) -> Outcome {
         tell_skipped(share, output);
     }
     if output.json {
-        return output.value(&made(node, shares).await?);
+        output.value(&made(node, shares).await?)?;
+    } else {
+        shares.iter().try_for_each(|share| {
+            let (files, size) = (units::count(share.files, "file"), units::size(share.bytes));
+            let how = if share.copy { "shared a copy of" } else { "shared" };
+            output.line(&format!("{how} {} as {}: {files}, {size}", share.path.display(), share.name))
+        })?;
     }
-    shares.iter().try_for_each(|share| {
-        let (files, size) = (units::count(share.files, "file"), units::size(share.bytes));
-        output.line(&format!("shared {} as {}: {files}, {size}", share.path.display(), share.name))
-    })
+    match shares.iter().map(|share| share.failed).sum() {
+        0u64 => Ok(()),
+        failed => Err(in_part(failed)),
+    }
+}
+
+/// What is passed over by rule (links, special files) was never to be shared; what can't be read was.
+fn in_part(failed: u64) -> End {
+    let what = if failed == 1 { "1 file or folder".to_owned() } else { format!("{failed} files and folders") };
+    let error = LocalError::new(
+        ErrorCode::Failed,
+        format!("{what} could not be read, and so not shared"),
+        "check owner and mode of those named above, then `bailiwick scan`",
+    );
+    End::with(end::IN_PART, error)
 }
 
 fn tell_skipped(share: &ShareRow, output: Output) {
+    if share.missing > 0 {
+        output.note(&format!("{}: {}", share.path.display(), share.reason.as_deref().unwrap_or("files are missing")));
+    }
     if share.skipped_count == 0 {
         return;
     }

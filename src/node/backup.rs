@@ -173,7 +173,7 @@ fn clear(state_dir: &Path) -> Result<(), LocalError> {
     let journals = [MEMBER_DB, DB_FILE]
         .into_iter()
         .flat_map(|name| ["-wal", "-shm", "-journal"].map(|end| format!("{name}{end}")));
-    let files = [MEMBER_DB, DB_FILE, IDENTITY_FILE, SERVER_FILES.0, PLACE_FILE, TICKET_FILE, ROLE_FILE];
+    let files = [MEMBER_DB, DB_FILE, IDENTITY_FILE, SERVER_FILES.0, SERVER_FILES.1, PLACE_FILE, TICKET_FILE, ROLE_FILE];
     for name in files.into_iter().map(str::to_owned).chain(journals) {
         match fs::remove_file(state_dir.join(&name)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io_error(state_dir, &error)),
@@ -230,6 +230,9 @@ fn put_in_place(dir: &StateDir, contents: &Contents) -> Result<(), LocalError> {
         let mut store = ServerStore::open(&dir.path(DB_FILE)).map_err(unreadable)?;
         store.set_admission(&server.admission).map_err(unreadable)?;
         write(PLACE_FILE, server.place.as_bytes())?;
+        if let Some((reset, cid)) = &server.quic {
+            write(SERVER_FILES.1, &Zeroizing::new([&reset[..], &cid[..]].concat())[..])?;
+        }
         write(SERVER_FILES.0, &joined(server.identity)[..])?;
     }
     if let Some(ticket) = &contents.ticket {
@@ -246,7 +249,11 @@ fn own_server(state_dir: &Path) -> Result<Option<OwnServer>, LocalError> {
     let store = ServerStore::open_beside(&state_dir.join(DB_FILE)).map_err(unreadable)?;
     let admission: Option<AdmissionSecret> = store.admission().map_err(unreadable)?;
     let place = peek(PLACE_FILE)?.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
-    Ok(admission.zip(place).map(|(admission, place)| OwnServer { identity, admission, place }))
+    let quic = peek(SERVER_FILES.1)?.and_then(|bytes| {
+        let (reset, cid) = bytes.split_at_checked(32)?;
+        Some((reset.try_into().ok()?, cid.try_into().ok()?))
+    });
+    Ok(admission.zip(place).map(|(admission, place)| OwnServer { identity, quic, admission, place }))
 }
 
 fn keys(bytes: Option<Vec<u8>>, name: &str) -> Result<([u8; 32], [u8; 32]), LocalError> {

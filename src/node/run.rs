@@ -2,12 +2,12 @@
 
 use super::backup::IMPORTING_FILE;
 use super::goodbye;
-use super::identity::state_error;
+use super::identity::{self, state_error};
 use super::local::{
     Command, ErrorCode, LOCAL_QUEUE, Link, LocalError, LocalRequest, NodeEnds, NodeRole, Reply, Status, TicketRow,
 };
-use super::member::{self, Ending, MemberConfig, MemberOptions, Name, Start};
-use super::options::{ClientOptions, MasterOptions, MasterServer, ServerOptions};
+use super::member::{self, Ending, Group, MemberConfig, MemberOptions, Name, Start};
+use super::options::{ClientOptions, MasterOptions, MasterServer, ServerOptions, ServerPlace};
 use super::server::core::CoreConfig;
 use super::server::{self, ServerConfig, ServerHandle};
 use crate::store::member::{DbError, MemberStore};
@@ -84,12 +84,17 @@ pub async fn master(home: Home, options: MasterOptions) -> Result<(), LocalError
     let place = match server {
         MasterServer::Ticket(ticket) => {
             home.dir.write_secret(TICKET_FILE, ticket.to_string().as_bytes()).map_err(state_error)?;
-            return run_member(home, state_dir, Start::Master { ticket, name }, downloads).await;
+            ServerPlace::default()
         }
         MasterServer::AsBefore(place) => place,
     };
     if let Some(ticket) = kept_ticket(&home.dir)? {
-        return run_member(home, state_dir, Start::Master { ticket, name }, downloads).await;
+        let left = server_that_is_left(&home.dir)?;
+        let outcome = run_member(home, state_dir, Start::Master { ticket, name }, downloads).await;
+        if let Some(server) = left {
+            server.stop().await;
+        }
+        return outcome;
     }
     let server =
         server::start(ServerConfig { dir: home.dir.clone(), place, loopback: true, core: CoreConfig::default() })?;
@@ -100,6 +105,28 @@ pub async fn master(home: Home, options: MasterOptions) -> Result<(), LocalError
         server.stop().await;
     }
     outcome
+}
+
+/// The server that this master ran itself until now: members who know no other hear there of the new one.
+fn server_that_is_left(dir: &Arc<StateDir>) -> Result<Option<ServerHandle>, LocalError> {
+    if dir.read_secret(identity::SERVER_FILES.0).map_err(state_error)?.is_none() {
+        return Ok(None);
+    }
+    let group: Option<Group> =
+        MemberStore::open(&dir.path(MEMBER_DB)).and_then(|store| store.get("group")).map_err(database_error)?;
+    let own = identity::server_keys(dir)?.identity.device_key();
+    if group.is_none_or(|group| group.server.key != own) {
+        return Ok(None);
+    }
+    let config =
+        ServerConfig { dir: dir.clone(), place: ServerPlace::default(), loopback: true, core: CoreConfig::default() };
+    match server::start(config) {
+        Ok(server) => Ok(Some(server)),
+        Err(error) => {
+            tracing::warn!(%error, "the old server can't be run; members need a new invite");
+            Ok(None)
+        }
+    }
 }
 
 /// Answers what is asked of a server that runs in a master's process; the rest is for the master.
@@ -170,7 +197,7 @@ fn kept_ticket(dir: &StateDir) -> Result<Option<Box<Ticket>>, LocalError> {
 
 /// A database that can't be used.
 pub(super) fn database_error(error: DbError) -> LocalError {
-    LocalError::new(ErrorCode::Failed, error.to_string(), "see the message; nothing was changed")
+    LocalError::new(ErrorCode::Failed, error.to_string(), "nothing was changed; mend that and start it again")
 }
 
 /// The downloads folder: what a person chose, now or before; else one of the user's own.

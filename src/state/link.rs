@@ -185,6 +185,21 @@ impl Link {
         }
     }
 
+    /// Leaves the present connection and dials at once: the server is to be another one.
+    pub fn redial(&mut self, now: Time) {
+        if self.ended.is_some() {
+            return;
+        }
+        if let Some(old) = self.current.take() {
+            self.effects.push_back(Effect::Down(old));
+            self.effects.push_back(Effect::Close(old));
+        }
+        self.awaited = None;
+        self.failures = 0;
+        self.down_since = Some(now);
+        self.dial(now);
+    }
+
     /// No more dialling.
     pub fn end(&mut self, why: Ended) {
         self.ended = Some(why);
@@ -253,7 +268,7 @@ impl Link {
             self.down_since.get_or_insert(now);
             self.effects.push_back(Effect::Down(conn));
             self.effects.push_back(Effect::Close(conn));
-            // The dial beside it may have failed by now.
+            // Who slept from the ping until now has not dialled beside it.
             if self.dialing.is_none() {
                 self.dial(now);
             }
@@ -389,6 +404,18 @@ mod tests {
         }
         assert_eq!(link.current(), None);
         assert!(link.poll_timeout().is_some(), "it goes on dialling");
+    }
+
+    #[test]
+    fn who_sleeps_right_after_a_ping_dials_when_it_wakes() {
+        let mut link = up();
+        link.awaiting(Some(Time(0)));
+        link.tick(Time(1_000));
+        assert!(matches!(link.poll_effect(), Some(Effect::Ping(ConnId(1), _))));
+        link.tick(Time(3_600_000));
+        assert_eq!(link.poll_effect(), Some(Effect::Down(ConnId(1))));
+        assert_eq!(link.poll_effect(), Some(Effect::Close(ConnId(1))));
+        assert_eq!(link.poll_effect(), Some(Effect::Dial(2)));
     }
 
     #[test]

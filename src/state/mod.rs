@@ -5,6 +5,7 @@ pub mod cache;
 pub mod chain;
 pub mod conn;
 pub mod downloads;
+pub mod guard;
 pub mod link;
 pub mod random;
 pub mod replica;

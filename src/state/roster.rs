@@ -31,12 +31,15 @@ pub struct Roster {
     by_key: HashMap<DeviceKey, PublicId>,
     names: HashSet<String>,
     /// Expelled by a header that came before its turn: true already, though the log's end is not there yet.
-    ahead: HashSet<DeviceKey>,
+    ahead: HashMap<DeviceKey, Standing>,
 }
 
 impl Roster {
     /// A roster of devices that were persisted.
-    pub fn restore(devices: impl IntoIterator<Item = Device>, ahead: impl IntoIterator<Item = DeviceKey>) -> Roster {
+    pub fn restore(
+        devices: impl IntoIterator<Item = Device>,
+        ahead: impl IntoIterator<Item = (DeviceKey, Standing)>,
+    ) -> Roster {
         let mut roster = Roster { ahead: ahead.into_iter().collect(), ..Roster::default() };
         devices.into_iter().for_each(|device| roster.put(device));
         roster
@@ -57,7 +60,7 @@ impl Roster {
     /// Takes in an expulsion that came before its turn. Says whether it is news.
     pub fn expel_ahead(&mut self, change: &MembershipChange) -> bool {
         let known = self.is_expelled(&change.device);
-        self.ahead.insert(change.device);
+        self.ahead.entry(change.device).or_insert(change.standing);
         !known
     }
 
@@ -83,9 +86,8 @@ impl Roster {
 
     /// Where a device stands now.
     pub fn standing(&self, key: &DeviceKey) -> Option<Standing> {
-        let device = self.by_key(key)?;
-        let overtaken = !device.standing.is_final() && self.ahead.contains(key);
-        Some(if overtaken { Standing::Disapproved } else { device.standing })
+        let by_log = self.by_key(key).map(|device| device.standing);
+        by_log.filter(|standing| standing.is_final()).or(self.ahead.get(key).copied()).or(by_log)
     }
 
     /// Whether a device is approved.
@@ -95,7 +97,7 @@ impl Roster {
 
     /// Whether a device is out for ever.
     pub fn is_expelled(&self, key: &DeviceKey) -> bool {
-        self.ahead.contains(key) || self.standing(key).is_some_and(Standing::is_final)
+        self.standing(key).is_some_and(Standing::is_final)
     }
 
     /// Whether a living device has this name (in folded form).

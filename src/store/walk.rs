@@ -1,6 +1,7 @@
 //! What a share holds. No link is followed, so a walk ends and stays in its share; whatever is not shared is reported
 //! with a reason, so that an owner can tell "gone" from "could not be read".
 
+use super::exclude::Exclusions;
 use super::statedir::looks_like_state;
 use crate::wire::path::{BadPath, RelPath, is_unfit_for_terminals};
 use std::ffi::OsString;
@@ -67,6 +68,8 @@ pub struct Found {
 pub struct Skipped {
     /// Its path, made fit for terminals and logs.
     pub path: String,
+    /// What its path in the catalog would be, if it has one.
+    pub rel: Option<RelPath>,
     /// The reason.
     pub why: Why,
 }
@@ -111,7 +114,9 @@ pub struct Walk {
     /// Device and inode of the folder that is never entered.
     state_dir: Option<(u64, u64)>,
     open: Vec<Folder>,
+    exclusions: Exclusions,
     leftovers: u64,
+    excluded: u64,
 }
 
 /// A folder that the walk is in.
@@ -129,7 +134,25 @@ impl Walk {
     /// it is a link. `state_dir` is passed over wherever it lies in the share.
     pub fn new(root: &Path, name: &RelPath, state_dir: &Path) -> Walk {
         let state_dir = fs::metadata(state_dir).ok().map(|meta| (meta.dev(), meta.ino()));
-        Walk { start: Some((root.to_owned(), name.clone())), state_dir, open: Vec::new(), leftovers: 0 }
+        Walk {
+            start: Some((root.to_owned(), name.clone())),
+            state_dir,
+            open: Vec::new(),
+            exclusions: Exclusions::default(),
+            leftovers: 0,
+            excluded: 0,
+        }
+    }
+
+    /// Leaves out what these exclude. The share itself is never left out.
+    pub fn excluding(mut self, exclusions: Exclusions) -> Walk {
+        self.exclusions = exclusions;
+        self
+    }
+
+    /// How much was left out by exclusions so far.
+    pub fn excluded(&self) -> u64 {
+        self.excluded
     }
 
     /// How many unfinished downloads were passed over so far.
@@ -141,23 +164,27 @@ impl Walk {
     fn enter(&mut self, name: OsString) -> Option<Step> {
         let folder = self.open.last()?;
         let abs = folder.abs.join(&name);
-        let Some(text) = name.to_str() else { return Some(skip(&abs, Why::NotUnicode)) };
+        let Some(text) = name.to_str() else { return Some(skip(&abs, None, Why::NotUnicode)) };
         match folder.rel.join(text) {
+            Ok(rel) if self.exclusions.excludes_this(&rel) => {
+                self.excluded += 1;
+                None
+            }
             Ok(rel) => self.look(abs, rel),
-            Err(bad) => Some(skip(&abs, Why::Name(bad))),
+            Err(bad) => Some(skip(&abs, None, Why::Name(bad))),
         }
     }
 
     fn look(&mut self, abs: PathBuf, rel: RelPath) -> Option<Step> {
         let meta = match fs::symlink_metadata(&abs) {
             Ok(meta) => meta,
-            Err(error) => return self.unreadable(&abs, &error),
+            Err(error) => return self.unreadable(&abs, rel, &error),
         };
         match meta.file_type() {
             kind if kind.is_dir() => self.descend(abs, rel, &meta),
             kind if kind.is_file() => self.file(abs, rel, &meta),
-            kind if kind.is_symlink() => Some(skip(&abs, Why::Link)),
-            _ => Some(skip(&abs, Why::Special)),
+            kind if kind.is_symlink() => Some(skip(&abs, Some(rel), Why::Link)),
+            _ => Some(skip(&abs, Some(rel), Why::Special)),
         }
     }
 
@@ -173,18 +200,18 @@ impl Walk {
 
     fn descend(&mut self, abs: PathBuf, rel: RelPath, meta: &Metadata) -> Option<Step> {
         if self.state_dir == Some((meta.dev(), meta.ino())) {
-            return Some(skip(&abs, Why::State));
+            return Some(skip(&abs, Some(rel), Why::State));
         }
         match sorted_names(&abs) {
             Ok(names) if looks_like_state(|name| names.iter().any(|there| there == name)) => {
-                Some(skip(&abs, Why::State))
+                Some(skip(&abs, Some(rel), Why::State))
             }
             Ok(names) => {
                 self.not_empty();
                 self.open.push(Folder { abs, rel, stamp: Stamp::of(meta), names, empty: true });
                 None
             }
-            Err(error) => self.unreadable(&abs, &error),
+            Err(error) => self.unreadable(&abs, rel, &error),
         }
     }
 
@@ -194,13 +221,13 @@ impl Walk {
         empty.then_some(Step::Found(Found { rel, kind: Kind::EmptyFolder, stamp, executable: false, abs }))
     }
 
-    fn unreadable(&mut self, abs: &Path, error: &io::Error) -> Option<Step> {
+    fn unreadable(&mut self, abs: &Path, rel: RelPath, error: &io::Error) -> Option<Step> {
         // Gone since the folder was read, as if it had been read later. A whole share that is gone is news.
         if error.kind() == io::ErrorKind::NotFound && !self.open.is_empty() {
             return None;
         }
         self.not_empty();
-        Some(skip(abs, Why::Unreadable(error.kind())))
+        Some(skip(abs, Some(rel), Why::Unreadable(error.kind())))
     }
 
     fn not_empty(&mut self) {
@@ -226,7 +253,7 @@ impl Iterator for Walk {
 }
 
 /// A path as a terminal may show it.
-pub(super) fn shown(path: &Path) -> String {
+pub fn shown(path: &Path) -> String {
     let show = |c: char| match is_unfit_for_terminals(c) {
         true => c.escape_unicode().to_string(),
         false => c.to_string(),
@@ -234,8 +261,8 @@ pub(super) fn shown(path: &Path) -> String {
     path.to_string_lossy().chars().map(show).collect()
 }
 
-fn skip(path: &Path, why: Why) -> Step {
-    Step::Skipped(Skipped { path: shown(path), why })
+fn skip(path: &Path, rel: Option<RelPath>, why: Why) -> Step {
+    Step::Skipped(Skipped { path: shown(path), rel, why })
 }
 
 /// A folder's names, the first one last.
@@ -271,7 +298,7 @@ mod tests {
         let short = |step| match step {
             Step::Found(Found { rel, kind: Kind::File, .. }) => rel.to_string(),
             Step::Found(Found { rel, .. }) => format!("{rel}/"),
-            Step::Skipped(Skipped { path, why }) => {
+            Step::Skipped(Skipped { path, why, .. }) => {
                 format!("-{}: {why}", path.replace(&format!("{}/", shown(root)), ""))
             }
         };
@@ -386,6 +413,18 @@ mod tests {
             true => assert_eq!(found, ["share/locked/file"]),
             false => assert_eq!(found, ["-locked: it cannot be read (permission denied)"]),
         }
+    }
+
+    #[test]
+    fn what_is_excluded_is_left_out_and_counted() {
+        let dir = tempfile::tempdir().unwrap();
+        for path in ["a.tmp", "keep/a.tmp", "keep/b", "build/x", "sub/build/y", "Thumbs.db", "only/.DS_Store"] {
+            write(dir.path(), path, b"x");
+        }
+        let patterns = ["*.tmp".to_owned(), "/build".to_owned()];
+        let mut walk = walk(dir.path()).excluding(Exclusions::parse(&patterns).unwrap());
+        assert_eq!(lines(&mut walk, dir.path()), ["share/keep/b", "share/only/", "share/sub/build/y"]);
+        assert_eq!(walk.excluded(), 5);
     }
 
     #[test]

@@ -155,6 +155,7 @@ pub(crate) fn share(path: &Path, settled: bool) -> ShareRow {
         skipped_count: 1,
         last_scan: Some("2026-01-01T00:00:00Z".into()),
         reason: (!settled).then(|| "waiting for the master".to_owned()),
+        ..ShareRow::default()
     }
 }
 

@@ -3,6 +3,7 @@
 mod fake;
 mod real;
 mod running;
+mod shares;
 mod usage;
 
 use assert_cmd::Command;

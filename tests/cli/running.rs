@@ -135,7 +135,7 @@ fn ctrl_c_detaches_from_a_job() {
 #[test]
 fn add_waits_until_the_catalog_has_it_and_tells_what_was_skipped() {
     let fake = Fake::new(|command, asked| match command {
-        Command::Add { paths } => Ok(Reply::Shares(vec![share(&paths[0], false)])),
+        Command::Add { paths, .. } => Ok(Reply::Shares(vec![share(&paths[0], false)])),
         Command::Shares => Ok(Reply::Shares(vec![share(&std::env::temp_dir().canonicalize().unwrap(), asked >= 3)])),
         Command::ShareFiles { .. } => Ok(Reply::Files(vec![file(1), file(2)])),
         _ => no(ErrorCode::Failed, "unexpected"),
@@ -152,7 +152,7 @@ fn add_waits_until_the_catalog_has_it_and_tells_what_was_skipped() {
 #[test]
 fn add_need_not_wait_for_the_master() {
     let fake = Fake::new(|command, _| match command {
-        Command::Add { paths } => Ok(Reply::Shares(vec![share(&paths[0], false)])),
+        Command::Add { paths, .. } => Ok(Reply::Shares(vec![share(&paths[0], false)])),
         _ => Ok(Reply::Shares(vec![share(&std::env::temp_dir().canonicalize().unwrap(), false)])),
     });
     let printed = run(bailiwick(fake.path()).arg("add").arg(std::env::temp_dir()).arg("--no-wait"));

@@ -5,7 +5,7 @@ use bailiwick::wire::invite::{Address, AdmissionSecret, Invite, InviteSecret, Se
 use bailiwick::wire::sign::Identity;
 use tempfile::tempdir;
 
-const COMMANDS: [&str; 22] = [
+const COMMANDS: [&str; 24] = [
     "server",
     "ticket",
     "master",
@@ -25,6 +25,8 @@ const COMMANDS: [&str; 22] = [
     "policy",
     "add",
     "get",
+    "export",
+    "import",
     "wait",
     "watch",
     "stop",
@@ -58,6 +60,19 @@ fn every_command_explains_itself() {
             "{command}: {}",
             help.out
         );
+        let examples = help.out.split_once("Example").map(|(_, examples)| examples).unwrap_or_default();
+        assert!(examples.contains(&format!("bailiwick {command}")), "{command} has no example: {}", help.out);
+    }
+}
+
+/// What the README says of commands is what there is.
+#[test]
+fn the_readme_names_every_command() {
+    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
+    let text = readme.replace("`", " ").replace([',', ';', '|', '[', '.'], " ");
+    let words: Vec<&str> = text.split_whitespace().collect();
+    for command in COMMANDS {
+        assert!(words.contains(&command), "the README does not name {command}");
     }
 }
 
@@ -72,6 +87,10 @@ fn usage_errors_exit_with_2_in_both_forms() {
         &["wait", "nonsense"],
         &["wait", "approved", "--timeout", "soon"],
         &["invite", "--expires", "1w"],
+        &["invite", "--expires", "5"],
+        &["rename"],
+        &["rename", "a", "b", "c"],
+        &["leave", "--now", "--no-wait"],
         &["server", "--listen", "nowhere"],
         &["server", "--advertise", "host"],
         &["client", "--name", "a:b"],
@@ -102,6 +121,10 @@ fn without_a_node_the_exit_code_is_3_with_a_hint() {
         &["ticket"],
         &["approve", "x"],
         &["disapprove", "x", "--yes"],
+        &["rename", "x"],
+        &["leave", "--yes"],
+        &["policy"],
+        &["ticket", "--rotate"],
         &["add", "/"],
         &["get", "a:b"],
         &["wait", "idle"],

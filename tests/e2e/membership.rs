@@ -97,6 +97,15 @@ async fn who_is_no_member_yet_leaves_at_once_or_not_at_all() {
     disapprove(&master, &id).await;
     let rows = master.clients().await;
     assert!(rows.iter().any(|row| row.id == id && row.standing == StandingRow::Disapproved));
+    // One that is there hears of it, and shows it over a restart.
+    let tablet = world.client("tablet", Some(&invite(&master).await)).await;
+    let id = tablet.until_standing(StandingRow::Registered).await.id.expect("an id");
+    disapprove(&master, &id).await;
+    tablet.until_standing(StandingRow::Disapproved).await;
+    tablet.stop().await;
+    let tablet = world.client("tablet", None).await;
+    assert_eq!(tablet.status().await.standing, Some(StandingRow::Disapproved));
+    tablet.stop().await;
     master.stop().await;
     server.stop().await;
 }
@@ -265,6 +274,7 @@ async fn a_copied_client_says_that_its_state_is_in_use_elsewhere() {
 async fn a_rotated_ticket_keeps_the_groups_that_are_there_and_lets_no_other_in() {
     let world = World::new();
     let (server, master) = world.begun().await;
+    master.until_status("the server", |status| status.server == Link::Connected).await;
     let old = ticket(&server).await;
     let new = match server.ask(Command::RotateTicket).await {
         Ok(Reply::Ticket(row)) => row.ticket,
@@ -277,7 +287,7 @@ async fn a_rotated_ticket_keeps_the_groups_that_are_there_and_lets_no_other_in()
     let refused = world.master("late", Some(&old)).await.ended().await.unwrap_err();
     assert_eq!(refused.code, ErrorCode::Refused);
     let other = world.master("other", Some(&new)).await;
-    other.until_status("the server", |status| status.server == Link::Connected).await;
+    other.until_status("the server at the other", |status| status.server == Link::Connected).await;
     for node in [other, master, server] {
         node.stop().await;
     }

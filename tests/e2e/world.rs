@@ -57,6 +57,7 @@ impl Node {
                 if let Some(found) = check(self.handle.clone()).await {
                     return found;
                 }
+                assert!(!self.task.is_finished(), "the node ended in the wait for: {what}");
                 let _ = tokio::time::timeout(LOOK, watch.next()).await;
             }
         };
@@ -132,7 +133,8 @@ impl Node {
 
     /// Shares a path.
     pub(crate) async fn add(&self, path: &Path) {
-        self.ask(Command::Add { paths: vec![path.to_owned()] }).await.expect("it is shared");
+        let command = Command::Add { paths: vec![path.to_owned()], copy: false, exclude: Vec::new() };
+        self.ask(command).await.expect("it is shared");
     }
 
     /// Begins to download.

@@ -3,6 +3,7 @@
 //! A test that fails prints the block as the code would have it. Whoever changes the document by that changes the
 //! protocol, and says so in CHANGELOG.md.
 
+mod backup;
 mod doc;
 mod fixtures;
 mod mutations;

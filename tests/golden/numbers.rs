@@ -24,6 +24,7 @@ fn limits_are_those_of_the_document() {
         ("NAME_BYTES_MAX", limits::NAME_BYTES_MAX as u64),
         ("ADDRESSES_MAX", limits::ADDRESSES_MAX as u64),
         ("MEMBERS_MAX", limits::MEMBERS_MAX as u64),
+        ("MEMBERSHIP_HEADERS_MAX", limits::MEMBERSHIP_HEADERS_MAX as u64),
         ("FILES_PER_DEVICE_MAX", limits::FILES_PER_DEVICE_MAX),
         ("PATH_BYTES_MAX", path::PATH_BYTES_MAX as u64),
         ("COMPONENT_BYTES_MAX", path::COMPONENT_BYTES_MAX as u64),

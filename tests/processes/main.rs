@@ -1,5 +1,7 @@
 //! Whole groups as processes: killed, restored, looked into.
 
+mod backups;
+mod imports;
 mod kills;
 mod node;
 mod outs;

@@ -87,6 +87,17 @@ impl Place {
         self.start(name, &["client"])
     }
 
+    /// Runs a command for a state directory.
+    pub(crate) fn command(&self, state: &Path, arguments: &[&str]) -> Output {
+        Command::new(env!("CARGO_BIN_EXE_bailiwick"))
+            .args(["--json", "--state"])
+            .arg(state)
+            .args(arguments)
+            .stdin(Stdio::null())
+            .output()
+            .expect("the program runs")
+    }
+
     /// Copies a node's state, as a backup would.
     pub(crate) fn copy(&self, from: &str, to: &str) {
         let (from, to) = (self.path(from), self.path(to));

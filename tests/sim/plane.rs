@@ -1,7 +1,8 @@
 //! A stand-in for a node's data plane and its disk: part files, downloads and shared files, without their bytes.
 
-use bailiwick::node::member::io::{Leftover, Place};
+use bailiwick::node::member::io::{Leftover, Place, ScanId, ScanOrder, ScanReport, Sighting};
 use bailiwick::state::downloads::{Asked, Came, Opened, Outcome, TransferId};
+use bailiwick::state::guard::Root;
 use bailiwick::state::random::draw;
 use bailiwick::store::member::{MemberStore, Staged};
 use bailiwick::store::tree::merge_list;
@@ -10,7 +11,6 @@ use bailiwick::wire::chunk::ChunkHeader;
 use bailiwick::wire::geometry::{ChunkSize, Geometry, Unit};
 use bailiwick::wire::ids::{ContentId, EpochId, FileId, Hash};
 use bailiwick::wire::log::{FileKind, FileMeta};
-use bailiwick::wire::path::RelPath;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
@@ -21,6 +21,8 @@ use crate::dice::Dice;
 pub(crate) struct Disk {
     /// Shared files, by where they lie.
     pub(crate) shared: BTreeMap<PathBuf, SharedFile>,
+    /// Folders whose disk is not there at the moment.
+    pub(crate) away: BTreeSet<PathBuf>,
     /// Unfinished downloads, by folder and name: the chunks that are there and the ones that are synced.
     parts: BTreeMap<(PathBuf, String), PartFile>,
     /// Finished downloads.
@@ -115,38 +117,38 @@ impl Disk {
         Ok(())
     }
 
-    /// What a scan of a share finds that is not known by its stamp.
-    pub(crate) fn scan(
-        &self,
-        dice: &mut Dice,
-        share: &Path,
-        name: &RelPath,
-        known: &[(RelPath, Stamp)],
-    ) -> Vec<Staged> {
-        let mut staged = Vec::new();
-        for (path, file) in self.shared.iter().filter(|(path, _)| path.starts_with(share)) {
-            let rel = match path.strip_prefix(share).ok().and_then(|rest| rest.to_str()).filter(|rest| !rest.is_empty())
-            {
-                Some(rest) => name.join(rest).expect("a good name"),
-                None => name.clone(),
+    /// What a scan of a share sees, and what it says at its end.
+    pub(crate) fn scan(&self, order: &ScanOrder) -> (Vec<(PathBuf, Sighting)>, ScanReport) {
+        let is_away = self.away.iter().any(|away| order.path.starts_with(away));
+        let mut seen = Vec::new();
+        for (path, file) in self.shared.iter().filter(|(path, _)| !is_away && path.starts_with(&order.path)) {
+            let below = path.strip_prefix(&order.path).ok().and_then(|rest| rest.to_str());
+            let rel = match below.filter(|rest| !rest.is_empty()) {
+                Some(rest) => order.name.join(rest).expect("a good name"),
+                None => order.name.clone(),
             };
-            if known.contains(&(rel.clone(), file.stamp)) {
-                continue;
-            }
-            let meta = FileMeta {
-                id: FileId::from_random(draw(dice)),
-                content: ContentId(draw(dice)),
-                path: rel,
-                kind: FileKind::File,
-                size: file.stamp.size,
-                hash: file.hash,
-                chunk: ChunkSize::for_file(file.stamp.size),
-                mtime_ms: file.stamp.mtime_ms(),
-                executable: false,
-            };
-            staged.push(Staged { meta, abs: path.clone(), stamp: file.stamp, list: file.list.clone() });
+            let sighting = Sighting { rel, stamp: file.stamp, kind: FileKind::File, executable: false };
+            seen.push((path.clone(), sighting));
         }
-        staged
+        let root = if is_away { Root::Missing(None) } else { Root::There { device: 1, empty: seen.is_empty() } };
+        (seen, ScanReport { root, ..ScanReport::default() })
+    }
+
+    /// A file that a scan saw, hashed.
+    pub(crate) fn hash(&self, dice: &mut Dice, path: &Path, sighting: &Sighting) -> Option<Staged> {
+        let file = self.shared.get(path)?;
+        let meta = FileMeta {
+            id: FileId::from_random(draw(dice)),
+            content: ContentId(draw(dice)),
+            path: sighting.rel.clone(),
+            kind: FileKind::File,
+            size: file.stamp.size,
+            hash: file.hash,
+            chunk: ChunkSize::for_file(file.stamp.size),
+            mtime_ms: file.stamp.mtime_ms(),
+            executable: false,
+        };
+        Some(Staged { meta, abs: path.to_owned(), stamp: file.stamp, list: file.list.clone() })
     }
 }
 
@@ -158,6 +160,8 @@ pub(crate) struct Plane {
     epochs: BTreeSet<EpochId>,
     /// The newest epoch, under which chunks are sealed.
     pub(crate) newest: Option<EpochId>,
+    /// Scans under way: what they saw, and what they will say at their end.
+    pub(crate) scans: BTreeMap<ScanId, (Vec<(PathBuf, Sighting)>, ScanReport)>,
 }
 
 struct Open {

@@ -52,6 +52,7 @@ pub(crate) fn run(seed: u64) -> Ran {
         failed_sync: often(200),
     };
     world.delay_max = [5, 40, 400, 1_000][dice.below(4) as usize];
+    world.model.removals_are_wished = true;
     let ends = Ending::draw(&mut dice);
     for _ in 0..dice.between(30, 120) {
         act(&mut world, &mut dice);
@@ -59,6 +60,9 @@ pub(crate) fn run(seed: u64) -> Ran {
         world.run_for(pause);
     }
     end(&mut world, &mut dice, ends);
+    if !world.model.master_was_restored {
+        world.check_files();
+    }
     world.check_answers();
     Ran { fingerprint: world.fingerprint.finalize(), coverage: std::mem::take(&mut world.coverage) }
 }
@@ -158,6 +162,7 @@ fn act(world: &mut World, dice: &mut Dice) {
                 world.disapprove(&[*node]);
             }
         }
+        28..43 if dice.once_in(2) => world.tinker(anybody, dice),
         28..43 => {
             let sizes: Vec<u64> = (0..dice.between(1, 4)).map(|_| size(dice)).collect();
             let folder = format!("s{}", dice.below(4));

@@ -29,6 +29,7 @@ fn master(root: &TempDir) -> PathBuf {
     dir.write_secret(ROLE_FILE, b"master").unwrap();
     dir.write_secret(IDENTITY_FILE, &[[1; 32], [2; 32]].concat()).unwrap();
     dir.write_secret(SERVER_FILES.0, &[[3; 32], [4; 32]].concat()).unwrap();
+    dir.write_secret(SERVER_FILES.1, &[6; 40]).unwrap();
     dir.write_secret(PLACE_FILE, b"[::]:4433\nvps.example.org:4433").unwrap();
     let mut server = ServerStore::open(&dir.path(DB_FILE)).unwrap();
     server.set_admission(&AdmissionSecret([5; 16])).unwrap();
@@ -71,13 +72,13 @@ fn a_master_comes_back_with_keys_log_and_server() {
 
     let back = into(&file, &new, WORDS).unwrap();
     assert_eq!((back.group, &back.revision, back.made_ms), (made.group, &made.revision, made.made_ms));
-    for name in [IDENTITY_FILE, SERVER_FILES.0, PLACE_FILE, ROLE_FILE] {
+    for name in [IDENTITY_FILE, SERVER_FILES.0, SERVER_FILES.1, PLACE_FILE, ROLE_FILE] {
         assert_eq!(fs::read(new.join(name)).unwrap(), fs::read(path.join(name)).unwrap(), "{name}");
     }
     for entry in fs::read_dir(&new).unwrap().flatten() {
         assert_eq!(entry.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{:?}", entry.file_name());
     }
-    assert!(!new.join(IMPORTING_FILE).exists() && !new.join("server-quic").exists());
+    assert!(!new.join(IMPORTING_FILE).exists() && !new.join("quic").exists());
     let server = ServerStore::open(&new.join(DB_FILE)).unwrap();
     assert!(server.admission().unwrap() == Some(AdmissionSecret([5; 16])) && server.groups().unwrap().is_empty());
     let store = MemberStore::open(&new.join(MEMBER_DB)).unwrap();

@@ -91,11 +91,32 @@ pub enum Command {
         /// Seconds.
         master_away_wait_s: u64,
     },
-    /// Shares files and folders in place. Answers at once with the [`ShareRow`]s; hashing goes on.
+    /// Shares files and folders, in place or as copies. Answers at once with the [`ShareRow`]s; hashing goes on.
     Add {
         /// Absolute paths.
         paths: Vec<PathBuf>,
+        /// Whether copies are made and shared, rather than the files where they lie.
+        #[serde(default)]
+        copy: bool,
+        /// Patterns of what is left out; empty means as before, one empty pattern means nothing.
+        #[serde(default)]
+        exclude: Vec<String>,
     },
+    /// Looks at shares now, at all if none is named. Answers at once with the [`ShareRow`]s.
+    Scan {
+        /// Absolute paths of shares, or of what is in them.
+        paths: Vec<PathBuf>,
+        /// Whether what is missing is gone, however much it is.
+        #[serde(default)]
+        confirm: bool,
+    },
+    /// Takes files out of the catalog. Answers at once with their [`FileRow`]s; a client's go when the master answers.
+    Remove {
+        /// Ids, prefixes of ids, or `NAME:PATH`; a folder means its tree.
+        files: Vec<String>,
+    },
+    /// How much of what was removed is still in the catalog: one [`RemovalRow`].
+    Removals,
     /// The rows of the catalog, or of staging, that a share has made so far: [`FileRow`]s.
     ShareFiles {
         /// The share's absolute path.
@@ -125,9 +146,11 @@ pub enum Reply {
     Ticket(TicketRow),
     /// To [`Command::Clients`], [`Command::Approve`], [`Command::Disapprove`], [`Command::Rename`].
     Clients(Vec<ClientRow>),
-    /// To [`Command::Files`], [`Command::ShareFiles`].
+    /// To [`Command::Removals`].
+    Removals(RemovalRow),
+    /// To [`Command::Files`], [`Command::ShareFiles`], [`Command::Remove`].
     Files(Vec<FileRow>),
-    /// To [`Command::Shares`], [`Command::Add`].
+    /// To [`Command::Shares`], [`Command::Add`], [`Command::Scan`].
     Shares(Vec<ShareRow>),
     /// To [`Command::Transfers`].
     Transfers(Vec<TransferRow>),
@@ -152,8 +175,11 @@ impl Reply {
                 from_slice(json).map(Reply::Clients)
             }
             Command::Policy | Command::SetPolicy { .. } => from_slice(json).map(Reply::Policy),
-            Command::Files { .. } | Command::ShareFiles { .. } => from_slice(json).map(Reply::Files),
-            Command::Shares | Command::Add { .. } => from_slice(json).map(Reply::Shares),
+            Command::Files { .. } | Command::ShareFiles { .. } | Command::Remove { .. } => {
+                from_slice(json).map(Reply::Files)
+            }
+            Command::Removals => from_slice(json).map(Reply::Removals),
+            Command::Shares | Command::Add { .. } | Command::Scan { .. } => from_slice(json).map(Reply::Shares),
             Command::Transfers { .. } => from_slice(json).map(Reply::Transfers),
             Command::Jobs { .. } | Command::Get { .. } => from_slice(json).map(Reply::Jobs),
             Command::Invites | Command::Invite { .. } | Command::RevokeInvite { .. } => {
@@ -206,8 +232,9 @@ pub enum ErrorCode {
 }
 
 /// Something that happened, one line of `watch`. `event` is one of `connected`, `disconnected`, `master_back`,
-/// `master_away`, `registered`, `approved`, `disapproved`, `leaving`, `left`, `renamed`, `rename_refused`, `policy_set`, `online`, `away`, `files_added`, `files_changed`,
-/// `files_removed`, `share_scanned`, `transfer`, `job`, `invite_used`, `waiting`, `stopping`.
+/// `master_away`, `registered`, `approved`, `disapproved`, `leaving`, `left`, `renamed`, `rename_refused`, `policy_set`,
+/// `online`, `away`, `files_added`, `files_changed`, `files_removed`, `share_scanned`, `share_ended`, `staging_dropped`,
+/// `transfer`, `job`, `invite_used`, `waiting`, `stopping`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Event {
     /// What.

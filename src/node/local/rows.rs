@@ -225,7 +225,7 @@ impl From<FileKind> for KindRow {
 }
 
 /// One share.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ShareRow {
     /// Where it lies.
     pub path: PathBuf,
@@ -235,10 +235,25 @@ pub struct ShareRow {
     pub files: u64,
     /// Their bytes.
     pub bytes: u64,
+    /// Whether copies are shared, rather than the files where they lie.
+    #[serde(default)]
+    pub copy: bool,
+    /// Patterns of what is left out, besides what is never shared.
+    #[serde(default)]
+    pub exclude: Vec<String>,
     /// Files that the master has not answered for yet.
     pub syncing: u64,
-    /// Files that are not there any more.
+    /// Files that are not there any more, and are kept in the catalog until a person says something.
     pub missing: u64,
+    /// Files that are to leave the catalog and have not yet.
+    #[serde(default)]
+    pub leaving: u64,
+    /// Files that were removed, and stay out until they are added again.
+    #[serde(default)]
+    pub removed: u64,
+    /// Files and folders that could not be read at the last scan.
+    #[serde(default)]
+    pub failed: u64,
     /// Whether it is being walked and hashed now.
     pub scanning: bool,
     /// What was skipped or refused at the last scan, in words (the first few).
@@ -248,6 +263,15 @@ pub struct ShareRow {
     /// When the last scan ended.
     pub last_scan: Option<String>,
     /// Why it waits, if it waits.
+    pub reason: Option<String>,
+}
+
+/// What is left to be removed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RemovalRow {
+    /// Files that are to leave the catalog and have not yet.
+    pub left: u64,
+    /// Why that waits, if it waits.
     pub reason: Option<String>,
 }
 

@@ -32,7 +32,7 @@ impl MemberCore {
             moved = true;
             match effect {
                 Effect::LookUp => {
-                    let request = self.difference()?;
+                    let request = self.difference(cx)?;
                     self.requests.difference(cx.now, request);
                 }
                 Effect::Keep(number, outstanding) => self.store.set("requests", &(number, outstanding))?,
@@ -46,6 +46,7 @@ impl MemberCore {
                     }
                 }
                 Effect::Refused(request, why) => self.refused_whole(&request, &why.to_string())?,
+                Effect::GaveUp => self.staging_dropped()?,
             }
         }
         Ok(moved)
@@ -63,11 +64,15 @@ impl MemberCore {
     }
 
     /// What this device wants in the catalog and the catalog lacks, as the next request.
-    fn difference(&mut self) -> Result<Option<Request>, DbError> {
+    fn difference(&mut self, cx: &mut Cx<'_>) -> Result<Option<Request>, DbError> {
         let Some(me) = self.me else { return Ok(None) };
         self.drop_fulfilled_wish()?;
         if let Some(request) = self.wish_request() {
             return Ok(Some(request));
+        }
+        let unwanted = self.unwanted(cx, &me)?;
+        if !unwanted.is_empty() {
+            return Ok(Some(Request::RemoveFile(unwanted)));
         }
         let generation = self.pen.tip().at.generation;
         let (mut new, mut changed) = (Vec::new(), Vec::new());
@@ -98,7 +103,7 @@ impl MemberCore {
         if master.gate != crate::state::authority::Gate::Open {
             return Ok(false);
         }
-        let Some(request) = self.difference()? else { return Ok(false) };
+        let Some(request) = self.difference(cx)? else { return Ok(false) };
         let Some(me) = self.me else { return Ok(false) };
         let facts = self.facts_of(&me, &request)?;
         let answer =

@@ -5,15 +5,18 @@ use super::io::{Input, Output};
 use super::opening::failed;
 use super::pen::Pen;
 use super::rows::{JOBS_LISTED, TRANSFERS_LISTED, invite_row};
+use super::scan::Ask;
+use super::share::{Adding, NotShared};
 use crate::node::local::{Command, ErrorCode, FILES_PAGE_MAX, LocalError, Reply};
 use crate::state::authority::{Gate, NotDone, STALE_HINT};
 use crate::state::random::draw;
-use crate::store::member::{CatalogRow, DbError};
+use crate::store::exclude::Exclusions;
+use crate::store::member::{CatalogRow, DbError, LocalStatus};
 use crate::wire::ids::{PublicId, hex};
 use crate::wire::invite::{Invite, InviteSecret};
 use crate::wire::log::Standing;
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// The longest life of an invite.
@@ -24,7 +27,11 @@ impl MemberCore {
         self.link.look(cx.now);
         let signs = matches!(
             command,
-            Command::Approve { .. } | Command::Disapprove { .. } | Command::Rename { .. } | Command::SetPolicy { .. }
+            Command::Approve { .. }
+                | Command::Disapprove { .. }
+                | Command::Rename { .. }
+                | Command::SetPolicy { .. }
+                | Command::Remove { .. }
         );
         let command = match &mut self.pen {
             Pen::Master(master) if signs => match master.hold(Input::Local(token, command)) {
@@ -56,7 +63,8 @@ impl MemberCore {
             Command::Shares => self.share_rows(),
             Command::ShareFiles { path } => {
                 let files = self.store.local_of(&path).map_err(failed)?;
-                Ok(Reply::Files(files.iter().map(|file| self.local_row(file)).collect()))
+                let listed = files.iter().filter(|file| file.status != LocalStatus::Unlisted);
+                Ok(Reply::Files(listed.map(|file| self.local_row(file)).collect()))
             }
             Command::Transfers { job } => self.transfers(cx, job),
             Command::Jobs { job } => self.jobs(cx, job),
@@ -72,7 +80,10 @@ impl MemberCore {
             Command::Leave { now } => self.leave(cx, now),
             Command::Policy => self.policy(),
             Command::SetPolicy { master_away_wait_s } => self.set_master_away_wait(cx, master_away_wait_s),
-            Command::Add { paths } => self.add(&paths),
+            Command::Add { paths, copy, exclude } => self.add(cx, &paths, copy, &exclude),
+            Command::Scan { paths, confirm } => self.scan(cx, &paths, confirm),
+            Command::Remove { files } => self.remove(cx, &files),
+            Command::Removals => self.removals(),
             Command::Get { files, dest } => self.get(cx, &files, dest),
             Command::Ticket | Command::RotateTicket => Err(LocalError::new(
                 ErrorCode::WrongRole,
@@ -235,13 +246,58 @@ impl MemberCore {
         Ok(self.rows_of(&ids))
     }
 
-    fn add(&mut self, paths: &[PathBuf]) -> Result<Reply, LocalError> {
+    fn add(&mut self, cx: &mut Cx<'_>, paths: &[PathBuf], copy: bool, exclude: &[String]) -> Result<Reply, LocalError> {
         self.must_not_be_out()?;
+        if let Err(bad) = Exclusions::parse(exclude) {
+            return Err(LocalError::new(
+                ErrorCode::Usage,
+                bad.to_string(),
+                "give names such as '*.tmp', or paths such as 'build/**'",
+            ));
+        }
+        let mut shares = Vec::new();
         for path in paths {
-            if self.add_share(path).map_err(failed)?.is_none() {
-                return Err(unnameable(path));
+            match self.add_share(cx, path, &Adding { copy, exclude }) {
+                Ok(share) => shares.push(share),
+                Err(NotShared::No(error)) => return Err(error),
+                Err(NotShared::Db(error)) => return Err(failed(error)),
             }
         }
+        self.rows_of_shares(&shares)
+    }
+
+    /// Looks at shares now; at all of them if none is named.
+    fn scan(&mut self, cx: &mut Cx<'_>, paths: &[PathBuf], confirm: bool) -> Result<Reply, LocalError> {
+        let mut shares = Vec::new();
+        for path in paths {
+            let Some((share, _)) = self.share_above(path).map_err(failed)? else {
+                return Err(LocalError::new(
+                    ErrorCode::NotFound,
+                    format!("{} is not shared", path.display()),
+                    "'bailiwick shares' shows what is; 'bailiwick add' shares it",
+                ));
+            };
+            shares.push(share);
+        }
+        if paths.is_empty() {
+            let all = self.store.shares().map_err(failed)?;
+            shares.extend(all.into_iter().filter(|share| !share.copy && !share.ending).map(|share| share.path));
+        }
+        for share in &shares {
+            if self.store.share(share).map_err(failed)?.is_some_and(|sum| sum.copy) {
+                return Err(LocalError::new(
+                    ErrorCode::Usage,
+                    format!("{} is shared as a copy, which does not change by itself", share.display()),
+                    format!("'bailiwick add --copy {}' makes a new copy", share.display()),
+                ));
+            }
+            self.store.set_scanning(share).map_err(failed)?;
+            self.ask_scan(cx, share, Ask { waited_for: true, confirmed: confirm }).map_err(failed)?;
+        }
+        self.rows_of_shares(&shares)
+    }
+
+    fn rows_of_shares(&mut self, paths: &[PathBuf]) -> Result<Reply, LocalError> {
         let rows = self.store.shares().map_err(failed)?;
         let rows = rows.into_iter().filter(|share| paths.contains(&share.path));
         Ok(Reply::Shares(rows.map(|share| self.share_row(share)).collect()))
@@ -284,12 +340,4 @@ pub(super) fn not_done(why: NotDone) -> LocalError {
         ),
         NotDone::Master => LocalError::new(ErrorCode::Refused, why.to_string(), "name another device"),
     }
-}
-
-fn unnameable(path: &Path) -> LocalError {
-    LocalError::new(
-        ErrorCode::Usage,
-        format!("the name of {:?} can't be shown safely or is not Unicode", path),
-        "rename it: no control characters, no backslash, at most 255 bytes",
-    )
 }

@@ -4,6 +4,7 @@
 //! its commit. So nobody is ever told what this device could forget.
 
 use super::io::{Input, Output};
+use super::moving::Servers;
 use super::opening::{failed, restore};
 use super::pen::Pen;
 use super::session::Session;
@@ -48,6 +49,8 @@ pub struct MemberConfig {
     pub import: ImportConfig,
     /// Snapshots.
     pub snapshots: SnapshotConfig,
+    /// Looking at shares.
+    pub scan: super::scan::ScanConfig,
 }
 
 /// How a master keeps snapshots.
@@ -146,12 +149,14 @@ pub struct MemberCore {
     pub(super) pen: Pen,
     pub(super) link: Link,
     pub(super) session: Session,
+    pub(super) servers: Servers,
     pub(super) requests: Requests,
     pub(super) uploads: Uploads,
     pub(super) downloads: Downloads,
     /// The newest transfer that was taken from the store into memory.
     pub(super) loaded: TransferId,
     pub(super) activity: super::rows::Activity,
+    pub(super) scans: super::scan::Scans,
     pub(super) downloads_dir: PathBuf,
     /// What the server said last of why this device is not let in.
     pub(super) held_because: Option<String>,
@@ -204,6 +209,8 @@ impl MemberCore {
             self.uploads.poll_timeout(),
             self.downloads.poll_timeout(),
             self.pen.poll_timeout(),
+            self.servers.poll_timeout(),
+            self.scans.poll_timeout(),
         ]
         .into_iter()
         .flatten()
@@ -212,7 +219,10 @@ impl MemberCore {
 
     fn take(&mut self, cx: &mut Cx<'_>, input: Input) -> Result<(), DbError> {
         match input {
-            Input::Dialed(conn) => self.link.dialed(conn),
+            Input::Dialed(conn, attempt) => {
+                self.dialed_server(attempt);
+                self.link.dialed(conn);
+            }
             Input::DialFailed(attempt, why) => {
                 tracing::debug!(why, "the server could not be reached");
                 self.session.dial_error = Some(why);
@@ -231,8 +241,10 @@ impl MemberCore {
             Input::Synced(transfer, chunks, good) => self.downloads.synced(cx.now, transfer, &chunks, good),
             Input::Finished(transfer, outcome) => self.downloads.finished(cx.now, transfer, outcome),
             Input::Served(upload, served) => self.served(cx, upload, served)?,
-            Input::Staged(share, files) => self.staged(cx, &share, &files)?,
-            Input::ScanEnded(share, skipped, count) => self.scan_ended(cx, &share, &skipped, count)?,
+            Input::Sighted(scan, files, unreadable) => self.sighted(cx, scan, &files, &unreadable)?,
+            Input::Staged(scan, files) => self.staged(cx, scan, &files)?,
+            Input::ScanEnded(scan, report) => self.scan_ended(cx, scan, &report)?,
+            Input::CopiesFound(there) => self.copies_found(there)?,
             Input::Local(token, command) => self.local(cx, token, command)?,
             Input::Stopping => self.downloads.stop(),
             Input::Refused(token, error) => self.outputs.push(Output::Reply(token, Err(error))),
@@ -247,7 +259,9 @@ impl MemberCore {
         self.requests.tick(cx.now);
         self.uploads.tick(cx.now, cx.random);
         self.downloads.tick(cx.now);
+        self.tick_scans(cx)?;
         self.tick_pen(cx)?;
+        self.tick_servers(cx)?;
         self.drain(cx)
     }
 

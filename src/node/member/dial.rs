@@ -39,7 +39,7 @@ pub(super) async fn dial(
         Ok((connection, control, receiver)) => {
             let dialed = Dialed { id, connection: connection.clone(), control: control.clone() };
             // The dispatcher knows the connection before the core can speak of it.
-            if events.send(Event::Dialed(dialed)).is_ok() && core.send(Input::Dialed(id)).await.is_ok() {
+            if events.send(Event::Dialed(dialed)).is_ok() && core.send(Input::Dialed(id, attempt)).await.is_ok() {
                 let lost = read(id, receiver, &control, &connection, &core).await;
                 let _ = core.send(Input::Lost(id, lost)).await;
                 let _ = events.send(Event::Over(id));

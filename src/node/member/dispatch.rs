@@ -179,7 +179,10 @@ impl Dispatcher {
             Output::Sync(transfer, chunks) => self.tell_plane(PlaneCommand::Sync(transfer, chunks)),
             Output::Finish(transfers) => self.tell_plane(PlaneCommand::Finish(transfers)),
             Output::Drop(transfer, leftover) => self.tell_plane(PlaneCommand::Drop(transfer, leftover)),
-            Output::Scan(path, name, known) => self.tell_plane(PlaneCommand::Scan(path, name, known)),
+            Output::Scan(id, order) => self.tell_plane(PlaneCommand::Scan(id, order)),
+            Output::Hash(id, files) => self.tell_plane(PlaneCommand::Hash(id, files)),
+            Output::EndScan(id) => self.tell_plane(PlaneCommand::EndScan(id)),
+            Output::DeleteCopies(copies) => self.tell_plane(PlaneCommand::DeleteCopies(copies)),
             Output::Reply(token, reply) => self.reply(token, reply),
             Output::Event(event, detail) => self.announce(event, detail),
             Output::Fatal(error) => self.end(Err(error)),
@@ -259,9 +262,13 @@ impl Dispatcher {
 /// Looks at the paths that a command names, where that may block.
 fn prepare(command: Command) -> Result<Command, LocalError> {
     match command {
-        Command::Add { paths } => {
+        Command::Add { paths, copy, exclude } => {
             let paths = paths.into_iter().map(shareable).collect::<Result<_, _>>()?;
-            Ok(Command::Add { paths })
+            Ok(Command::Add { paths, copy, exclude })
+        }
+        Command::Scan { paths, confirm } => {
+            let paths = paths.into_iter().map(|path| path.canonicalize().unwrap_or(path)).collect();
+            Ok(Command::Scan { paths, confirm })
         }
         Command::ShareFiles { path } => Ok(Command::ShareFiles { path: path.canonicalize().unwrap_or(path) }),
         Command::Get { files, dest: Some(dest) } => {

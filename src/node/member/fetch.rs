@@ -162,8 +162,7 @@ impl MemberCore {
 
     fn settle_transfer(&mut self, transfer: TransferId, outcome: Outcome, received: u64) -> Result<(), DbError> {
         let reason = (outcome != Outcome::Done).then(|| outcome.to_string());
-        let refused =
-            matches!(outcome, Outcome::Refused(_) | Outcome::GivenUp(_) | Outcome::Expelled | Outcome::Removed);
+        let refused = matches!(outcome, Outcome::Refused(_) | Outcome::Expelled | Outcome::Removed);
         let failure = reason.as_deref().map(|reason| Failure { reason, refused });
         self.store.settle(transfer, failure, received)?;
         if let Some((job, ms)) = self.activity.ended(transfer) {

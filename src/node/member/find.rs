@@ -11,7 +11,7 @@ use crate::wire::path::RelPath;
 use std::collections::HashSet;
 
 /// Digits of an id's prefix, at least.
-const PREFIX_DIGITS_MIN: usize = 4;
+pub(super) const PREFIX_DIGITS_MIN: usize = 4;
 
 impl MemberCore {
     /// The device that a name, an id or an unambiguous prefix means.
@@ -73,7 +73,7 @@ impl MemberCore {
         Ok(found)
     }
 
-    fn find_by_path(&self, text: &str, name: &str, path: &str) -> Result<Vec<NewTransfer>, LocalError> {
+    pub(super) fn find_by_path(&self, text: &str, name: &str, path: &str) -> Result<Vec<NewTransfer>, LocalError> {
         let owner = self.find_device(name)?;
         let (owner, standing) = (owner.id, self.roster().standing(&owner.key));
         if standing != Some(Standing::Approved) {
@@ -83,13 +83,7 @@ impl MemberCore {
                 "'bailiwick clients' shows who is",
             ));
         }
-        let none = || {
-            LocalError::new(
-                ErrorCode::NotFound,
-                format!("there is no file '{text}' in the catalog"),
-                format!("'bailiwick files' shows what there is; 'bailiwick files {name}:' what that device shares"),
-            )
-        };
+        let none = || nothing_at(text, name);
         let rows = if path.is_empty() {
             self.store.files_of(&owner).map_err(failed)?
         } else {
@@ -115,19 +109,26 @@ impl MemberCore {
                 let above = row.file.path.as_str().len() - row.file.path.name().len();
                 transfer_below(row, above)
             }
-            Found::Many => Err(LocalError::new(
+            Found::Many | Found::None => Err(self.not_one(text, matches!(found, Found::Many))),
+        }
+    }
+
+    /// Why the beginning of an id means no file.
+    pub(super) fn not_one(&self, text: &str, several: bool) -> LocalError {
+        if several {
+            return LocalError::new(
                 ErrorCode::Ambiguous,
                 format!("'{text}' means several files"),
                 "give more digits of the id, or NAME:PATH",
-            )),
-            Found::None => Err(LocalError::new(
-                ErrorCode::NotFound,
-                format!("there is no file '{text}' in the catalog"),
-                format!(
-                    "give NAME:PATH, or the first digits ({PREFIX_DIGITS_MIN} or more) of an id that 'bailiwick files' shows"
-                ),
-            )),
+            );
         }
+        LocalError::new(
+            ErrorCode::NotFound,
+            format!("there is no file '{text}' in the catalog"),
+            format!(
+                "give NAME:PATH, or the first digits ({PREFIX_DIGITS_MIN} or more) of an id that 'bailiwick files' shows"
+            ),
+        )
     }
 
     /// Devices whose name, with a colon and a path, could hold this text.
@@ -136,6 +137,15 @@ impl MemberCore {
         let matching = |device: &&Device| format!("{}:", device.name.folded()).contains(&folded);
         self.roster().devices().filter(matching).map(|device| device.id).collect()
     }
+}
+
+/// A device has nothing at this path.
+pub(super) fn nothing_at(text: &str, name: &str) -> LocalError {
+    LocalError::new(
+        ErrorCode::NotFound,
+        format!("there is no file '{text}' in the catalog"),
+        format!("'bailiwick files' shows what there is; 'bailiwick files {name}:' what that device shares"),
+    )
 }
 
 fn transfer_below(row: CatalogRow, above: usize) -> Result<NewTransfer, LocalError> {

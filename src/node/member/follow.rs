@@ -72,6 +72,7 @@ impl MemberCore {
         if let Pen::Replica(replica) = &mut self.pen {
             replica.loaded(cx.now, outcome);
         }
+        self.servers_changed(cx)?;
         self.after_generation(before)?;
         // What the catalog lacks now may be another difference.
         self.requests.wishes_changed(cx.now);
@@ -84,6 +85,7 @@ impl MemberCore {
         let tip = self.tip();
         self.uploads.roster_changed(cx.now, cx.random, &tip);
         self.event("caught_up", vec![("revision", tip.at.to_string())]);
+        self.tidy_shares()?;
         self.look_for_lost_transfers(cx)
     }
 }

@@ -4,6 +4,7 @@
 use crate::node::local::{Command, LocalError, Reply};
 use crate::state::conn::ConnId;
 use crate::state::downloads::{Asked, Came, Opened, Outcome, TransferId};
+use crate::state::guard::Root;
 use crate::store::member::Staged;
 use crate::store::walk::Stamp;
 use crate::wire::close::CloseCode;
@@ -11,15 +12,17 @@ use crate::wire::frame::{ChunkRefusal, Frame};
 use crate::wire::geometry::Geometry;
 use crate::wire::ids::{ContentId, GroupId, Hash};
 use crate::wire::invite::ServerAddress;
+use crate::wire::log::FileKind;
 use crate::wire::path::RelPath;
 use crate::wire::seal::Epoch;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Something that happened.
 pub enum Input {
-    /// A dial succeeded; its control stream is open.
-    Dialed(ConnId),
+    /// A dial succeeded, of this number; its control stream is open.
+    Dialed(ConnId, u64),
     /// A dial failed, and why.
     DialFailed(u64, String),
     /// A frame came.
@@ -42,10 +45,14 @@ pub enum Input {
     Finished(TransferId, Outcome),
     /// A unit was sent, or could not be.
     Served(Upload, Served),
+    /// A scan saw these files; below these paths it could not look. Say [`Output::Hash`].
+    Sighted(ScanId, Vec<Sighting>, Vec<RelPath>),
     /// A scan hashed some files.
-    Staged(PathBuf, Vec<Staged>),
-    /// A scan ended: what it skipped (the first few, in words) and how much.
-    ScanEnded(PathBuf, Vec<String>, u64),
+    Staged(ScanId, Vec<Staged>),
+    /// A scan ended.
+    ScanEnded(ScanId, Box<ScanReport>),
+    /// Copies that were there when the node started.
+    CopiesFound(Vec<(ContentId, PathBuf)>),
     /// The local API asks; the number comes back with the answer.
     Local(u64, Command),
     /// The node is to end: what was downloaded is to be claimed now.
@@ -131,6 +138,63 @@ pub struct Place {
     pub has_claims: bool,
 }
 
+/// A scan, by a random number: what an earlier process or core began is nobody's.
+pub type ScanId = u64;
+
+/// What to walk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ScanOrder {
+    /// A share, or one file of it.
+    pub path: PathBuf,
+    /// Its path in the catalog.
+    pub name: RelPath,
+    /// What is left out.
+    pub exclude: Vec<String>,
+    /// Whether copies are made.
+    pub copy: bool,
+}
+
+impl ScanOrder {
+    /// Whether it is one file of a shared folder rather than a share.
+    pub fn is_one_file(&self) -> bool {
+        self.name.as_str().contains('/')
+    }
+}
+
+/// A file, or an empty folder, that a scan saw.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sighting {
+    /// Its path in the catalog.
+    pub rel: RelPath,
+    /// What it looks like.
+    pub stamp: Stamp,
+    /// File or empty folder.
+    pub kind: FileKind,
+    /// Whether its user may execute it.
+    pub executable: bool,
+}
+
+/// What a scan came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ScanReport {
+    /// What is at the shared path itself.
+    pub root: Root,
+    /// What was skipped, in words, what could not be read first; not all of it.
+    pub told: Vec<String>,
+    /// How much was skipped.
+    pub skipped_count: u64,
+    /// How much of that could not be read.
+    pub failed: u64,
+    /// How long it took, waiting and hashing aside.
+    pub walked: Duration,
+}
+
+impl Default for ScanReport {
+    fn default() -> ScanReport {
+        ScanReport { root: Root::Unreadable, told: Vec::new(), skipped_count: 0, failed: 0, walked: Duration::ZERO }
+    }
+}
+
 /// Something to do. Everything here comes after what it depends on was put on disk.
 pub enum Output {
     /// Dial the server; say [`Input::Dialed`] or [`Input::DialFailed`].
@@ -159,8 +223,14 @@ pub enum Output {
     Drop(TransferId, Leftover),
     /// Send a unit.
     Upload(Upload, Box<UploadSource>),
-    /// Walk and hash a share; these paths are known with these stamps.
-    Scan(PathBuf, RelPath, Vec<(RelPath, Stamp)>),
+    /// Walk a share, or one file of it; say [`Input::Sighted`] as it goes, and [`Input::ScanEnded`].
+    Scan(ScanId, Box<ScanOrder>),
+    /// Hash these files of the batch that a scan saw last, by their place in it; say [`Input::Staged`].
+    Hash(ScanId, Vec<u32>),
+    /// End a scan: nobody wants to know more.
+    EndScan(ScanId),
+    /// Remove copies that bailiwick made.
+    DeleteCopies(Vec<PathBuf>),
     /// Answer the local API.
     Reply(u64, Result<Reply, LocalError>),
     /// Tell whoever watches.

@@ -2,6 +2,7 @@
 
 use super::core::{Cx, Group, MemberConfig, MemberCore, Name, Start};
 use super::fork::kept_fork;
+use super::moving::Servers;
 use super::pen::Pen;
 use super::session::Session;
 use super::wishes::Wishes;
@@ -16,7 +17,7 @@ use crate::state::roster::{Device, Roster};
 use crate::state::uploads::Uploads;
 use crate::store::member::{DbError, MemberStore, StoredTip};
 use crate::wire::ids::{DeviceKey, Position, PublicId};
-use crate::wire::invite::Invite;
+use crate::wire::invite::{Invite, Ticket};
 use crate::wire::log::Policy;
 use crate::wire::name::DeviceName;
 use crate::wire::seal::Epoch;
@@ -41,7 +42,7 @@ pub(super) fn restore(
     let key = identity.device_key();
     let is_master = matches!(start, Start::Master { .. });
     let name_before: Option<DeviceName> = store.get("name").map_err(failed)?;
-    let (group, name) = group_and_name(&store, &identity, start)?;
+    let (group, name, moving) = group_and_name(&store, &identity, start)?;
     store.set("group", &group).map_err(failed)?;
     store.set("name", &name).map_err(failed)?;
     store.set("downloads", &downloads_dir.to_string_lossy().into_owned()).map_err(failed)?;
@@ -69,11 +70,13 @@ pub(super) fn restore(
         registration: store.get("registration").map_err(failed)?,
         link,
         session: Session::default(),
+        servers: Servers::new(store.get("servers").map_err(failed)?.unwrap_or_default(), moving, cx.now),
         requests: Requests::restore(config.requests, number, outstanding),
         uploads,
         downloads: Downloads::new(config.downloads),
         loaded: 0,
         activity: super::rows::Activity::default(),
+        scans: super::scan::Scans::default(),
         downloads_dir,
         held_because: None,
         wishes: Wishes::restore(&store).map_err(failed)?,
@@ -91,20 +94,29 @@ pub(super) fn restore(
     Ok(core)
 }
 
-fn group_and_name(store: &MemberStore, identity: &Identity, start: Start) -> Result<(Group, DeviceName), LocalError> {
+/// The group, this device's name, and the ticket of the server that a master moves its group to.
+fn group_and_name(
+    store: &MemberStore,
+    identity: &Identity,
+    start: Start,
+) -> Result<(Group, DeviceName, Option<Ticket>), LocalError> {
     let kept: Option<Group> = store.get("group").map_err(failed)?;
     let kept_name: Option<DeviceName> = store.get("name").map_err(failed)?;
     let named = |name: Name| name.chosen.or(kept_name).unwrap_or(name.fallback);
     match start {
         Start::Master { ticket, name } => {
-            let group = Group {
-                master: identity.device_key(),
-                seal: identity.seal_key(),
-                server: ticket.server,
-                invite: None,
-                admission: Some(ticket.admission),
+            let moves = kept.as_ref().is_some_and(|kept| kept.server.key != ticket.server.key);
+            let group = match kept.filter(|_| moves) {
+                Some(kept) => kept,
+                None => Group {
+                    master: identity.device_key(),
+                    seal: identity.seal_key(),
+                    server: ticket.server.clone(),
+                    invite: None,
+                    admission: Some(ticket.admission),
+                },
             };
-            Ok((group, named(name)))
+            Ok((group, named(name), moves.then_some(*ticket)))
         }
         Start::Client { invite, name } => match (kept, invite) {
             (None, None) => Err(LocalError::new(
@@ -119,12 +131,12 @@ fn group_and_name(store: &MemberStore, identity: &Identity, start: Start) -> Res
             )),
             // An invite of one's own group is a change of server.
             (Some(kept), Some(invite)) => {
-                Ok((Group { server: invite.server.clone(), invite: Some(invite.secret), ..kept }, named(name)))
+                Ok((Group { server: invite.server.clone(), invite: Some(invite.secret), ..kept }, named(name), None))
             }
-            (Some(kept), None) => Ok((kept, named(name))),
+            (Some(kept), None) => Ok((kept, named(name), None)),
             (None, Some(invite)) => {
                 let Invite { server, master, seal, secret } = *invite;
-                Ok((Group { master, seal, server, invite: Some(secret), admission: None }, named(name)))
+                Ok((Group { master, seal, server, invite: Some(secret), admission: None }, named(name), None))
             }
         },
     }
@@ -221,7 +233,7 @@ pub(super) fn load_roster(store: &MemberStore, master: &DeviceKey) -> Result<Ros
     }
     let ahead = store.expulsions()?.into_iter().filter_map(|header| {
         let header = header.verify(master).ok()?;
-        header.expulsion().map(|change| change.device)
+        header.expulsion().map(|change| (change.device, change.standing))
     });
     Ok(Roster::restore(order.iter().filter_map(|id| devices.remove(id)), ahead))
 }

@@ -108,6 +108,8 @@ impl MemberCore {
                 Input::Local(token, command) => self.local(cx, token, command)?,
                 _ => {}
             }
+            // The next one is decided on what this one changed.
+            self.drain_pen(cx)?;
         }
         Ok(())
     }
@@ -227,6 +229,7 @@ impl MemberCore {
             | Body::ClientDisapproved { .. }
             | Body::ClientLeft { .. } => {
                 self.look_for_lost_transfers(cx)?;
+                self.tidy_shares()?;
             }
             Body::PolicySet(policy) => {
                 self.uploads.set_fresh_for(std::time::Duration::from_millis(policy.master_away_wait_ms));
@@ -236,8 +239,8 @@ impl MemberCore {
             | Body::ClientApproved { .. }
             | Body::ClientRenamed { .. }
             | Body::FilesAdded { .. }
-            | Body::ServersSet(_)
             | Body::EpochBegun(_) => {}
+            Body::ServersSet(_) => self.servers_changed(cx)?,
         }
         Ok(())
     }

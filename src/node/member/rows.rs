@@ -178,6 +178,9 @@ impl MemberCore {
         if let Some(ended) = self.link.ended() {
             return Some(ended.to_string());
         }
+        if let Some(moving) = self.servers.waiting() {
+            return Some(moving.to_owned());
+        }
         if self.link.current().is_none() {
             let why = self.session.dial_error.as_ref().map(|why| format!(" ({why})")).unwrap_or_default();
             return Some(format!("waiting for the server at {}{why}", addresses(&self.group.server.addresses)));
@@ -219,6 +222,9 @@ impl MemberCore {
                 (true, false) => Some("relayed by the server".to_owned()),
                 (false, _) if standing.is_final() => None,
                 (false, _) if self.link.current().is_none() => Some("the server is away".to_owned()),
+                (false, _) if presence.is_none() && standing == Standing::Registered => {
+                    Some("not known before it is approved".to_owned())
+                }
                 (false, _) => Some("not connected".to_owned()),
                 (true, true) => None,
             },
@@ -249,7 +255,7 @@ impl MemberCore {
         self.row_of(&row.owner, &row.file, status)
     }
 
-    fn row_of(&self, owner: &PublicId, file: &FileMeta, status: FileStatus) -> FileRow {
+    pub(super) fn row_of(&self, owner: &PublicId, file: &FileMeta, status: FileStatus) -> FileRow {
         FileRow {
             id: file.id.to_string(),
             owner: owner.to_string(),
@@ -266,31 +272,51 @@ impl MemberCore {
 
     pub(super) fn local_row(&self, file: &LocalFile) -> FileRow {
         let status = match file.status {
-            LocalStatus::Syncing => FileStatus::Syncing,
-            LocalStatus::Idle => FileStatus::Idle,
+            LocalStatus::Syncing | LocalStatus::Returning => FileStatus::Syncing,
+            LocalStatus::Idle | LocalStatus::Leaving | LocalStatus::Gone => FileStatus::Idle,
             LocalStatus::Unlisted | LocalStatus::Refused => FileStatus::Removed,
         };
         self.row_of(&self.me.unwrap_or(PublicId([0; 16])), &file.meta, status)
     }
 
     pub(super) fn share_row(&self, share: ShareSum) -> ShareRow {
-        let waits = share.syncing > 0;
-        let mut skipped = share.skipped;
+        let waits = share.syncing > 0 || share.leaving > 0;
+        let last = share.last.clone().unwrap_or_default();
+        let mut skipped = last.skipped;
         if share.refused > 0 {
             skipped.push(format!("{} files were refused by the master", share.refused));
         }
+        if share.timed_out > 0 {
+            skipped.push(format!(
+                "{} files: the master is there and did not answer for them; the next scan asks again",
+                share.timed_out
+            ));
+        }
+        let missing = last.guard.map(|why| {
+            let (path, missing) = (share.path.display(), last.missing);
+            format!(
+                "{missing} files seem gone ({why}) and stay in the catalog: \
+                 mount the disk or put them back, or run 'bailiwick scan --confirm {path}' if they are gone for good"
+            )
+        });
+        let last_scan = self.scans.ended(&share.path).or(share.last.as_ref().map(|last| last.at_ms));
         ShareRow {
             path: share.path,
             name: share.name,
             files: share.files,
             bytes: share.bytes,
+            copy: share.copy,
+            exclude: share.exclude,
             syncing: share.syncing,
-            missing: 0,
+            missing: last.missing,
+            leaving: share.leaving,
+            removed: share.removed,
+            failed: last.failed,
             scanning: share.scanning,
             skipped,
-            skipped_count: share.skipped_count + share.refused,
-            last_scan: share.last_scan.map(rfc3339),
-            reason: if waits { self.waiting() } else { None },
+            skipped_count: last.skipped_count + share.refused + share.timed_out,
+            last_scan: last_scan.map(rfc3339),
+            reason: missing.or(if waits { self.waiting() } else { None }),
         }
     }
 

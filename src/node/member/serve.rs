@@ -89,8 +89,10 @@ impl MemberCore {
                     let range = ChunkRange::one(upload.content, upload.index, upload.length);
                     self.refuse(upload.request, vec![range], reason);
                 }
-                if matches!(reason, ChunkRefusal::Changed | ChunkRefusal::Unreadable) {
-                    self.scan_of_content(&upload.content)?;
+                match reason {
+                    ChunkRefusal::Changed => self.look_at_content(cx, &upload.content)?,
+                    ChunkRefusal::Unreadable => self.scan_of_content(cx, &upload.content)?,
+                    _ => {}
                 }
             }
         }

@@ -98,7 +98,8 @@ impl MemberCore {
     pub(super) fn begin(&mut self, cx: &mut Cx<'_>) -> Result<(), DbError> {
         self.outputs.push(Output::Epochs(epochs_for_chunks(&self.pen, &self.store)?));
         self.go_on_leaving();
-        self.scan_all()?;
+        self.tidy_shares()?;
+        self.scan_all(cx)?;
         self.settle(cx)
     }
 
@@ -107,7 +108,10 @@ impl MemberCore {
         while let Some(effect) = self.link.poll_effect() {
             moved = true;
             match effect {
-                Effect::Dial(attempt) => self.outputs.push(Output::Dial(attempt, self.group.server.clone())),
+                Effect::Dial(attempt) => {
+                    let server = self.server_to_dial(attempt);
+                    self.outputs.push(Output::Dial(attempt, server));
+                }
                 Effect::Ping(conn, number) => self.send(conn, Frame::Ping(number)),
                 Effect::Close(conn) => self.outputs.push(Output::Close(conn, CloseCode::Done)),
                 Effect::Up(conn) => self.say_hello(conn),

@@ -42,7 +42,9 @@ pub(super) struct Wishes {
 
 impl Wishes {
     pub(super) fn restore(store: &MemberStore) -> Result<Wishes, DbError> {
-        Ok(Wishes { leaving: store.get("leaving")?, name: store.get("name_wish")? })
+        let name: Option<NameWish> = store.get("name_wish")?;
+        // A refusal is told until the node is started again.
+        Ok(Wishes { leaving: store.get("leaving")?, name: name.filter(|wish| wish.refused.is_none()) })
     }
 
     /// A device that is leaving serves, fetches and shares nothing more.

@@ -7,6 +7,7 @@ mod gate;
 mod import;
 mod membership;
 mod request;
+mod servers;
 
 pub use gate::{Gate, GateConfig, STALE_HINT, StaleCopy, short};
 pub use import::{ImportConfig, Seen};

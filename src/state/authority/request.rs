@@ -174,6 +174,17 @@ impl Authority {
         self.done(Vec::new())
     }
 
+    /// W12: the master's own decision about anybody's files, which are in the catalog.
+    pub fn remove(&mut self, moment: &mut Moment<'_>, owner: &PublicId, files: Vec<FileId>) {
+        if files.is_empty() || files.len() > FILES_PER_REQUEST_MAX {
+            return;
+        }
+        if let Some(count) = self.files.get_mut(owner) {
+            *count = count.saturating_sub(files.len() as u64);
+        }
+        self.append(moment, None, Body::FileRemoved { owner: *owner, files });
+    }
+
     fn rename(&mut self, moment: &mut Moment<'_>, id: &PublicId, name: DeviceName) -> Answer {
         let Some(device) = self.roster.device(id).filter(|device| !device.standing.is_final()) else {
             return Answer::Refused(RequestRefusal::Malformed);

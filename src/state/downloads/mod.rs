@@ -51,9 +51,6 @@ pub struct DownloadsConfig {
     pub retry_max: Duration,
     /// Pause after a full disk.
     pub disk_wait: Duration,
-    /// How often in a row an owner may say that it can't read a file, or has no such version, before the transfer
-    /// fails: half a minute, in which its scan tells the master what the file is now.
-    pub unmended_max: u32,
     /// How often one chunk may come damaged, or a file change under us, before the transfer fails.
     pub damage_max: u32,
 }
@@ -72,7 +69,6 @@ impl Default for DownloadsConfig {
             retry_min: Duration::from_millis(200),
             retry_max: Duration::from_secs(2),
             disk_wait: Duration::from_secs(5),
-            unmended_max: 16,
             damage_max: 16,
         }
     }

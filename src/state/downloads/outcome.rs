@@ -37,14 +37,11 @@ pub enum Outcome {
     /// What came is not what the catalog says, again and again.
     #[error("what comes is not what the catalog says; the owner should run 'bailiwick scan' or restart its node")]
     Damaged,
-    /// The owner says no for longer than it takes to mend it.
-    #[error("{0}, and that does not pass; when its owner has shared it again, give the same command again")]
-    GivenUp(ChunkRefusal),
     /// This device was expelled, or left.
     #[error("this device was expelled from the group, or leaves it")]
     Expelled,
     /// The file left the catalog, or its owner the group.
-    #[error("the file is not in the catalog any more")]
+    #[error("removed: the file is not in the catalog any more")]
     Removed,
 }
 
@@ -58,7 +55,6 @@ impl Outcome {
             | Outcome::Jail
             | Outcome::NameTooLong
             | Outcome::Damaged
-            | Outcome::GivenUp(_)
             | Outcome::Expelled
             | Outcome::Removed => true,
             Outcome::Refused(reason) => is_final(reason),

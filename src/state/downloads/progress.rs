@@ -84,11 +84,6 @@ impl Downloads {
             return;
         }
         let (pauses, _) = self.pauses.entry(transfer).or_default();
-        if let (true, Outcome::Refused(reason)) = (*pauses >= self.config.unmended_max, why)
-            && matches!(reason, ChunkRefusal::Unreadable | ChunkRefusal::Unknown)
-        {
-            return self.settle(now, transfer, Outcome::GivenUp(reason));
-        }
         let pause = self.config.retry_min.saturating_mul(1 << (*pauses).min(8)).min(self.config.retry_max);
         *pauses += 1;
         fetch.held = Some((now.after(pause), why));

@@ -92,6 +92,32 @@ impl MemberStore {
         )
     }
 
+    /// An owner's files at a path and below it, or all; so many at most.
+    pub fn owned_below(
+        &self,
+        owner: &PublicId,
+        path: Option<&RelPath>,
+        limit: usize,
+    ) -> Result<Vec<CatalogRow>, DbError> {
+        let (at, from, to) = range(path);
+        self.many(
+            &format!(
+                "SELECT {COLUMNS} FROM files WHERE owner = ?1 AND (path = ?2 OR path >= ?3 AND path < ?4) ORDER BY path LIMIT ?5"
+            ),
+            params![owner.0, at, from, to, limit as i64],
+        )
+    }
+
+    /// The first parts of an owner's paths.
+    pub fn own_roots(&self, owner: Option<&PublicId>) -> Result<Vec<RelPath>, DbError> {
+        let Some(owner) = owner else { return Ok(Vec::new()) };
+        let mut statement = self.db.prepare_cached(
+            "SELECT DISTINCT substr(path, 1, instr(path || '/', '/') - 1) FROM files WHERE owner = ?1",
+        )?;
+        let rows = statement.query_map([owner.0], |row| row.get::<_, String>(0))?;
+        rows.map(|row| RelPath::parse(&row?).map_err(damaged)).collect()
+    }
+
     /// All files of an owner, by path.
     pub fn files_of(&self, owner: &PublicId) -> Result<Vec<CatalogRow>, DbError> {
         self.many(&format!("SELECT {COLUMNS} FROM files WHERE owner = ?1 ORDER BY path"), params![owner.0])
@@ -160,6 +186,15 @@ impl MemberStore {
         let mut statement = self.db.prepare_cached("SELECT owner, count(*) FROM files GROUP BY owner")?;
         let rows = statement.query_map([], |row| Ok((PublicId(row.get(0)?), row.get::<_, i64>(1)? as u64)))?;
         Ok(rows.collect::<Result<_, _>>()?)
+    }
+}
+
+/// A path, and the bounds of what is below it; bounds that hold everything, if there is none.
+pub(super) fn range(path: Option<&RelPath>) -> (String, String, String) {
+    match path {
+        // '0' is the character after '/'.
+        Some(path) => (path.to_string(), format!("{path}/"), format!("{path}0")),
+        None => (String::new(), String::new(), "\u{10ffff}".to_owned()),
     }
 }
 

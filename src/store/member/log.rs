@@ -63,7 +63,7 @@ impl MemberStore {
             }
             Body::FileRemoved { owner, files } => {
                 files.iter().try_for_each(|file| self.drop_file(owner, file))?;
-                if me == Some(*owner) { self.unlist_local(files) } else { Ok(()) }
+                if me == Some(*owner) { self.unlist_local(files, header.at.generation) } else { Ok(()) }
             }
             Body::PolicySet(policy) => self.set("policy", policy),
             Body::ServersSet(servers) => self.set("servers", servers),

@@ -8,12 +8,16 @@ mod import;
 mod jobs;
 mod local;
 mod log;
+mod shares;
 mod snapshot;
+mod wishes;
 
 pub use catalog::{CatalogRow, Found};
 pub use jobs::{Failure, JobSum, NewTransfer, StoredTransfer, TransferStanding};
-pub use local::{LocalFile, LocalStatus, ShareSum, Staged};
+pub use local::{LocalFile, LocalStatus, Sighted, StageOutcome, Staged};
 pub use log::StoredTip;
+pub use shares::{NewShare, ScanNote, ShareSum};
+pub use wishes::{Gone, Leave};
 
 use crate::wire::codec::{decode, encode};
 use rusqlite::{Connection, OptionalExtension, params};
@@ -194,15 +198,21 @@ CREATE UNIQUE INDEX files_by_path ON files(owner, path);
 
 -- What this device shares.
 CREATE TABLE shares(
-  path BLOB PRIMARY KEY, name TEXT NOT NULL UNIQUE, scanning INTEGER NOT NULL, last_scan INTEGER, skipped_count INTEGER NOT NULL,
-  skipped BLOB NOT NULL) WITHOUT ROWID;
+  path BLOB PRIMARY KEY, name TEXT NOT NULL UNIQUE, copy INTEGER NOT NULL, exclude BLOB NOT NULL, scanning INTEGER NOT NULL,
+  ending INTEGER NOT NULL DEFAULT 0, last_scan INTEGER, device INTEGER, guard TEXT,
+  missing INTEGER NOT NULL DEFAULT 0, timed_out INTEGER NOT NULL DEFAULT 0, failed INTEGER NOT NULL DEFAULT 0,
+  skipped_count INTEGER NOT NULL DEFAULT 0, skipped BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE local_files(
   n INTEGER PRIMARY KEY, share BLOB NOT NULL, id BLOB NOT NULL UNIQUE, content BLOB NOT NULL UNIQUE, path TEXT NOT NULL UNIQUE,
   abs BLOB NOT NULL, kind INTEGER NOT NULL, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, inode INTEGER NOT NULL,
   device INTEGER NOT NULL, hash BLOB NOT NULL, chunk INTEGER NOT NULL, executable INTEGER NOT NULL, list BLOB NOT NULL,
   status INTEGER NOT NULL, refused TEXT, generation INTEGER NOT NULL);
 CREATE INDEX local_files_by_status ON local_files(status);
-CREATE INDEX local_files_by_share ON local_files(share);
+CREATE INDEX local_files_by_share ON local_files(share, status);
+-- Files of this device that are to leave the catalog and that no row above is of.
+CREATE TABLE unwanted(id BLOB PRIMARY KEY) WITHOUT ROWID;
+-- Folders that a person removed: what is new in them stays out, too.
+CREATE TABLE kept_out(path TEXT PRIMARY KEY) WITHOUT ROWID;
 
 -- What this device wants.
 CREATE TABLE jobs(job INTEGER PRIMARY KEY AUTOINCREMENT, what TEXT NOT NULL, dest BLOB NOT NULL, moving_ms INTEGER NOT NULL);

@@ -41,7 +41,15 @@ pub(crate) struct Model {
     places: BTreeMap<FileId, Place>,
     emptied: HashMap<Place, u64>,
     /// Files that an entry removed.
-    removed: HashSet<FileId>,
+    pub(crate) removed: HashSet<FileId>,
+    /// Files that somebody asked to remove.
+    pub(crate) wished_out: HashSet<FileId>,
+    /// Names of files that went from a disk.
+    pub(crate) gone: HashSet<String>,
+    /// Whether nothing else may be removed.
+    pub(crate) removals_are_wished: bool,
+    /// The name of every file that ever was in the master's catalog.
+    names: HashMap<FileId, String>,
     /// When the master's membership became what, in the order of its log.
     memberships: Vec<(u64, Hash)>,
     /// What each node's disk held at its last commit.
@@ -110,6 +118,10 @@ impl Model {
             places: BTreeMap::new(),
             emptied: HashMap::new(),
             removed: HashSet::new(),
+            wished_out: HashSet::new(),
+            gone: HashSet::new(),
+            removals_are_wished: false,
+            names: HashMap::new(),
             memberships: Vec::new(),
             promises: promises::Promises::default(),
             seen: HashMap::new(),
@@ -147,7 +159,7 @@ impl Model {
         if tip.at == self.tip {
             return self.same_state("the master", store, tip.header);
         }
-        if tip.at < self.tip {
+        if tip.at < self.tip && !self.master_was_restored {
             return Err(format!("the master signs at {} after {}", tip.at, self.tip));
         }
         let generation_began = tip.at.generation > self.tip.generation;
@@ -157,7 +169,7 @@ impl Model {
             self.in_generation.clear();
         }
         let after = if generation_began { Position { revision: 0, ..tip.at } } else { self.tip };
-        self.follow_log(now, after, store);
+        self.follow_log(now, after, store)?;
         // Entries that restate are kept by nobody.
         self.entries.insert(tip.header);
         if self.memberships.last().is_none_or(|(_, hash)| *hash != tip.membership) {
@@ -169,12 +181,13 @@ impl Model {
         self.files = rows.iter().map(|row| row.file.id).collect();
         self.files_ever.extend(&self.files);
         self.in_generation.extend(&self.files);
+        self.names.extend(rows.iter().map(|row| (row.file.id, row.file.path.name().to_owned())));
         self.nothing_lost(&standings)?;
         self.promises.one_device_an_invite(&standings)?;
         self.same_state("the master", store, tip.header)
     }
 
-    fn follow_log(&mut self, now: u64, after: Position, store: &MemberStore) {
+    fn follow_log(&mut self, now: u64, after: Position, store: &MemberStore) -> Result<(), String> {
         for entry in store.entries_after(after, usize::MAX).expect("a store") {
             self.entries.insert(Hash::of(&entry.header.bytes));
             let Ok(header) = entry.header.verify(&self.master) else { continue };
@@ -183,8 +196,21 @@ impl Model {
             }
             let body = SaltedBody::check(entry.salted, header.header()).and_then(|salted| salted.body().ok());
             if let Some(Body::FileRemoved { files, .. }) = body {
+                self.must_be_wished(&files)?;
                 self.removed.extend(files);
             }
+        }
+        Ok(())
+    }
+
+    /// Nothing leaves the catalog that nobody removed and that is on its owner's disk.
+    fn must_be_wished(&self, files: &[FileId]) -> Result<(), String> {
+        let is_wished = |file: &FileId| {
+            self.wished_out.contains(file) || self.names.get(file).is_some_and(|name| self.gone.contains(name))
+        };
+        match files.iter().find(|file| !is_wished(file)) {
+            Some(file) if self.removals_are_wished => Err(format!("{file} was removed and nobody wished it")),
+            Some(_) | None => Ok(()),
         }
     }
 
@@ -198,7 +224,9 @@ impl Model {
         let places: BTreeMap<FileId, Place> =
             rows.iter().map(|row| (row.file.id, (row.owner, row.file.path.clone()))).collect();
         for (id, place) in &self.places {
-            if !places.contains_key(id) {
+            // What went from its owner's disk comes back with it.
+            let gone = self.gone.contains(place.1.name());
+            if !places.contains_key(id) && self.wished_out.contains(id) && !gone {
                 self.emptied.insert(place.clone(), now);
             }
         }

@@ -74,6 +74,19 @@ impl Model {
         if let Some(file) = store.staged(1).expect("a store").first() {
             return Some(format!("{} is still syncing", file.meta.path));
         }
+        if let Some(leave) = store.leaving(1).expect("a store").first() {
+            return Some(format!("{} is still leaving", leave.id));
+        }
+        for share in store.shares().expect("a store") {
+            let of = store.local_of(&share.path).expect("a store");
+            let lost = of.iter().find(|file| {
+                let row = store.file(&file.meta.id).expect("a store");
+                file.status == LocalStatus::Idle && row.is_none_or(|row| row.file != file.meta)
+            });
+            if let Some(lost) = lost {
+                return Some(format!("{} is said to be in the catalog, and is not", lost.meta.path));
+            }
+        }
         let kept: Option<(u64, Option<Outstanding>)> = store.get("requests").expect("a store");
         if let Some((number, Some(_))) = kept {
             return Some(format!("request {number} has no answer"));

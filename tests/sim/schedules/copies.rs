@@ -152,7 +152,7 @@ fn restored_client_and_askers() {
     });
     world.check(told, "the asker says why it waits");
     // The person shares the folder again: the catalog's files get their contents back, under their own ids.
-    world.ask(1, Command::Add { paths: vec!["/home/c1/films".into()] });
+    world.add(1, std::path::Path::new("/home/c1/films"));
     world.run_for(1_000);
     world.settle();
     world.check(world.nodes[2].disk.done.len() == 2, "and then the transfers go on");

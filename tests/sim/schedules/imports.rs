@@ -10,7 +10,7 @@ use bailiwick::wire::ids::EpochId;
 use bailiwick::wire::log::Standing;
 
 /// How long an imported master listens, and a little more.
-const LISTENS_MS: u64 = 40_000;
+const LISTENS_MS: u64 = 70_000;
 
 fn generation(world: &World, node: usize) -> u32 {
     world.nodes[node].store().tip().unwrap().map_or(0, |tip| tip.at.generation)

@@ -7,4 +7,6 @@ mod expulsions;
 mod imports;
 mod load;
 mod membership;
+mod moves;
 mod restarts;
+mod shares;

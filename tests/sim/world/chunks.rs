@@ -13,7 +13,8 @@ impl World {
         if !self.links.get(&upload.conn).is_some_and(|link| link.node_open) {
             return;
         }
-        let refused = match one.disk.shared.get(&source.path) {
+        let is_away = one.disk.away.iter().any(|away| source.path.starts_with(away));
+        let refused = match one.disk.shared.get(&source.path).filter(|_| !is_away) {
             None => Some(ChunkRefusal::Unreadable),
             Some(there) if there.stamp != source.stamp => Some(ChunkRefusal::Changed),
             Some(_) => None,

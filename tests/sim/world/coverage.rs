@@ -68,7 +68,7 @@ impl fmt::Display for Coverage {
 /// Every kind of output of a member.
 const OUTPUTS: &[&str] = &[
     "Dial", "Send", "SendBulk", "Close", "Streams", "Epochs", "Open", "Expect", "Forget", "Sync", "Finish", "Drop",
-    "Upload", "Scan", "Reply", "Event",
+    "Upload", "Scan", "Hash", "Reply", "Event",
 ];
 
 /// Every kind of output of a server.
@@ -92,6 +92,9 @@ pub(super) fn kind(output: &Output) -> &'static str {
         Output::Drop(..) => "Drop",
         Output::Upload(..) => "Upload",
         Output::Scan(..) => "Scan",
+        Output::Hash(..) => "Hash",
+        Output::EndScan(_) => "EndScan",
+        Output::DeleteCopies(_) => "DeleteCopies",
         Output::Reply(..) => "Reply",
         Output::Event(..) => "Event",
         Output::Stopped => "Stopped",

@@ -7,6 +7,7 @@ mod checks;
 mod chunks;
 mod coverage;
 mod lies;
+mod files;
 mod people;
 mod processes;
 mod relay;
@@ -50,6 +51,8 @@ const WALL_MS: u64 = 1_800_000_000_000;
 const BATCHES_PER_SECOND_MAX: u32 = 2_000;
 /// How long a process waits before it reads its store again after a failed write.
 const REOPEN_MS: u64 = 1_000;
+/// Between the scans that no person asks for.
+const SCAN_PAUSE: std::time::Duration = std::time::Duration::from_secs(6 * 3_600);
 /// The longest a group may need to settle, once nothing goes wrong any more.
 const SETTLE_MS: u64 = 15 * 60_000;
 
@@ -285,7 +288,9 @@ impl World {
     }
 
     /// The same, with other limits.
-    pub(crate) fn with(seed: u64, config: MemberConfig, server_config: CoreConfig) -> World {
+    pub(crate) fn with(seed: u64, mut config: MemberConfig, server_config: CoreConfig) -> World {
+        // Months pass here: who wants to see a scan asks for one.
+        config.scan.pause = SCAN_PAUSE;
         let mut dice = Dice::new(seed);
         let identity = new_identity(&mut dice);
         let server_key = new_identity(&mut dice).device_key();

@@ -66,13 +66,19 @@ impl World {
         path
     }
 
-    /// A person shares a folder, or shares it again.
-    pub(crate) fn add(&mut self, node: NodeId, path: &std::path::Path) {
+    /// A person shares a path, or shares it again.
+    pub(crate) fn add(&mut self, node: NodeId, path: &std::path::Path) -> u64 {
         let files = self.nodes[node].disk.shared.keys().filter(|file| file.starts_with(path)).cloned().collect();
         let (key, now) = (self.nodes[node].key(), self.now);
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         self.model.promises.wished(key, name, now);
-        self.ask_for(node, Command::Add { paths: vec![path.to_owned()] }, Purpose::Share(path.to_owned(), files));
+        let command = Command::Add { paths: vec![path.to_owned()], copy: false, exclude: Vec::new() };
+        self.ask_for(node, command, Purpose::Share(path.to_owned(), files))
+    }
+
+    /// Somebody has all shares looked at.
+    pub(crate) fn scan(&mut self, node: NodeId) {
+        self.ask(node, Command::Scan { paths: Vec::new(), confirm: false });
     }
 
     /// Somebody writes a file with new content.

@@ -195,6 +195,26 @@ impl World {
         self.start_node(0);
     }
 
+    /// The server's machine is lost, and another server takes its place, with keys and an address of its own. Gives its
+    /// ticket.
+    pub(crate) fn replace_server(&mut self) -> Ticket {
+        self.crash_server();
+        self.note("the server is gone for good; there is another one".to_owned());
+        let key = new_identity(&mut self.dice).device_key();
+        self.server.address = ServerAddress { key, addresses: vec![Address::V4([192, 0, 2, 2], 4433)] };
+        self.server.admission = AdmissionSecret(draw(&mut self.dice));
+        self.replace_server_store(ServerStore::open_in_memory().expect("a database"));
+        self.start_server();
+        Ticket { server: self.server.address.clone(), admission: self.server.admission }
+    }
+
+    /// A person starts the master again, with a server's ticket.
+    pub(crate) fn start_master_with(&mut self, ticket: Ticket) {
+        self.crash(0);
+        self.nodes[0].start = Start::Master { ticket: Box::new(ticket), name: named("desk") };
+        self.start_node(0);
+    }
+
     /// A person starts a client again, with an invite.
     pub(crate) fn start_again_with(&mut self, node: NodeId, invite: &str) {
         self.crash(node);

@@ -89,7 +89,7 @@ impl World {
         if let Some(link) = self.links.get_mut(&conn) {
             link.node_open = true;
         }
-        self.tell(node, Input::Dialed(conn));
+        self.tell(node, Input::Dialed(conn, attempt));
     }
 
     pub(super) fn send(&mut self, conn: ConnId, to: Side, frame: Frame) {

@@ -9,17 +9,16 @@ mod receive;
 mod scan;
 mod send;
 
-use super::io::{Input, Leftover, Place, Served, Upload, UploadSource};
+use super::io::{Input, Leftover, Place, ScanId, ScanOrder, Served, Upload, UploadSource};
 use crate::net::connection::Connection;
 use crate::state::downloads::{Asked, Came, Opened, Outcome, TransferId};
+use crate::store::copies::Copies;
 use crate::store::download::{Folder, Part};
 use crate::store::tree::check_list;
-use crate::store::walk::Stamp;
 use crate::wire::chunk::ChunkHeader;
 use crate::wire::frame::ChunkRefusal;
 use crate::wire::geometry::LIST_PART_BYTES;
 use crate::wire::ids::{ContentId, EpochId, GroupId};
-use crate::wire::path::RelPath;
 use crate::wire::seal::Epoch;
 use buffers::Buffers;
 use receive::Inlet;
@@ -27,7 +26,13 @@ use send::Outlet;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 use tokio::sync::{Semaphore, mpsc, oneshot};
+
+/// Copies that the core is told of at once.
+const COPIES_BATCH: usize = 1_024;
+/// Changed files that are looked at beside a scan, at a time.
+const LOOKS_MAX: usize = 2;
 
 /// What the data plane is told.
 pub(super) enum Command {
@@ -50,7 +55,13 @@ pub(super) enum Command {
     /// See [`super::io::Output`].
     Upload(Connection, Upload, Box<UploadSource>),
     /// See [`super::io::Output`].
-    Scan(PathBuf, RelPath, Vec<(RelPath, Stamp)>),
+    Scan(ScanId, Box<ScanOrder>),
+    /// See [`super::io::Output`].
+    Hash(ScanId, Vec<u32>),
+    /// See [`super::io::Output`].
+    EndScan(ScanId),
+    /// See [`super::io::Output`].
+    DeleteCopies(Vec<PathBuf>),
     /// A stream's header came: where do its bytes go?
     Claim(ChunkHeader, oneshot::Sender<Option<Landing>>),
     /// A place was opened.
@@ -60,7 +71,7 @@ pub(super) enum Command {
     /// A part of a list was opened.
     ListPart(Asked, u32, Vec<u8>),
     /// A scan ended.
-    Scanned(PathBuf),
+    Scanned(ScanId),
 }
 
 /// Where a unit's bytes go.
@@ -96,10 +107,12 @@ pub(super) struct Plane {
     open: HashMap<TransferId, Open>,
     folders: HashMap<PathBuf, Weak<Folder>>,
     expected: HashMap<(ContentId, u32), (u64, Asked)>,
-    scanning: HashSet<PathBuf>,
+    scanning: HashMap<ScanId, mpsc::Sender<Vec<u32>>>,
     buffers: Buffers,
     outlet: Outlet,
+    /// One share is walked at a time; a file that somebody waits for does not wait for that.
     scans: Arc<Semaphore>,
+    looks: Arc<Semaphore>,
 }
 
 impl Plane {
@@ -119,10 +132,11 @@ impl Plane {
             open: HashMap::new(),
             folders: HashMap::new(),
             expected: HashMap::new(),
-            scanning: HashSet::new(),
+            scanning: HashMap::new(),
             buffers,
             outlet,
             scans: Arc::new(Semaphore::new(1)),
+            looks: Arc::new(Semaphore::new(LOOKS_MAX)),
         };
         (plane, received)
     }
@@ -134,6 +148,7 @@ impl Plane {
 
     /// Works until nobody is left to send commands to it, or `stop` comes.
     pub(super) async fn run(mut self, mut commands: mpsc::UnboundedReceiver<Command>) {
+        self.tidy_copies().await;
         while let Some(command) = commands.recv().await {
             self.take(command).await;
         }
@@ -187,9 +202,18 @@ impl Plane {
             Command::Finish(transfers) => self.finish(transfers),
             Command::Drop(transfer, leftover) => self.drop_transfer(transfer, leftover).await,
             Command::Upload(connection, upload, source) => self.upload(connection, upload, *source).await,
-            Command::Scan(path, name, known) => self.scan(path, name, known),
-            Command::Scanned(path) => {
-                self.scanning.remove(&path);
+            Command::Scan(id, order) => self.scan(id, *order),
+            Command::Hash(id, files) => {
+                if let Some(answers) = self.scanning.get(&id) {
+                    let _ = answers.try_send(files);
+                }
+            }
+            Command::EndScan(id) | Command::Scanned(id) => {
+                self.scanning.remove(&id);
+            }
+            Command::DeleteCopies(copies) => {
+                let kept = Copies::of(&self.state_dir);
+                tokio::task::spawn_blocking(move || kept.remove(&copies));
             }
         }
     }
@@ -334,16 +358,37 @@ impl Plane {
         tokio::spawn(send::send(connection, group, epoch, upload, source, self.outlet.clone()));
     }
 
-    fn scan(&mut self, path: PathBuf, name: RelPath, known: Vec<(RelPath, Stamp)>) {
-        if !self.scanning.insert(path.clone()) {
-            return;
-        }
-        let share = scan::Share { path: path.clone(), name, known, state_dir: self.state_dir.clone() };
-        let (core, commands, scans) = (self.core.clone(), self.commands.clone(), self.scans.clone());
+    fn scan(&mut self, id: ScanId, order: ScanOrder) {
+        let (answers, answered) = mpsc::channel(1);
+        self.scanning.insert(id, answers);
+        let turns = if order.is_one_file() { &self.looks } else { &self.scans };
+        let (turns, commands) = (turns.clone(), self.commands.clone());
+        let scan = scan::Scan {
+            id,
+            order,
+            state_dir: self.state_dir.clone(),
+            answers: answered,
+            core: self.core.clone(),
+            aside: Duration::ZERO,
+        };
         tokio::spawn(async move {
-            let Ok(_turn) = scans.acquire_owned().await else { return };
-            let _ = tokio::task::spawn_blocking(move || scan::scan(share, &core)).await;
-            let _ = commands.send(Command::Scanned(path));
+            let Ok(_turn) = turns.acquire_owned().await else { return };
+            let _ = tokio::task::spawn_blocking(move || scan::scan(scan)).await;
+            let _ = commands.send(Command::Scanned(id));
         });
+    }
+
+    /// What lies among the copies and belongs to nobody goes; before any scan makes new ones.
+    async fn tidy_copies(&self) {
+        let copies = Copies::of(&self.state_dir);
+        match tokio::task::spawn_blocking(move || copies.tidy()).await {
+            Ok(Ok(there)) => {
+                for batch in there.chunks(COPIES_BATCH) {
+                    self.tell(Input::CopiesFound(batch.to_vec())).await;
+                }
+            }
+            Ok(Err(error)) => tracing::warn!(%error, "the copies can't be looked at"),
+            Err(_) => {}
+        }
     }
 }

@@ -1,0 +1,72 @@
+//! What happens to files in random worlds: they change, they go, people remove them and add them again.
+
+use super::*;
+use bailiwick::store::member::LocalStatus;
+use bailiwick::wire::ids::FileId;
+
+impl World {
+    /// Something happens to a file that somebody shares.
+    pub(crate) fn tinker(&mut self, node: NodeId, dice: &mut Dice) {
+        let on_disk: Vec<PathBuf> = self.nodes[node].disk.shared.keys().cloned().collect();
+        match dice.below(6) {
+            0 => {
+                if let Some(path) = dice.pick(&on_disk).cloned() {
+                    self.note(format!("{} changes {path:?}", self.nodes[node].name));
+                    self.write_file(node, path, dice.between(0, 3 << 20));
+                }
+            }
+            1 => {
+                if let Some(path) = dice.pick(&on_disk).cloned() {
+                    self.note(format!("{} deletes {path:?}", self.nodes[node].name));
+                    self.nodes[node].disk.shared.remove(&path);
+                    self.model.gone.insert(path.file_name().expect("a name").to_string_lossy().into_owned());
+                }
+            }
+            2 => self.scan(node),
+            3 => {
+                let own: Vec<FileId> = self.shared(node).iter().map(|file| file.meta.id).collect();
+                self.remove_one(node, dice, &own);
+            }
+            4 => {
+                let rows = self.nodes[0].store().files_page(None, &[], 0, u64::MAX).expect("a store");
+                let all: Vec<FileId> = rows.iter().map(|row| row.file.id).collect();
+                self.remove_one(0, dice, &all);
+            }
+            _ => {
+                if let Some(path) = dice.pick(&on_disk).cloned() {
+                    self.add(node, &path);
+                }
+            }
+        }
+    }
+
+    fn remove_one(&mut self, node: NodeId, dice: &mut Dice, files: &[FileId]) {
+        if let Some(file) = dice.pick(files) {
+            self.model.wished_out.insert(*file);
+            self.ask(node, Command::Remove { files: vec![file.to_string()] });
+        }
+    }
+
+    /// Every file on a disk is in the catalog as it is, or stays out by somebody's wish.
+    pub(crate) fn check_files(&mut self) {
+        for node in 0..self.nodes.len() {
+            self.scan(node);
+        }
+        self.run_for(5_000);
+        self.settle();
+        let members = self.nodes_standing(bailiwick::wire::log::Standing::Approved);
+        let living = members.into_iter().chain([0]).filter(|node| self.nodes[*node].fatal.is_none());
+        for node in living {
+            for file in self.shared(node) {
+                let there = self.nodes[node].disk.shared.get(&file.abs);
+                let row = self.nodes[0].store().file(&file.meta.id).expect("a store");
+                let so = match file.status {
+                    LocalStatus::Idle => there.is_some_and(|there| row.is_some_and(|row| row.file.hash == there.hash)),
+                    LocalStatus::Unlisted | LocalStatus::Refused => row.is_none(),
+                    LocalStatus::Syncing | LocalStatus::Leaving | LocalStatus::Gone | LocalStatus::Returning => false,
+                };
+                self.check(so, &format!("{:?} of {} is in the catalog as it is on disk", file, self.nodes[node].name));
+            }
+        }
+    }
+}
