@@ -390,6 +390,23 @@ mod tests {
     }
 
     #[test]
+    fn a_link_that_is_given_up_is_dialled_again_though_the_dial_beside_it_failed() {
+        let mut link = up();
+        link.awaiting(Some(Time(0)));
+        for ms in 1..30_000 {
+            link.awaiting(Some(Time(0)));
+            link.tick(Time(ms));
+            while let Some(effect) = link.poll_effect() {
+                if let Effect::Dial(attempt) = effect {
+                    link.dial_failed(Time(ms), &mut Middle, attempt);
+                }
+            }
+        }
+        assert_eq!(link.current(), None);
+        assert!(link.poll_timeout().is_some(), "it goes on dialling");
+    }
+
+    #[test]
     fn who_sleeps_right_after_a_ping_dials_when_it_wakes() {
         let mut link = up();
         link.awaiting(Some(Time(0)));

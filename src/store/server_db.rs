@@ -62,6 +62,11 @@ impl ServerStore {
         Ok(self.db.pragma_update(None, "query_only", read_only)?)
     }
 
+    /// Rows written since it was opened: equal numbers mean that nothing changed between.
+    pub fn writes(&self) -> u64 {
+        self.db.total_changes()
+    }
+
     fn prepare(db: Connection) -> Result<ServerStore, DbError> {
         db.busy_timeout(Duration::from_secs(5))?;
         db.pragma_update(None, "journal_mode", "WAL")?;

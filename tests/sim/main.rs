@@ -1,12 +1,12 @@
 //! The whole group in a simulated world: real cores, real tables, no sockets, no clock.
 //!
-//! `BAILIWICK_SIM_SEEDS=5000 cargo test --test sim random_worlds` runs more worlds; `BAILIWICK_SIM_FIRST` says with
-//! which seed to begin; `BAILIWICK_SIM_TRACE=1` prints all events of a world that failed rather than the last ones.
+//! `runner.rs` says how to run more worlds, from which seed, and for how long.
 
 mod dice;
 mod model;
 mod network;
 mod plane;
 mod random;
+mod runner;
 mod schedules;
 mod world;

@@ -6,7 +6,7 @@ use bailiwick::state::guard::Root;
 use bailiwick::state::random::draw;
 use bailiwick::store::download::Conflict;
 use bailiwick::store::download::names::numbered;
-use bailiwick::store::member::Staged;
+use bailiwick::store::member::{MemberStore, Staged};
 use bailiwick::store::tree::merge_list;
 use bailiwick::store::walk::Stamp;
 use bailiwick::wire::chunk::ChunkHeader;
@@ -30,6 +30,10 @@ pub(crate) struct Disk {
     parts: BTreeMap<(PathBuf, String), PartFile>,
     /// Finished downloads.
     pub(crate) done: BTreeMap<(PathBuf, String), Hash>,
+    /// Renamed from part files, and not known to be on the disk yet.
+    renamed: Vec<((PathBuf, String), PartFile)>,
+    /// There is no room for more.
+    pub(crate) full: bool,
 }
 
 #[derive(Default, Clone)]
@@ -38,11 +42,13 @@ struct PartFile {
     /// The hash of what is at each chunk's place.
     written: BTreeMap<u32, [u8; 32]>,
     synced: BTreeMap<u32, [u8; 32]>,
+    /// Somebody cut it short, or put another file in its place.
+    cut: bool,
 }
 
 impl PartFile {
     fn is_of(&self, place: &Place) -> bool {
-        self.size == place.geometry.size() || place.was_size == Some(self.size)
+        !self.cut && (self.size == place.geometry.size() || place.was_size == Some(self.size))
     }
 
     /// What lies beyond the new end is cut off; the last chunk of the shorter one is cut or grows.
@@ -115,6 +121,45 @@ impl Disk {
             let synced = part.synced.clone();
             part.written.retain(|chunk, hash| synced.get(chunk) == Some(hash) || dice.once_in(2));
         }
+        for (at, part) in std::mem::take(&mut self.renamed) {
+            if dice.once_in(2) {
+                self.done.remove(&at);
+                self.parts.insert(at, part);
+            }
+        }
+    }
+
+    /// The folders are synced, too: what was renamed stays so.
+    pub(crate) fn folders_synced(&mut self) {
+        self.renamed.clear();
+    }
+
+    /// Somebody deletes a part file, or cuts it short.
+    pub(crate) fn spoil_part(&mut self, dice: &mut Dice) -> bool {
+        let places: Vec<_> = self.parts.keys().cloned().collect();
+        let Some(at) = dice.pick(&places) else { return false };
+        if dice.once_in(2) {
+            self.parts.remove(at);
+        } else if let Some(part) = self.parts.get_mut(at) {
+            *part = PartFile { cut: true, ..PartFile::default() };
+        }
+        true
+    }
+
+    /// Whether all that is claimed was synced, in part files that are as they were left.
+    pub(crate) fn holds_claims(&self, store: &MemberStore) -> Result<(), String> {
+        for row in store.open_transfers(0, usize::MAX).expect("a store").iter().filter(|row| !row.claimed.is_empty()) {
+            let folder = store.job_dest(row.job).expect("a store").expect("a job");
+            let Some(part) = self.parts.get(&(folder, row.dest.as_str().to_owned())).filter(|part| !part.cut) else {
+                continue;
+            };
+            let bit = |chunk: &u32| row.claimed[*chunk as usize / 8] >> (chunk % 8) & 1 == 1;
+            let claimed = (0..row.claimed.len() as u32 * 8).filter(bit);
+            if let Some(chunk) = claimed.into_iter().find(|chunk| !part.synced.contains_key(chunk)) {
+                return Err(format!("transfer {} claims chunk {chunk}, which is not on the disk", row.id));
+            }
+        }
+        Ok(())
     }
 
     /// What a scan of a share sees, and what it says at its end.
@@ -217,6 +262,7 @@ impl Plane {
             Some(_) if !matches!(place.conflict, Conflict::Overwrite | Conflict::Rename) => {
                 Opened::Not(Outcome::AlreadyThere)
             }
+            _ if disk.full => Opened::Not(Outcome::DiskFull),
             _ if place.geometry.chunk_count() <= 1 => {
                 disk.parts.remove(&key);
                 Opened::Ready
@@ -313,6 +359,7 @@ impl Plane {
                 }
                 taken(Came::Verified, whole.then(|| list.to_vec()))
             }
+            Unit::Chunk(_) if disk.full => taken(Came::NotWritten(Outcome::DiskFull), None),
             Unit::Chunk(index) => {
                 let part = disk.parts.entry(key(&open.place)).or_default();
                 part.size = open.place.geometry.size();
@@ -360,8 +407,11 @@ impl Plane {
             },
         };
         if outcome == Outcome::Done {
-            let name = name.as_ref().unwrap_or(&place.dest);
-            disk.done.insert((place.folder.clone(), name.as_str().to_owned()), place.root);
+            let of = name.as_ref().unwrap_or(&place.dest);
+            let before = disk.done.insert((place.folder.clone(), of.as_str().to_owned()), place.root);
+            if name.is_none() && before.is_none() {
+                disk.renamed.push((at, part));
+            }
         }
         Ok(Some((outcome, name)))
     }

@@ -98,6 +98,11 @@ impl MemberStore {
         Ok(self.db.pragma_update(None, "query_only", read_only)?)
     }
 
+    /// Rows written since it was opened: equal numbers mean that nothing changed between.
+    pub fn writes(&self) -> u64 {
+        self.db.total_changes()
+    }
+
     fn prepare(db: Connection) -> Result<MemberStore, DbError> {
         db.busy_timeout(std::time::Duration::from_secs(5))?;
         db.pragma_update(None, "journal_mode", "WAL")?;

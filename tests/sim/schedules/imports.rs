@@ -2,7 +2,7 @@
 
 use super::basics::{admit, group, share};
 use crate::dice::Dice;
-use crate::random::number;
+use crate::runner::number;
 use crate::world::{Faults, World};
 use bailiwick::node::local::{Command, Reply};
 use bailiwick::store::member::{LocalStatus, MemberStore};
@@ -299,7 +299,7 @@ fn random_imports() {
     for seed in first..first + number("BAILIWICK_SIM_SEEDS", 24) {
         let mut world = World::new(seed);
         let mut dice = Dice::new(!seed);
-        world.faults = Faults { crash_before: 900, crash_after: 600, failed_write: 900 };
+        world.faults = Faults { crash_before: 900, crash_after: 600, failed_write: 900, ..Faults::default() };
         let acts = |world: &mut World, dice: &mut Dice, count: u64| {
             for _ in 0..count {
                 crate::random::act(world, dice);

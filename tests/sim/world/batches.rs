@@ -5,6 +5,9 @@ use super::*;
 impl World {
     pub(super) fn tell(&mut self, node: NodeId, input: Input) {
         if self.nodes[node].alive {
+            if matches!(input, Input::Finished(..)) {
+                self.nodes[node].disk.folders_synced();
+            }
             self.nodes[node].inbox.push(input);
             let soon = self.now + self.dice.below(3);
             self.wake_at(node, soon);
@@ -67,10 +70,11 @@ impl World {
                     core.store().set_read_only(false).expect("a pragma");
                 }
                 self.committed(node);
-                let told = match crash {
-                    Some(CrashPoint::After(told)) => told.min(outputs.len()),
-                    _ => outputs.len(),
-                };
+                let told = self.told_before(crash, outputs.len());
+                if crash.is_some() {
+                    let role = if node == 0 { Role::Master } else { Role::Client };
+                    self.coverage.crash(role, outputs.get(told).map(coverage::kind));
+                }
                 for output in outputs.into_iter().take(told) {
                     self.carry_out(node, output);
                 }
@@ -112,7 +116,16 @@ impl World {
         if self.dice.once_in(self.faults.crash_before) {
             return Some(CrashPoint::Before);
         }
-        self.dice.once_in(self.faults.crash_after).then(|| CrashPoint::After(self.dice.below(6) as usize))
+        self.dice.once_in(self.faults.crash_after).then_some(CrashPoint::Anywhere)
+    }
+
+    /// How many of a batch's outputs go out.
+    pub(super) fn told_before(&mut self, crash: Option<CrashPoint>, outputs: usize) -> usize {
+        match crash {
+            Some(CrashPoint::After(told)) => told.min(outputs),
+            Some(CrashPoint::Anywhere) => self.dice.below(outputs as u64 + 1) as usize,
+            Some(CrashPoint::Before) | None => outputs,
+        }
     }
 
     pub(super) fn crash_and_return(&mut self, node: NodeId) {
@@ -176,8 +189,12 @@ impl World {
             }
             Output::Forget(request, units) => self.nodes[node].plane.forget(request, &units),
             Output::Sync(transfer, chunks) => {
+                let fails = self.dice.once_in(self.faults.failed_sync);
                 let one = &mut self.nodes[node];
-                if one.plane.sync(&mut one.disk, transfer) {
+                if fails {
+                    self.coverage.event("part not synced");
+                    self.tell_later(node, Input::Synced(transfer, chunks, false));
+                } else if one.plane.sync(&mut one.disk, transfer) {
                     self.tell_later(node, Input::Synced(transfer, chunks, true));
                 }
             }
@@ -231,7 +248,7 @@ impl World {
             Output::DeleteCopies(_) => {}
             Output::Reply(token, reply) => self.replied(node, token, reply),
             Output::Event(name, detail) => self.note(format!("{} event {name} {detail:?}", self.nodes[node].name)),
-            Output::Stopped => {}
+            Output::Stopped => self.crash_for(node, self.nodes[node].restart_after),
             Output::Erase => {
                 self.note(format!("{} has left", self.nodes[node].name));
                 self.nodes[node].has_left = true;

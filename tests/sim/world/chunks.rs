@@ -1,10 +1,13 @@
 //! Chunk streams: from an owner to the server, from there to who asked.
 
 use super::*;
+use bailiwick::state::downloads::Came;
+use bailiwick::wire::log::Policy;
 
 impl World {
     pub(super) fn upload(&mut self, node: NodeId, upload: Upload, source: Box<UploadSource>) {
         self.nodes[node].uploads += 1;
+        self.check_freshness(node);
         let one = &self.nodes[node];
         let Some(epoch) = one.plane.newest else { return };
         if !self.links.get(&upload.conn).is_some_and(|link| link.node_open) {
@@ -36,6 +39,20 @@ impl World {
         self.streams.insert(id, Stream { node, link: upload.conn, header, upload, source, entry: None });
         let soon = self.soon();
         self.at(soon, Event::Arrives(id));
+    }
+
+    /// Who serves has had a fresh word of the master about the members that it knows.
+    fn check_freshness(&self, node: NodeId) {
+        let one = &self.nodes[node];
+        if one.is_master() || self.model.master_was_restored {
+            return;
+        }
+        let tip = one.store().tip().expect("a store").unwrap_or_else(|| self.fail("it serves without a log"));
+        let policy: Option<Policy> = one.store().get("policy").expect("a store");
+        let fresh_for = policy.unwrap_or_default().master_away_wait_ms;
+        if let Err(why) = self.model.may_serve(self.now, tip.membership, fresh_for) {
+            self.fail(&format!("{} {why}", one.name));
+        }
     }
 
     pub(super) fn arrives(&mut self, id: StreamId) {
@@ -118,8 +135,13 @@ impl World {
         self.tell_server(ServerInput::Forwarded(forward));
         self.tell(node, Input::Heard(landed[0].asked.transfer, u64::from(header.length)));
         for Landed { asked, came, list } in landed {
+            let broken = self.dice.once_in(self.faults.broken_unit);
+            if broken {
+                self.coverage.event("unit came broken");
+            }
+            let came = if broken { [Came::Broken, Came::Damaged][self.dice.below(2) as usize] } else { came };
             self.tell_later(node, Input::Came(asked, came));
-            if let Some(list) = list {
+            if let Some(list) = list.filter(|_| !broken) {
                 self.tell_later(node, Input::List(asked.transfer, Some(list)));
             }
         }

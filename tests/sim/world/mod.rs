@@ -1,10 +1,13 @@
 //! A whole group in one thread: the real cores of master, clients and server, on databases in memory, joined by a
 //! simulated network. One seed gives everything; nothing sleeps.
 
+mod answers;
 mod batches;
 mod checks;
 mod chunks;
+mod coverage;
 mod files;
+mod lies;
 mod people;
 mod processes;
 mod relay;
@@ -32,9 +35,13 @@ use bailiwick::wire::invite::{Address, AdmissionSecret, Invite, ServerAddress, T
 use bailiwick::wire::name::DeviceName;
 use bailiwick::wire::seal::{Cipher, NONCE_BYTES};
 use bailiwick::wire::sign::Identity;
-use std::collections::{BTreeMap, VecDeque};
+use std::cell::Cell;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
+
+pub(crate) use coverage::{Coverage, Role};
+pub(crate) use lies::Lies;
 
 /// Events that a failure prints.
 const EVENTS_PRINTED: usize = 250;
@@ -58,6 +65,10 @@ pub(crate) struct Faults {
     pub(crate) crash_after: u64,
     /// A write fails.
     pub(crate) failed_write: u64,
+    /// A unit comes broken, or with other bytes; once in so many units.
+    pub(crate) broken_unit: u64,
+    /// A part file can't be synced; once in so many syncs.
+    pub(crate) failed_sync: u64,
 }
 
 /// Where a scripted crash happens.
@@ -67,6 +78,20 @@ pub(crate) enum CrashPoint {
     Before,
     /// The batch is on disk; this many of its outputs went out.
     After(usize),
+    /// The batch is on disk; some, none or all of its outputs went out.
+    Anywhere,
+}
+
+/// What a world fails with while worlds are run by the thousand.
+pub(crate) struct Violation(pub(crate) String);
+
+thread_local! {
+    static HUNTING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether a violation in this thread is for somebody who goes on: then it is no ordinary panic.
+pub(crate) fn hunting(yes: bool) {
+    HUNTING.set(yes);
 }
 
 /// Something that is due.
@@ -130,8 +155,12 @@ pub(crate) struct Node {
     frozen_until: u64,
     wall_offset: i64,
     next_token: u64,
+    /// How long after a clean end it is started again, in milliseconds.
+    restart_after: u64,
     batches: (u64, u32),
     told_at: u64,
+    /// Rows that were written when it was checked last.
+    checked: Option<u64>,
     /// Whether its group's log has a copy somewhere that it doesn't know.
     pub(crate) is_old_copy: bool,
 }
@@ -171,6 +200,8 @@ pub(crate) struct ServerHost {
     inbox: Vec<ServerInput>,
     wake_at: Option<u64>,
     life: u32,
+    /// Rows that were written when it was checked last.
+    checked: Option<u64>,
     batches: (u64, u32),
     entries: BTreeMap<EntryId, (StreamId, bool)>,
     forwards: BTreeMap<ForwardId, (EntryId, ConnId, u64)>,
@@ -188,9 +219,11 @@ struct Stream {
 /// What a person asked, and what is to be done with the answer.
 #[derive(Debug, Clone)]
 enum Purpose {
-    Invite,
+    Invite(u64),
+    Revoke(String),
     Approve(Vec<DeviceKey>),
     Disapprove(Vec<DeviceKey>),
+    Share(PathBuf, BTreeSet<PathBuf>),
     Other,
 }
 
@@ -223,6 +256,9 @@ pub(crate) struct World {
     pub(crate) faults: Faults,
     /// A server, or a network, that drops frames on purpose.
     pub(crate) intercept: Option<Intercept>,
+    /// What the server does that it should not.
+    lies: Lies,
+    kept: Vec<lies::Kept>,
     /// Invites that came back, as texts.
     pub(crate) invites: Vec<String>,
     /// Milliseconds that a packet takes, at most.
@@ -237,6 +273,11 @@ pub(crate) struct World {
     streams: BTreeMap<StreamId, Stream>,
     purposes: BTreeMap<(NodeId, u64), Purpose>,
     events: VecDeque<String>,
+    traced: bool,
+    /// The longest that it took to come to rest, in milliseconds.
+    pub(crate) longest_settle: u64,
+    /// What the faults hit.
+    pub(crate) coverage: Coverage,
     /// A fingerprint of all that happened, to tell whether a seed gives the same world twice.
     pub(crate) fingerprint: blake3::Hasher,
 }
@@ -268,6 +309,7 @@ impl World {
             inbox: Vec::new(),
             wake_at: None,
             life: 0,
+            checked: None,
             batches: (0, 0),
             entries: BTreeMap::new(),
             forwards: BTreeMap::new(),
@@ -281,6 +323,8 @@ impl World {
             model,
             faults: Faults::default(),
             intercept: None,
+            lies: Lies::None,
+            kept: Vec::new(),
             invites: Vec::new(),
             delay_max: 40,
             dials: 0,
@@ -292,6 +336,9 @@ impl World {
             streams: BTreeMap::new(),
             purposes: BTreeMap::new(),
             events: VecDeque::new(),
+            traced: std::env::var_os("BAILIWICK_SIM_TRACE").is_some(),
+            longest_settle: 0,
+            coverage: Coverage::default(),
             fingerprint: blake3::Hasher::new(),
         };
         world.start_server();
@@ -335,20 +382,23 @@ impl World {
             frozen_until: 0,
             wall_offset: 0,
             next_token: 0,
+            restart_after: 0,
             batches: (0, 0),
             told_at: 0,
+            checked: None,
             is_old_copy: false,
         });
         self.nodes.len() - 1
     }
 
     /// A new device with an invite; it runs.
-    pub(crate) fn join(&mut self, name: &str, invite: &str) -> NodeId {
-        let invite = Box::new(Invite::parse(invite).expect("an invite"));
+    pub(crate) fn join(&mut self, name: &str, text: &str) -> NodeId {
+        let invite = Box::new(Invite::parse(text).expect("an invite"));
         let identity = new_identity(&mut self.dice);
         let store = MemberStore::open_in_memory().expect("a database");
         let start = Start::Client { invite: Some(invite), name: named(name) };
         let config = self.nodes[0].config;
+        self.model.promises.comes_with(identity.device_key(), text);
         let node = self.add_node(name, identity, start, config, store);
         self.start_node(node);
         // From now on the state directory knows the group.
@@ -361,6 +411,7 @@ impl World {
         let of = &self.nodes[node];
         let (identity, start, config) = (of.identity.clone(), of.start.clone(), of.config);
         let (name, disk) = (format!("{}'", of.name), of.disk.clone());
+        self.model.client_restored(node, self.nodes[node].key());
         let copy = self.add_node(&name, identity, start, config, store);
         self.nodes[copy].disk = disk;
         self.nodes[copy].is_old_copy = true;
@@ -387,11 +438,7 @@ impl World {
     pub(crate) fn note(&mut self, what: String) {
         let line = format!("{:>9} {what}", self.now);
         self.fingerprint.update(line.as_bytes());
-        if std::env::var_os("BAILIWICK_SIM_TRACE").is_some() {
-            self.events.push_back(line);
-            return;
-        }
-        if self.events.len() == EVENTS_PRINTED {
+        if self.events.len() == EVENTS_PRINTED && !self.traced {
             self.events.pop_front();
         }
         self.events.push_back(line);
@@ -400,13 +447,17 @@ impl World {
     /// A check failed: everything that is needed to see why.
     pub(crate) fn fail(&self, why: &str) -> ! {
         let events: Vec<&str> = self.events.iter().map(String::as_str).collect();
-        panic!(
-            "{}\nseed={} at {} ms: {why}\nagain: BAILIWICK_SIM_FIRST={} BAILIWICK_SIM_SEEDS=1 cargo test --test sim random_worlds",
+        let text = format!(
+            "{}\nseed={} at {} ms: {why}\nagain: BAILIWICK_SIM_FIRST={} BAILIWICK_SIM_SEEDS=1 cargo test --profile sim --test sim random_worlds",
             events.join("\n"),
             self.seed,
             self.now,
             self.seed
         );
+        if HUNTING.get() {
+            std::panic::resume_unwind(Box::new(Violation(text)));
+        }
+        panic!("{text}");
     }
 
     /// Fails, with all that happened, if something is not so.

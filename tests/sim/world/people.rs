@@ -1,6 +1,10 @@
 //! What people do: ask, approve, disapprove, share.
 
 use super::*;
+use bailiwick::node::local::TransferState;
+
+/// How long invites are good for, in milliseconds.
+const INVITE_MS: u64 = 24 * 3_600_000;
 
 impl World {
     /// A person asks a node for something; the answer comes later.
@@ -21,7 +25,15 @@ impl World {
 
     /// A person at the master makes an invite.
     pub(crate) fn invite(&mut self) {
-        self.ask_for(0, Command::Invite { expires_s: 24 * 3_600 }, Purpose::Invite);
+        let until = self.wall(0) + INVITE_MS;
+        self.ask_for(0, Command::Invite { expires_s: INVITE_MS / 1_000 }, Purpose::Invite(until));
+    }
+
+    /// A person at the master takes an invite back.
+    pub(crate) fn revoke(&mut self, text: &str) {
+        let Ok(invite) = Invite::parse(text) else { return };
+        let id = bailiwick::wire::ids::hex(&invite.secret.id().0);
+        self.ask_for(0, Command::RevokeInvite { id }, Purpose::Revoke(text.to_owned()));
     }
 
     /// A person at the master approves devices.
@@ -54,9 +66,14 @@ impl World {
         path
     }
 
-    /// Somebody shares a path, or shares it again.
+    /// A person shares a path, or shares it again.
     pub(crate) fn add(&mut self, node: NodeId, path: &std::path::Path) -> u64 {
-        self.ask(node, Command::Add { paths: vec![path.to_owned()], copy: false, exclude: Vec::new() })
+        let files = self.nodes[node].disk.shared.keys().filter(|file| file.starts_with(path)).cloned().collect();
+        let (key, now) = (self.nodes[node].key(), self.now);
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        self.model.promises.wished(key, name, now);
+        let command = Command::Add { paths: vec![path.to_owned()], copy: false, exclude: Vec::new() };
+        self.ask_for(node, command, Purpose::Share(path.to_owned(), files))
     }
 
     /// Somebody has all shares looked at.
@@ -82,14 +99,43 @@ impl World {
             self.note(format!("{} is answered: {error}", self.nodes[node].name));
         }
         let purpose = self.purposes.remove(&(node, token));
-        match (purpose, &reply) {
-            (Some(Purpose::Invite), Ok(Reply::Invites(rows))) => {
-                self.invites.extend(rows.iter().map(|row| row.invite.clone()));
-            }
-            (Some(Purpose::Approve(keys)), Ok(_)) if node == 0 => self.model.approved_acked.extend(keys),
-            (Some(Purpose::Disapprove(keys)), Ok(_)) if node == 0 => self.model.expelled_acked.extend(keys),
-            _ => {}
+        if let (Some(purpose), Ok(reply)) = (purpose, &reply) {
+            self.promised(node, purpose, reply);
         }
         self.nodes[node].replies.insert(token, reply);
+    }
+
+    /// What a person was told is a promise.
+    fn promised(&mut self, node: NodeId, purpose: Purpose, reply: &Reply) {
+        if let Reply::Transfers(rows) = reply {
+            let silent = rows.iter().find(|row| {
+                matches!(row.state, TransferState::Waiting | TransferState::Failed) && row.reason.is_none()
+            });
+            if let Some(row) = silent {
+                self.fail(&format!("{} does not say why transfer {} waits", self.nodes[node].name, row.id));
+            }
+        }
+        // A copy of a directory makes no promises for the other.
+        if self.nodes[node].is_old_copy {
+            return;
+        }
+        let promises = &mut self.model.promises;
+        match (purpose, reply) {
+            (Purpose::Invite(until), Reply::Invites(rows)) => {
+                self.invites.extend(rows.iter().map(|row| row.invite.clone()));
+                promises.invites.extend(rows.iter().map(|row| (row.invite.clone(), until)));
+            }
+            (Purpose::Revoke(text), _) => {
+                promises.given.insert(text.clone());
+                self.invites.retain(|invite| *invite != text);
+            }
+            (Purpose::Approve(keys), _) => self.model.approved_acked.extend(keys),
+            (Purpose::Disapprove(keys), _) => self.model.expelled_acked.extend(keys),
+            (Purpose::Share(path, files), _) => {
+                promises.shares.entry((node, path)).or_default().extend(files);
+            }
+            (Purpose::Other, Reply::Jobs(rows)) => promises.jobs.extend(rows.iter().map(|row| (node, row.job))),
+            _ => {}
+        }
     }
 }

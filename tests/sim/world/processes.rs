@@ -23,15 +23,12 @@ impl World {
         store.set_read_only(false).expect("a pragma");
         let downloads = PathBuf::from(format!("/downloads/{}", one.name));
         let (identity, config, start) = (one.identity.clone(), one.config, one.start.clone());
-        let kept = store.copy_in_memory().expect("a copy");
         let mut cx = Cx { now, wall_ms, random: &mut self.dice };
         match MemberCore::open(store, identity, config, start, downloads, &mut cx) {
             Ok(core) => self.nodes[node].core = Some(core),
-            Err(error) => {
-                self.nodes[node].store = Some(kept);
-                self.fail(&format!("{} can't be opened: {error}", self.nodes[node].name));
-            }
+            Err(error) => self.fail(&format!("{} can't be opened: {error}", self.nodes[node].name)),
         }
+        self.nodes[node].checked = None;
         self.committed(node);
         self.wake_at(node, self.now);
     }
@@ -70,6 +67,41 @@ impl World {
         self.at(self.now + ms, Event::Restart(node));
     }
 
+    /// A person ends a node's process, which ends cleanly; it is started again later.
+    pub(crate) fn stop(&mut self, node: NodeId, ms: u64) {
+        if self.nodes[node].core.is_some() {
+            self.note(format!("{} is told to stop", self.nodes[node].name));
+            self.coverage.event("clean stop");
+            self.nodes[node].restart_after = ms;
+            self.tell(node, Input::Stopping);
+        }
+    }
+
+    /// There is no room on a node's disk, or there is again.
+    pub(crate) fn fill_disk(&mut self, node: NodeId, full: bool) {
+        self.note(format!("{}: disk full {full}", self.nodes[node].name));
+        if full {
+            self.coverage.event("disk full");
+        }
+        self.nodes[node].disk.full = full;
+    }
+
+    /// While a node does not run, somebody deletes one of its part files, or cuts it short.
+    pub(crate) fn spoil_part(&mut self, node: NodeId, ms: u64) {
+        self.crash(node);
+        if self.nodes[node].disk.spoil_part(&mut self.dice) {
+            self.note(format!("{}: a part file is spoiled", self.nodes[node].name));
+            self.coverage.event("part file spoiled");
+        }
+        self.at(self.now + ms, Event::Restart(node));
+    }
+
+    /// Whether several processes run on copies of this node's directory.
+    pub(crate) fn has_copies(&self, node: NodeId) -> bool {
+        let key = self.nodes[node].key();
+        self.nodes.iter().filter(|one| one.key() == key).count() > 1
+    }
+
     /// One end of a connection is gone without a word. What was under way from there may be lost from some frame on.
     pub(super) fn vanish(&mut self, conn: ConnId, side: Side) {
         let quick = self.dice.once_in(2);
@@ -89,6 +121,7 @@ impl World {
         }
         self.note("server starts".to_owned());
         self.server.life += 1;
+        self.server.checked = None;
         let Some(store) = self.server.store.take() else { return };
         store.set_read_only(false).expect("a pragma");
         let core = ServerCore::open(Time(self.now), self.server.config.clone(), store, self.server.admission);
@@ -135,9 +168,14 @@ impl World {
 
     /// A copy of the server's database as it is now.
     pub(crate) fn server_backup(&self) -> ServerStore {
+        self.server_store().copy_in_memory().expect("a copy")
+    }
+
+    /// The server's database, whether it runs or not.
+    pub(super) fn server_store(&self) -> &ServerStore {
         match (&self.server.core, &self.server.store) {
-            (Some(core), _) => core.store().copy_in_memory().expect("a copy"),
-            (None, Some(store)) => store.copy_in_memory().expect("a copy"),
+            (Some(core), _) => core.store(),
+            (None, Some(store)) => store,
             (None, None) => unreachable!("a server has its store or its core"),
         }
     }
@@ -193,6 +231,11 @@ impl World {
     pub(crate) fn restore(&mut self, node: NodeId, store: MemberStore) {
         assert!(self.nodes[node].core.is_none(), "it runs");
         self.note(format!("{} is restored from a backup", self.nodes[node].name));
+        if node == 0 {
+            self.model.master_restored(&store);
+        } else {
+            self.model.client_restored(node, self.nodes[node].key());
+        }
         self.nodes[node].store = Some(store);
         self.nodes[node].fatal = None;
     }

@@ -52,10 +52,10 @@ impl World {
         match decided {
             Ok(outputs) => {
                 self.server_committed();
-                let told = match crash {
-                    Some(CrashPoint::After(told)) => told.min(outputs.len()),
-                    _ => outputs.len(),
-                };
+                let told = self.told_before(crash, outputs.len());
+                if crash.is_some() {
+                    self.coverage.crash(Role::Server, outputs.get(told).map(coverage::server_kind));
+                }
                 for output in outputs.into_iter().take(told) {
                     self.check_server_output(&before, &output);
                     self.server_does(output);
@@ -89,7 +89,7 @@ impl World {
         if self.dice.once_in(self.faults.crash_before * 2) {
             return Some(CrashPoint::Before);
         }
-        self.dice.once_in(self.faults.crash_after * 2).then(|| CrashPoint::After(self.dice.below(6) as usize))
+        self.dice.once_in(self.faults.crash_after * 2).then_some(CrashPoint::Anywhere)
     }
 
     pub(super) fn crash_server_and_return(&mut self) {
@@ -100,6 +100,10 @@ impl World {
 
     pub(super) fn server_committed(&mut self) {
         let Some(core) = &self.server.core else { return };
+        let writes = Some(core.store().writes());
+        if std::mem::replace(&mut self.server.checked, writes) == writes {
+            return;
+        }
         let groups = core.store().groups().expect("a store");
         if let Err(why) = self.model.server_committed(&groups) {
             self.fail(&why);

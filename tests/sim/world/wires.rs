@@ -146,6 +146,11 @@ impl World {
             return;
         }
         self.note(format!("{} {} ended at {side:?} {code:?}", self.nodes[node].name, conn.0));
+        if code.is_none() {
+            // Whoever still has it hears nothing any more, and gives it up in time.
+            let late = self.dice.between(1, IDLE_MS);
+            self.at(self.now + late, Event::Dies(conn, side.other()));
+        }
         match side {
             Side::Node => self.tell(node, Input::Lost(conn, code.map_or(Lost::Broken, Lost::Closed))),
             Side::Server => {
@@ -203,6 +208,9 @@ impl World {
             if !passes {
                 return self.note(format!("{} {arrow}{} LOST {}", self.nodes[node].name, conn.0, label(&frame)));
             }
+        }
+        if !self.passes_lies(node, to, &frame) {
+            return self.note(format!("{} {arrow}{} DROPPED {}", self.nodes[node].name, conn.0, label(&frame)));
         }
         self.note(format!("{} {arrow}{} {}", self.nodes[node].name, conn.0, label(&frame)));
         match to {
