@@ -264,7 +264,9 @@ impl Plane {
             }
             _ if disk.full => Opened::Not(Outcome::DiskFull),
             _ if place.geometry.chunk_count() <= 1 => {
-                disk.parts.remove(&key);
+                if place.had_part {
+                    disk.parts.remove(&key);
+                }
                 Opened::Ready
             }
             _ if place.had_part && disk.parts.get(&key).is_some_and(|part| part.is_of(&place)) => {
@@ -322,7 +324,14 @@ impl Plane {
     }
 
     /// A unit comes; `root` is the hash of the content that its bytes are of.
-    pub(crate) fn land(&mut self, disk: &mut Disk, header: &ChunkHeader, root: Hash, list: &[u8]) -> Vec<Landed> {
+    pub(crate) fn land(
+        &mut self,
+        disk: &mut Disk,
+        header: &ChunkHeader,
+        root: Hash,
+        list: &[u8],
+        broken: Option<Came>,
+    ) -> Vec<Landed> {
         let key_of_unit = (header.content, header.index);
         let fits = |(request, asked): &&(u64, Vec<Asked>)| {
             *request == header.request && asked.iter().all(|asked| asked.length == header.length)
@@ -331,6 +340,9 @@ impl Plane {
             return Vec::new();
         }
         let (_, asked) = self.expected.remove(&key_of_unit).unwrap_or_default();
+        if let Some(came) = broken {
+            return asked.into_iter().map(|asked| Landed { asked, came, list: None }).collect();
+        }
         asked.into_iter().filter_map(|asked| self.land_for(disk, header, root, list, asked)).collect()
     }
 
@@ -361,7 +373,11 @@ impl Plane {
             }
             Unit::Chunk(_) if disk.full => taken(Came::NotWritten(Outcome::DiskFull), None),
             Unit::Chunk(index) => {
-                let part = disk.parts.entry(key(&open.place)).or_default();
+                let at = key(&open.place);
+                if open.place.geometry.chunk_count() <= 1 && disk.parts.contains_key(&at) {
+                    return taken(Came::NotWritten(Outcome::PlaceTaken), None);
+                }
+                let part = disk.parts.entry(at).or_default();
                 part.size = open.place.geometry.size();
                 part.written.insert(index, chunk_hash(root, list, index));
                 taken(Came::Verified, None)

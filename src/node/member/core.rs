@@ -11,7 +11,7 @@ use super::session::Session;
 use crate::node::local::LocalError;
 use crate::state::authority::{GateConfig, ImportConfig, Moment};
 use crate::state::chain::LogTip;
-use crate::state::downloads::{Downloads, DownloadsConfig, TransferId};
+use crate::state::downloads::{Downloads, DownloadsConfig, Outcome, TransferId};
 use crate::state::link::{Link, LinkConfig};
 use crate::state::random::Random;
 use crate::state::replica::ReplicaConfig;
@@ -246,6 +246,10 @@ impl MemberCore {
             Input::Synced(transfer, chunks, good) => self.downloads.synced(cx.now, transfer, &chunks, good),
             Input::Finished(transfer, outcome) => {
                 self.ended_late(transfer, outcome)?;
+                if outcome == Outcome::PlaceTaken {
+                    // The part file that is there is another one's.
+                    self.store.part_gone(transfer)?;
+                }
                 self.downloads.finished(cx.now, transfer, outcome);
             }
             Input::Renamed(transfer, dest) => self.store.rename_transfer(transfer, &dest)?,

@@ -291,6 +291,7 @@ impl Router {
 
     /// What was sent may be read; then the connection is closed.
     fn let_read(&mut self, now: Time, conn: ConnId, code: CloseCode, stay: Duration) {
+        self.heard_of(conn);
         if !self.count(conn, Counted::Stranger) {
             return self.close(now, conn, code);
         }

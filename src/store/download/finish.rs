@@ -91,6 +91,12 @@ impl Folder {
         let from = jail::parent(&self.root, &item.part.dest, false)?;
         let to = jail::parent(&self.root, &item.dest, true)?;
         let name = item.dest.name();
+        // Somebody else's part may have come to lie under this name; what was verified is what is held open.
+        let there = statat(&from, &part, AtFlags::SYMLINK_NOFOLLOW).map_err(|error| DiskError::of(error, &part))?;
+        let held = item.part.file.metadata().map_err(|error| item.part.failed(error))?;
+        if (there.st_dev, there.st_ino) != (held.dev(), held.ino()) {
+            return Err(DiskError::Unfinished(item.part.dest.to_string()).into());
+        }
         let renamed = match item.replace {
             true => renameat(&from, &part, &to, name),
             false => rename_to_free_name(&from, &part, &to, name),
@@ -170,6 +176,18 @@ mod tests {
         let part = folder.create_part(&rel(dest), bytes.len() as u64).unwrap();
         part.write_at(0, bytes).unwrap();
         FinishItem { part, dest: rel(dest), mtime_ms: 1_500_000_000_123, executable: false, replace: false }
+    }
+
+    #[test]
+    fn another_downloads_part_is_not_taken_for_the_own_one() {
+        let (dir, folder) = folder();
+        let own = item(&folder, "film", b"mine");
+        folder.remove_part(&rel("film")).unwrap();
+        let other = item(&folder, "film", b"half");
+        assert!(matches!(folder.finish(own), Err(FinishError::Disk(DiskError::Unfinished(_)))));
+        assert!(!dir.path().join("downloads/film").exists());
+        folder.finish(other).unwrap();
+        assert_eq!(fs::read(dir.path().join("downloads/film")).unwrap(), b"half");
     }
 
     #[test]

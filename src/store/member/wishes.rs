@@ -58,9 +58,14 @@ impl MemberStore {
         let mut adopt = self.db.prepare_cached(
             "UPDATE local_files SET status = 0, id = ?2, refused = NULL WHERE path = ?1 AND status IN (0, 2, 3) AND id <> ?2",
         )?;
+        // A version that this device did not make: another copy of it did. What lies here is the truth.
+        let mut restate = self.db.prepare_cached(
+            "UPDATE local_files SET status = 0, generation = ?3 WHERE id = ?1 AND content <> ?2 AND status = 1",
+        )?;
         for file in files {
             if settle.execute(params![file.id.0, file.content.0, generation])? == 0 {
                 adopt.execute(params![file.path.as_str(), file.id.0])?;
+                restate.execute(params![file.id.0, file.content.0, generation])?;
             }
         }
         Ok(())

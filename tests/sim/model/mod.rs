@@ -45,7 +45,7 @@ pub(crate) struct Model {
     /// Files that an entry removed.
     pub(crate) removed: HashSet<FileId>,
     /// Files that somebody asked to remove.
-    pub(crate) wished_out: HashSet<FileId>,
+    pub(crate) wished_out: HashMap<FileId, u64>,
     /// Names of files that went from a disk.
     pub(crate) gone: HashSet<String>,
     /// Whether nothing else may be removed.
@@ -121,7 +121,7 @@ impl Model {
             places: BTreeMap::new(),
             emptied: HashMap::new(),
             removed: HashSet::new(),
-            wished_out: HashSet::new(),
+            wished_out: HashMap::new(),
             gone: HashSet::new(),
             removals_are_wished: false,
             names: HashMap::new(),
@@ -181,7 +181,7 @@ impl Model {
         }
         self.tip = tip.at;
         let rows = store.files_page(None, &[], 0, u64::MAX).expect("a store");
-        self.catalog_changed(now, &rows, &standings)?;
+        self.catalog_changed(&rows, &standings)?;
         self.files = rows.iter().map(|row| row.file.id).collect();
         self.files_ever.extend(&self.files);
         self.in_generation.extend(&self.files);
@@ -199,18 +199,29 @@ impl Model {
                 self.memberships.push((now, header.hash()));
             }
             let body = SaltedBody::check(entry.salted, header.header()).and_then(|salted| salted.body().ok());
-            if let Some(Body::FileRemoved { files, .. }) = body {
-                self.must_be_wished(&files)?;
-                self.removed.extend(files);
+            match body {
+                Some(Body::FileRemoved { files, .. }) => {
+                    self.must_be_wished(&files)?;
+                    self.removed.extend(files);
+                }
+                // They may be gone again by the end of the batch.
+                Some(Body::FilesAdded { files, .. }) => self.files_ever.extend(files.iter().map(|file| file.id)),
+                _ => {}
             }
         }
         Ok(())
     }
 
+    /// Whether a person wished a file of this name out of the catalog.
+    pub(crate) fn was_wished_out(&self, path: &std::path::Path) -> bool {
+        let name = path.file_name().and_then(|name| name.to_str());
+        self.wished_out.keys().any(|id| self.names.get(id).map(String::as_str) == name)
+    }
+
     /// Nothing leaves the catalog that nobody removed and that is on its owner's disk.
     fn must_be_wished(&self, files: &[FileId]) -> Result<(), String> {
         let is_wished = |file: &FileId| {
-            self.wished_out.contains(file) || self.names.get(file).is_some_and(|name| self.gone.contains(name))
+            self.wished_out.contains_key(file) || self.names.get(file).is_some_and(|name| self.gone.contains(name))
         };
         match files.iter().find(|file| !is_wished(file)) {
             Some(file) if self.removals_are_wished => Err(format!("{file} was removed and nobody wished it")),
@@ -221,7 +232,6 @@ impl Model {
     /// No id is used twice, and what was removed comes back only because its owner's person wished it anew.
     fn catalog_changed(
         &mut self,
-        now: u64,
         rows: &[CatalogRow],
         standings: &HashMap<DeviceKey, MembershipChange>,
     ) -> Result<(), String> {
@@ -230,8 +240,9 @@ impl Model {
         for (id, place) in &self.places {
             // What went from its owner's disk comes back with it.
             let gone = self.gone.contains(place.1.name());
-            if !places.contains_key(id) && self.wished_out.contains(id) && !gone {
-                self.emptied.insert(place.clone(), now);
+            let wished = self.wished_out.get(id).filter(|_| !places.contains_key(id) && !gone);
+            if let Some(at) = wished {
+                self.emptied.insert(place.clone(), *at);
             }
         }
         for (id, place) in places.iter().filter(|(id, _)| !self.places.contains_key(id)) {

@@ -16,14 +16,16 @@ pub(crate) struct Promises {
     pub(crate) given: HashSet<String>,
     /// Devices whose directory was restored: what is lost with it is lost.
     pub(crate) restored: HashSet<DeviceKey>,
+    /// Devices that erased their keys, whether or not the master heard of it: who wants their files waits, and says so.
+    pub(crate) left: HashSet<DeviceKey>,
     /// With which invite each device came.
     came_with: HashMap<DeviceKey, String>,
-    /// When a person last wished for a share's files, by the share's name.
+    /// When a person last wished for a share's files, or for one of them, by its name.
     wishes: HashMap<(DeviceKey, String), u64>,
 }
 
 impl Promises {
-    /// A person shares a folder, or shares it again.
+    /// A person shares a folder or a file of one, or shares it again.
     pub(crate) fn wished(&mut self, owner: DeviceKey, share: &str, now: u64) {
         self.wishes.insert((owner, share.to_owned()), now);
     }
@@ -32,7 +34,8 @@ impl Promises {
     pub(super) fn wished_since(&self, owner: &DeviceKey, path: &RelPath, since: u64) -> bool {
         let share = path.as_str().split('/').next().unwrap_or_default();
         let named = |name: &str| share == name || share.strip_prefix(name).is_some_and(|rest| rest.starts_with('-'));
-        self.wishes.iter().any(|((by, name), at)| by == owner && named(name) && *at > since)
+        let itself = |name: &str| path.name() == name;
+        self.wishes.iter().any(|((by, name), at)| by == owner && (named(name) || itself(name)) && *at > since)
     }
 
     /// A device is started with an invite.

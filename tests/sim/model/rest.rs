@@ -92,11 +92,16 @@ impl Model {
             return Some(format!("request {number} has no answer"));
         }
         let open = store.open_transfers(0, usize::MAX).expect("a store");
-        // What a restored owner does not know of any more waits, with its reason, until it is shared again.
+        // What a restored owner does not know of any more waits, with its reason, until it is shared again; so does what
+        // an owner had that is gone for ever and could not say so.
         let devices = changes_of(store, &self.master);
         let restored = |owner| {
             let owner = devices.values().find(|change| change.id == owner);
-            owner.is_some_and(|change| self.promises.restored.contains(&change.device))
+            let promises = &self.promises;
+            let is_none = |change: &MembershipChange| {
+                promises.restored.contains(&change.device) || promises.left.contains(&change.device)
+            };
+            owner.is_some_and(is_none)
         };
         open.iter()
             .find(|one| !restored(one.owner))

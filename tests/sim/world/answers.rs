@@ -39,7 +39,9 @@ impl World {
             let status = self.check_status(node, *status);
             if let Some(Reply::Clients(rows)) = self.answer(node, Command::Clients) {
                 let is_member = status.standing == Some(StandingRow::Approved);
-                if is_member && status.waiting.is_none() && !self.model.master_was_restored {
+                // The copy that is not on may not have noticed yet.
+                let alone = !self.has_copies(node);
+                if is_member && alone && status.waiting.is_none() && !self.model.master_was_restored {
                     self.check_devices(node, &at_master, &rows);
                 }
             }
@@ -127,6 +129,7 @@ impl World {
             let over = match row.state {
                 TransferState::Done | TransferState::Cancelled => true,
                 TransferState::Failed | TransferState::Paused => row.reason.is_some(),
+                TransferState::Waiting if !self.model.promises.left.is_empty() => row.reason.is_some(),
                 TransferState::Waiting | TransferState::Running => {
                     // Nothing comes to rest at a master that is an old copy.
                     self.model.master_was_restored && (row.state == TransferState::Running || row.reason.is_some())
@@ -140,16 +143,19 @@ impl World {
 
     /// What was shared is in the catalog, or out of it for a reason.
     fn check_shares(&mut self) {
-        for ((node, path), files) in self.model.promises.shares.clone() {
+        for ((node, _), files) in self.model.promises.shares.clone() {
             let standing = self.standing_of(node);
             let member = node == 0 || standing == Some(Standing::Approved);
             if !member || self.nodes[node].fatal.is_some() || self.has_copies(node) {
                 continue;
             }
             let name = &self.nodes[node].name;
-            let local = self.nodes[node].store().local_of(&path).expect("a store");
+            // A path inside of a share is that share's.
+            let local = self.shared(node);
             for file in files.iter().filter(|file| self.nodes[node].disk.shared.contains_key(*file)) {
                 match local.iter().find(|one| one.abs == **file) {
+                    // A share ends with the removal of all that it is.
+                    None if self.model.was_wished_out(file) => {}
                     None => self.fail(&format!("{name} lost {} of a share", file.display())),
                     Some(one) if one.status == LocalStatus::Syncing => {
                         self.fail(&format!("{name}: {} is never listed", file.display()));

@@ -70,6 +70,7 @@ impl World {
                     core.store().set_read_only(false).expect("a pragma");
                 }
                 self.committed(node);
+                let crash = crash.or_else(|| self.rare_crash(outputs.iter().map(coverage::kind)));
                 let told = self.told_before(crash, outputs.len());
                 if crash.is_some() {
                     let role = if node == 0 { Role::Master } else { Role::Client };
@@ -117,6 +118,13 @@ impl World {
             return Some(CrashPoint::Before);
         }
         self.dice.once_in(self.faults.crash_after).then_some(CrashPoint::Anywhere)
+    }
+
+    /// A crash before an output of a kind that few batches have.
+    pub(super) fn rare_crash(&mut self, kinds: impl Iterator<Item = &'static str>) -> Option<CrashPoint> {
+        let rare = kinds.enumerate().filter_map(|(told, kind)| Some((told, coverage::rarity(kind)?)));
+        let (told, likelier) = rare.max_by_key(|(_, likelier)| *likelier)?;
+        self.dice.once_in(self.faults.crash_after.div_ceil(likelier)).then_some(CrashPoint::After(told))
     }
 
     /// How many of a batch's outputs go out.
@@ -252,6 +260,8 @@ impl World {
             Output::Erase => {
                 self.note(format!("{} has left", self.nodes[node].name));
                 self.nodes[node].has_left = true;
+                let key = self.nodes[node].key();
+                self.model.promises.left.insert(key);
                 self.nodes[node].fatal = Some(LocalError::new(ErrorCode::Refused, "it has left", ""));
                 self.crash(node);
             }

@@ -127,7 +127,12 @@ impl World {
             return;
         }
         // Empty if nobody expects it: the stream is stopped.
-        let landed = one.plane.land(&mut one.disk, &header, root, &list);
+        let broken = self.dice.once_in(self.faults.broken_unit);
+        let broken = broken.then(|| [Came::Broken, Came::Damaged][self.dice.below(2) as usize]);
+        if broken.is_some() {
+            self.coverage.event("unit came broken");
+        }
+        let landed = one.plane.land(&mut one.disk, &header, root, &list, broken);
         if landed.is_empty() {
             return self.tell_server(ServerInput::Unwanted(forward));
         }
@@ -135,13 +140,8 @@ impl World {
         self.tell_server(ServerInput::Forwarded(forward));
         self.tell(node, Input::Heard(landed[0].asked.transfer, u64::from(header.length)));
         for Landed { asked, came, list } in landed {
-            let broken = self.dice.once_in(self.faults.broken_unit);
-            if broken {
-                self.coverage.event("unit came broken");
-            }
-            let came = if broken { [Came::Broken, Came::Damaged][self.dice.below(2) as usize] } else { came };
             self.tell_later(node, Input::Came(asked, came));
-            if let Some(list) = list.filter(|_| !broken) {
+            if let Some(list) = list {
                 self.tell_later(node, Input::List(asked.transfer, Some(list)));
             }
         }

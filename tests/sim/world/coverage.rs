@@ -65,6 +65,16 @@ impl fmt::Display for Coverage {
     }
 }
 
+/// How many times likelier than elsewhere a crash is before an output of a kind that few batches have.
+pub(super) fn rarity(kind: &str) -> Option<u64> {
+    match kind {
+        "Upload" | "Forward" | "Close" | "Expect" => Some(20),
+        "Sync" | "Finish" | "Forget" | "EndForward" | "Receive" | "Drop" => Some(100),
+        "StopStream" => Some(1_000),
+        _ => None,
+    }
+}
+
 /// Every kind of output of a member.
 const OUTPUTS: &[&str] = &[
     "Dial", "Send", "SendBulk", "Close", "Streams", "Epochs", "Open", "Expect", "Forget", "Sync", "Finish", "Drop",

@@ -42,7 +42,7 @@ impl World {
 
     fn remove_one(&mut self, node: NodeId, dice: &mut Dice, files: &[FileId]) {
         if let Some(file) = dice.pick(files) {
-            self.model.wished_out.insert(*file);
+            self.model.wished_out.insert(*file, self.now);
             self.ask(node, Command::Remove { files: vec![file.to_string()] });
         }
     }
@@ -56,6 +56,8 @@ impl World {
         self.settle();
         let members = self.nodes_standing(bailiwick::wire::log::Standing::Approved);
         let living = members.into_iter().chain([0]).filter(|node| self.nodes[*node].fatal.is_none());
+        // What a device keeps that runs twice, or was restored, is not what its person said last.
+        let living: Vec<NodeId> = living.filter(|node| !self.has_copies(*node)).collect();
         for node in living {
             for file in self.shared(node) {
                 let there = self.nodes[node].disk.shared.get(&file.abs);

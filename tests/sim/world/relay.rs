@@ -52,6 +52,7 @@ impl World {
         match decided {
             Ok(outputs) => {
                 self.server_committed();
+                let crash = crash.or_else(|| self.rare_crash(outputs.iter().map(coverage::server_kind)));
                 let told = self.told_before(crash, outputs.len());
                 if crash.is_some() {
                     self.coverage.crash(Role::Server, outputs.get(told).map(coverage::server_kind));

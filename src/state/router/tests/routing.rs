@@ -150,3 +150,16 @@ fn a_silent_master_is_noticed_when_it_is_asked() {
     world.say(1, routed(0, 8, 10));
     assert!(matches!(world.got(1)[..], [.., Frame::ServerNotReady { number: 8 }]));
 }
+
+#[test]
+fn nothing_is_expected_of_who_is_out() {
+    let (mut world, mut log) = World::settled(&[1, 2]);
+    world.client(1, 1);
+    world.client(2, 2);
+    world.say(1, ask(id(2)));
+    let expulsion = log.change(2, Standing::Disapproved);
+    world.broadcast(&expulsion);
+    world.take();
+    world.advance(4_000);
+    assert!(world.got(2).is_empty(), "who is out gets the header and nothing else");
+}
