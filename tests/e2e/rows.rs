@@ -1,7 +1,7 @@
 //! One test a row, by its name.
 
 use crate::world::{World, approve, disapprove, invite, noise, ticket, write};
-use bailiwick::node::local::{Command, ErrorCode, FileStatus, Link, Reply, StandingRow, TransferState};
+use bailiwick::node::local::{Command, ErrorCode, FileRow, FileStatus, Link, Reply, StandingRow, TransferState};
 use std::path::Path;
 
 fn same(left: &Path, right: &Path) {
@@ -184,8 +184,8 @@ async fn w9_w10_added_files_are_staged_and_then_in_every_catalog() {
     laptop.add(&of_client).await;
     master.add(&of_master).await;
     for node in [&laptop, &phone, &master] {
-        let rows = node.until_files("both files", |rows| rows.len() == 2).await;
-        assert!(rows.iter().all(|row| row.status == FileStatus::Idle && row.available));
+        let idle = |row: &FileRow| row.status == FileStatus::Idle && row.available;
+        let rows = node.until_files("both files", |rows| rows.len() == 2 && rows.iter().all(idle)).await;
         let hash = blake3::hash(b"of the client").to_hex().to_string();
         assert!(rows.iter().any(|row| row.path == "client/c.txt" && row.hash == hash && row.owner_name == "laptop"));
     }

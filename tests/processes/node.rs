@@ -77,6 +77,10 @@ impl Place {
         let downloads = self.folder(&format!("{name}-downloads"));
         let downloads = downloads.to_str().expect("a path of text");
         let node = self.start(name, &["client", "--name", name, "--downloads", downloads, &invite]);
+        // The client serves its person before the master has heard of it.
+        master.until(&["clients"], |rows| {
+            rows.as_array().expect("rows").iter().any(|row| row["name"] == name && row["standing"] == "registered")
+        });
         master.run(&["approve", name]);
         node.run(&["wait", "approved"]);
         node

@@ -17,7 +17,7 @@ use crate::wire::frame::{
 };
 use crate::wire::ids::{DeviceKey, Position, PublicId, SealKey};
 use crate::wire::limits::{HEADERS_PER_FRAME_MAX, MEMBERS_MAX};
-use crate::wire::log::{MembershipChange, SignedHead, SignedHeader, Standing, VerifiedHeader};
+use crate::wire::log::{Head, MembershipChange, SignedHead, SignedHeader, Standing, VerifiedHeader};
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
@@ -379,6 +379,7 @@ impl MemberCore {
             let Ok(header) = header.verify(&self.group.master) else { continue };
             let Some(change) = header.header().membership.clone() else { continue };
             self.note_header(&header)?;
+            self.header_beside_own(&header)?;
             self.registered(header.signed().clone())?;
             if change.standing.is_final() {
                 match &mut self.pen {
@@ -386,6 +387,31 @@ impl MemberCore {
                     Pen::Master(_) => self.expulsion_shown(cx, &header)?,
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// Another copy of this master signed something else where its own log holds a header: both must not go on.
+    fn header_beside_own(&mut self, shown: &VerifiedHeader) -> Result<(), DbError> {
+        let (Pen::Master(master), at) = (&mut self.pen, shown.header().at) else { return Ok(()) };
+        let own = *master.authority.tip();
+        let held = self.store.header_hash(at)?.or((own.at == at).then_some(own.header));
+        if held.is_none_or(|held| held == shown.hash()) {
+            return Ok(());
+        }
+        let head = Head {
+            group: shown.header().group,
+            at,
+            header: shown.hash(),
+            membership: shown.membership_hash(),
+            nonce: [0; 16],
+        };
+        let was = master.gate;
+        master.gate.head_shown(&head, &own, held);
+        if let (Gate::Closed(stale), false) = (master.gate, was == master.gate) {
+            tracing::error!("{stale}");
+            self.store.set("stale", &stale)?;
+            self.event("stopped_signing", vec![("why", stale.to_string())]);
         }
         Ok(())
     }

@@ -160,13 +160,20 @@ impl Router {
         let before = group.membership.is_settled();
         let mut news = News::default();
         let mut outcome = Ok(());
+        let mut proof = None;
         if let Some(verified) = &verified {
+            let at = verified.header().at;
             if group.membership.broadcast(verified) == Shown::Fork {
-                tracing::warn!(group = ?id, at = %verified.header().at, "the group's log has forked");
+                tracing::warn!(group = ?id, %at, "the group's log has forked");
+                proof = group.membership.header_at(at).cloned();
             }
             outcome = self.take_header(id, verified, &mut news);
         }
         self.persist(&mut news);
+        if let Some(other) = proof {
+            // This copy of the master learns that another one has signed there.
+            self.send(conn, Frame::Headers(vec![other]));
+        }
         let changes_membership = verified.as_ref().is_none_or(|verified| verified.header().membership.is_some());
         let tip = self.groups.get(&id).and_then(|group| group.membership.tip());
         if let Some(tip) = tip.filter(|_| changes_membership) {

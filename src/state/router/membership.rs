@@ -213,6 +213,12 @@ impl Membership {
         self.beside_chain().chain(self.chain_above(at)).map(|link| link.signed.clone()).collect()
     }
 
+    /// The membership header at a place.
+    pub(super) fn header_at(&self, at: Position) -> Option<&SignedHeader> {
+        let place = self.chain.binary_search_by_key(&at, |link| link.at).ok()?;
+        self.chain.get(place).map(|link| &link.signed)
+    }
+
     /// The expulsions above a place, and all that the chain lacks.
     pub(super) fn expulsions_above(&self, at: Option<Position>) -> Vec<SignedHeader> {
         let above = self.chain_above(at).filter(|link| link.change.standing.is_final());

@@ -113,7 +113,9 @@ impl World {
     /// Whether a master says that it is an old copy, which a person must replace.
     pub(crate) fn says_old_copy(&mut self) -> bool {
         let masters: Vec<NodeId> = (0..self.nodes.len()).filter(|node| self.nodes[*node].is_master()).collect();
-        masters.into_iter().any(|node| self.waits_for(node).is_some_and(|why| why.contains("old one") || why.contains("forked")))
+        masters
+            .into_iter()
+            .any(|node| self.waits_for(node).is_some_and(|why| why.contains("old one") || why.contains("forked")))
     }
 
     /// The group's id.

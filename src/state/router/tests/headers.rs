@@ -259,3 +259,19 @@ fn an_older_head_is_refused_silently() {
     assert_eq!(world.records.len(), records);
     assert_eq!(world.class(1), Some(Class::Approved));
 }
+
+#[test]
+fn a_second_copy_of_the_master_is_shown_what_the_first_signed() {
+    let (mut world, mut log) = World::settled(&[1]);
+    let mut other = log.clone();
+    let first = log.change(5, Standing::Registered);
+    world.broadcast(&first);
+    world.take();
+    let second = other.change(6, Standing::Registered);
+    world.broadcast(&second);
+    let shown = world.got(0).into_iter().find_map(|frame| match frame {
+        Frame::Headers(headers) => Some(headers),
+        _ => None,
+    });
+    assert_eq!(shown, Some(vec![first.signed().clone()]));
+}
