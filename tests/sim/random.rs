@@ -12,7 +12,7 @@ use std::path::PathBuf;
 const CLIENTS_MAX: usize = 5;
 
 /// So many worlds must have seen a crash before every kind of output.
-const COVERING: u64 = 1_000;
+const COVERING: u64 = 10_000;
 
 /// What a world came to.
 #[derive(Debug, PartialEq, Eq)]
