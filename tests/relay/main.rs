@@ -41,12 +41,8 @@ async fn server_again(path: &Path) -> ServerHandle {
     .await
 }
 
-/// A test that measures this process's memory runs alone; the others run beside each other.
-static MEASURING: tokio::sync::RwLock<()> = tokio::sync::RwLock::const_new(());
-
 #[tokio::test]
 async fn a_chunk_goes_from_owner_to_askers_and_is_uploaded_once() {
-    let _turn = MEASURING.read().await;
     let dir = tempfile::tempdir().unwrap();
     let server = server(dir.path());
     let _master = Fake::master(&server, &[1, 2, 3]).await;
@@ -69,7 +65,6 @@ async fn a_chunk_goes_from_owner_to_askers_and_is_uploaded_once() {
 
 #[tokio::test]
 async fn what_was_not_asked_for_is_stopped() {
-    let _turn = MEASURING.read().await;
     let dir = tempfile::tempdir().unwrap();
     let server = server(dir.path());
     let _master = Fake::master(&server, &[1]).await;
@@ -84,7 +79,6 @@ async fn what_was_not_asked_for_is_stopped() {
 
 #[tokio::test]
 async fn an_owner_that_goes_and_one_that_says_no_are_told_of() {
-    let _turn = MEASURING.read().await;
     let dir = tempfile::tempdir().unwrap();
     let server = server(dir.path());
     let _master = Fake::master(&server, &[1, 2]).await;
@@ -119,10 +113,20 @@ fn resident() -> u64 {
     line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
 }
 
+/// The next test measures the memory of its process, so it has one of its own.
+#[test]
+fn memory_stays_bounded_in_a_process_of_its_own() {
+    let program = std::env::current_exe().unwrap();
+    let name = "a_stalled_asker_holds_up_nobody_and_memory_stays_bounded";
+    let output = std::process::Command::new(program).args(["--exact", name, "--ignored"]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.contains("1 passed"), "{said}");
+}
+
 /// Two askers fill the cache and read nothing; then another one reads 256 MiB.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "run by the test above, alone in its process"]
 async fn a_stalled_asker_holds_up_nobody_and_memory_stays_bounded() {
-    let _turn = MEASURING.write().await;
     let dir = tempfile::tempdir().unwrap();
     let server = server(dir.path());
     let _master = Fake::master(&server, &[1, 2, 3, 4]).await;
@@ -153,7 +157,6 @@ async fn a_stalled_asker_holds_up_nobody_and_memory_stays_bounded() {
 
 #[tokio::test]
 async fn routed_frames_and_broadcasts_pass() {
-    let _turn = MEASURING.read().await;
     let dir = tempfile::tempdir().unwrap();
     let server = server(dir.path());
     let mut master = Fake::master(&server, &[1, 2]).await;
@@ -179,7 +182,6 @@ async fn routed_frames_and_broadcasts_pass() {
 
 #[tokio::test]
 async fn a_restarted_server_knows_its_groups_and_keeps_its_port_and_key() {
-    let _turn = MEASURING.read().await;
     let dir = tempfile::tempdir().unwrap();
     let first = server(dir.path());
     let ticket = first.ticket();
@@ -198,7 +200,6 @@ async fn a_restarted_server_knows_its_groups_and_keeps_its_port_and_key() {
 
 #[tokio::test]
 async fn a_ticket_that_was_rotated_admits_no_new_group() {
-    let _turn = MEASURING.read().await;
     let dir = tempfile::tempdir().unwrap();
     let mut server = server(dir.path());
     let old = server.ticket().admission;
@@ -215,7 +216,6 @@ async fn a_ticket_that_was_rotated_admits_no_new_group() {
 
 #[tokio::test]
 async fn a_stranger_may_say_little() {
-    let _turn = MEASURING.read().await;
     let dir = tempfile::tempdir().unwrap();
     let server = server(dir.path());
     let _master = Fake::master(&server, &[1]).await;
