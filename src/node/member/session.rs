@@ -355,21 +355,29 @@ impl MemberCore {
             Pen::Replica(replica) => {
                 replica.head_shown(cx.now, head);
             }
-            Pen::Master(master) => {
+            Pen::Master(_) => {
                 if let Ok(head) = head.verify(&self.key) {
-                    let own = *master.authority.tip();
-                    let was = master.gate;
-                    master.gate.head_shown(&head, &own, self.store.header_hash(head.at)?);
-                    if let (Gate::Closed(stale), false) = (master.gate, was == master.gate) {
-                        tracing::error!("{stale}");
-                        // Also at its next start, whoever can tell it then.
-                        self.store.set("stale", &stale)?;
-                        self.event("stopped_signing", vec![("why", stale.to_string())]);
-                    }
+                    self.signed_elsewhere(&head)?;
                 }
             }
         }
         self.refresh_requests(cx);
+        Ok(())
+    }
+
+    /// A place of the log that this master signed, here or in another copy: if it is not in this one, nothing more is
+    /// signed here.
+    fn signed_elsewhere(&mut self, head: &Head) -> Result<(), DbError> {
+        let Pen::Master(master) = &mut self.pen else { return Ok(()) };
+        let own = *master.authority.tip();
+        let was = master.gate;
+        master.gate.head_shown(head, &own, self.store.header_hash(head.at)?);
+        if let (Gate::Closed(stale), false) = (master.gate, was == master.gate) {
+            tracing::error!("{stale}");
+            // Also at its next start, whoever can tell it then.
+            self.store.set("stale", &stale)?;
+            self.event("stopped_signing", vec![("why", stale.to_string())]);
+        }
         Ok(())
     }
 
@@ -393,27 +401,13 @@ impl MemberCore {
 
     /// Another copy of this master signed something else where its own log holds a header: both must not go on.
     fn header_beside_own(&mut self, shown: &VerifiedHeader) -> Result<(), DbError> {
-        let (Pen::Master(master), at) = (&mut self.pen, shown.header().at) else { return Ok(()) };
-        let own = *master.authority.tip();
+        let (at, own) = (shown.header().at, self.tip());
         let held = self.store.header_hash(at)?.or((own.at == at).then_some(own.header));
         if held.is_none_or(|held| held == shown.hash()) {
             return Ok(());
         }
-        let head = Head {
-            group: shown.header().group,
-            at,
-            header: shown.hash(),
-            membership: shown.membership_hash(),
-            nonce: [0; 16],
-        };
-        let was = master.gate;
-        master.gate.head_shown(&head, &own, held);
-        if let (Gate::Closed(stale), false) = (master.gate, was == master.gate) {
-            tracing::error!("{stale}");
-            self.store.set("stale", &stale)?;
-            self.event("stopped_signing", vec![("why", stale.to_string())]);
-        }
-        Ok(())
+        let (header, membership) = (shown.hash(), shown.membership_hash());
+        self.signed_elsewhere(&Head { group: shown.header().group, at, header, membership, nonce: [0; 16] })
     }
 
     /// Somebody shows this master an expulsion. It counts at once; it is entered in the log as soon as this copy may sign.
