@@ -2,7 +2,7 @@
 
 use bailiwick::state::conn::ConnId;
 use bailiwick::wire::close::CloseCode;
-use bailiwick::wire::frame::Frame;
+use bailiwick::wire::frame::{ChunkRange, Frame};
 use std::collections::VecDeque;
 
 /// An idle connection ends after this many milliseconds without a packet.
@@ -117,8 +117,8 @@ pub(crate) fn label(frame: &Frame) -> String {
         Frame::Busy { number } => format!("Busy({number})"),
         Frame::RegistrationHeld(why) => format!("RegistrationHeld({why:?})"),
         Frame::ExpulsionRead => "ExpulsionRead".into(),
-        Frame::RequestChunk { request, ranges, .. } => format!("RequestChunk({request}, {} ranges)", ranges.len()),
-        Frame::UploadChunk { request, ranges } => format!("UploadChunk({request}, {} ranges)", ranges.len()),
+        Frame::RequestChunk { request, ranges, .. } => format!("RequestChunk({request}, {})", wanted(ranges)),
+        Frame::UploadChunk { request, ranges } => format!("UploadChunk({request}, {})", wanted(ranges)),
         Frame::ChunkRefused { request, reason, .. } => format!("ChunkRefused({request}, {reason:?})"),
         Frame::CancelChunk { request, .. } => format!("CancelChunk({request})"),
         Frame::ClientRegister { number, .. } => format!("ClientRegister({number})"),
@@ -127,4 +127,9 @@ pub(crate) fn label(frame: &Frame) -> String {
         Frame::Ping(_) => "Ping".into(),
         Frame::Pong(_) => "Pong".into(),
     }
+}
+
+fn wanted(ranges: &[ChunkRange]) -> String {
+    let each = |range: &ChunkRange| format!("{:?} {}+{}", range.content, range.first, range.count);
+    ranges.iter().map(each).collect::<Vec<_>>().join(", ")
 }

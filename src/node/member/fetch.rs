@@ -259,16 +259,21 @@ impl MemberCore {
         Ok(())
     }
 
-    /// A transfer that is not in memory goes over to the version that is in the catalog, if that is another one.
+    /// A transfer goes over to the version that is in the catalog, if that is another one.
     fn go_over(&mut self, cx: &mut Cx<'_>, transfer: TransferId) -> Result<(), DbError> {
         let row = self.store.transfer(transfer)?.filter(|row| row.standing == TransferStanding::Open);
-        if let Some(row) = row
-            && let Some(now) = self.store.file(&row.file)?.filter(|now| now.file.content != row.content)
-        {
-            self.store.renew_transfer(transfer, &now.file)?;
-            self.loaded = self.loaded.min(transfer.saturating_sub(1));
-            self.downloads.more(cx.now);
+        let Some(row) = row else { return Ok(()) };
+        let Some(now) = self.store.file(&row.file)?.filter(|now| now.file.content != row.content) else {
+            return Ok(());
+        };
+        if self.downloads.fetch(transfer).is_some() {
+            // The old version was loaded again since: it leaves first, for memory and store have the same version.
+            self.downloads.pause(cx.now, transfer);
+            return Ok(());
         }
+        self.store.renew_transfer(transfer, &now.file)?;
+        self.loaded = self.loaded.min(transfer.saturating_sub(1));
+        self.downloads.more(cx.now);
         Ok(())
     }
 }

@@ -3,7 +3,7 @@
 use super::basics::{get_all, group, share};
 use crate::world::World;
 use bailiwick::node::local::{Command, Conflict, Reply};
-use bailiwick::store::member::TransferStanding;
+use bailiwick::store::member::{LocalFile, TransferStanding};
 use std::path::{Path, PathBuf};
 
 /// Chunks of the film.
@@ -20,6 +20,11 @@ fn place(world: &World) -> (PathBuf, PathBuf) {
     let home = PathBuf::from(format!("/home/{}", world.nodes[1].name));
     let below = |path: &Path| home.join(path.strip_prefix("/home/c1").expect("below"));
     (below(&share), below(&path))
+}
+
+/// By what its owner's person calls the upload of a file.
+fn upload_id(file: &LocalFile) -> String {
+    format!("up-{}", &file.meta.id.to_string().replace('-', "")[..8])
 }
 
 #[test]
@@ -57,13 +62,42 @@ fn version_under_download() {
     assert!(went_over >= 4, "{went_over} went over to the newest version");
 }
 
+/// Both changes come in one answer of the master; by the second one, the first transfer has left memory already.
+#[test]
+fn two_files_change_under_their_downloads() {
+    for seed in 64..68 {
+        let mut world = group(seed, 1);
+        let shares = ["films", "songs"].map(|folder| {
+            share(&mut world, 0, folder, &[CHUNKS << 20]);
+            let share = PathBuf::from(format!("/home/{}/{folder}", world.nodes[0].name));
+            (share.clone(), share.join(format!("{folder}0")))
+        });
+        let ids: Vec<String> = world.shared(0).iter().map(upload_id).collect();
+        world.ask(0, Command::Pause { ids: ids.clone(), all: false });
+        get_all(&mut world, 1);
+        world.run_for(2_000);
+        world.crash(1);
+        for (share, path) in &shares {
+            world.change_file(0, share, path, 3);
+            world.run_for(1_000);
+        }
+        world.start_node(1);
+        world.run_for(3_000);
+        world.ask(0, Command::Resume { ids, all: false });
+        world.settle();
+        let newest: Vec<_> = shares.iter().map(|(_, path)| world.nodes[0].disk.shared[path].hash).collect();
+        let got: Vec<_> = world.nodes[1].disk.done.values().copied().collect();
+        world
+            .check(got.len() == 2 && newest.iter().all(|hash| got.contains(hash)), "both come in their newest version");
+    }
+}
+
 #[test]
 fn paused_at_the_owner_and_killed_at_both_ends() {
     for seed in 70..76 {
         let mut world = group(seed, 2);
         share(&mut world, 1, "films", &[CHUNKS << 20]);
-        let id = world.shared(1)[0].meta.id.to_string().replace('-', "");
-        let upload = format!("up-{}", &id[..8]);
+        let upload = upload_id(&world.shared(1)[0]);
         get_all(&mut world, 2);
         world.run_for(100 + 30 * (seed - 70));
         let token = world.ask(1, Command::Pause { ids: vec![upload.clone()], all: false });
