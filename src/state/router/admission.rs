@@ -101,6 +101,7 @@ impl Router {
         tracing::info!(group = ?id, "the master is connected");
         self.send(conn, Frame::MasterRegisterAck(Ok(registered)));
         self.send_headers(conn, headers);
+        self.show_fork(conn, id);
         self.came(now, id, device);
         self.tell_presence(now, id, conn);
     }
@@ -181,6 +182,7 @@ impl Router {
         let own = group.membership.own_header(&device).cloned();
         let headers = own.into_iter().chain(group.membership.expulsions_above(above)).collect();
         self.send_headers(conn, headers);
+        self.show_fork(conn, id);
         self.tell_presence(now, id, conn);
         self.came(now, id, device);
     }

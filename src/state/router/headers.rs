@@ -118,7 +118,9 @@ impl Router {
         let generation_began = group.membership.head_at().is_some_and(|at| head.at.generation > at.generation);
         match group.membership.show(head, signed.clone()) {
             Shown::Newer => {
-                group.fork_told &= !generation_began;
+                if generation_began {
+                    group.fork = None;
+                }
                 self.effects.push_back(Effect::Persist(Record::Head { group: id, head: signed.clone() }));
                 self.send_all(to, Frame::Head(signed));
             }
@@ -129,13 +131,19 @@ impl Router {
         true
     }
 
-    /// Passes the proof of a fork on, once.
+    /// Passes the proof of a fork on: to all who are here, once, and to each who comes later.
     fn tell_fork(&mut self, id: GroupId, proof: SignedHead) {
+        let Some(group) = self.groups.get_mut(&id).filter(|group| group.fork.is_none()) else { return };
         tracing::warn!(group = ?id, "the group's log has forked: two copies of its master are in use");
-        let Some(group) = self.groups.get_mut(&id) else { return };
-        if !std::mem::replace(&mut group.fork_told, true) {
-            let to = group.members();
-            self.send_all(to, Frame::Head(proof));
+        group.fork = Some(proof.clone());
+        let to = group.members();
+        self.send_all(to, Frame::Head(proof));
+    }
+
+    /// Tells who has just come of a fork that the others know of.
+    pub(super) fn show_fork(&mut self, conn: ConnId, id: GroupId) {
+        if let Some(proof) = self.groups.get(&id).and_then(|group| group.fork.clone()) {
+            self.send(conn, Frame::Head(proof));
         }
     }
 

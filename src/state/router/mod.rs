@@ -181,7 +181,8 @@ struct Group {
     approved: BTreeSet<ConnId>,
     master: Option<Master>,
     presence: Presence,
-    fork_told: bool,
+    /// The head that proves that two copies of the master have signed.
+    fork: Option<SignedHead>,
 }
 
 impl Group {
@@ -192,7 +193,7 @@ impl Group {
             approved: BTreeSet::new(),
             master: None,
             presence: Presence::default(),
-            fork_told: false,
+            fork: None,
         }
     }
 

@@ -52,7 +52,7 @@ fn a_head_is_passed_to_a_master_that_lacks_it() {
 }
 
 #[test]
-fn a_fork_is_told_once_and_changes_nothing() {
+fn a_fork_is_told_to_each_once_and_changes_nothing() {
     let (mut world, mut log) = World::settled(&[1]);
     let mut other = log.clone();
     let one = log.plain();
@@ -64,6 +64,14 @@ fn a_fork_is_told_once_and_changes_nothing() {
     world.say(1, Frame::Head(other.head()));
     assert!(matches!(&world.got(0)[..], [Frame::Head(_)]));
     assert!(matches!(&world.got(1)[..], [Frame::Head(_)]), "no second welcome: still approved");
+    // Who comes later hears of it, too: the one that told it may be gone by then.
+    world.client(5, 1);
+    world.master(6, &log);
+    for conn in [5, 6] {
+        let heads =
+            world.got(conn).into_iter().filter(|frame| matches!(frame, Frame::Head(head) if *head == other.head()));
+        assert_eq!(heads.count(), 1, "connection {conn}");
+    }
 }
 
 #[test]
