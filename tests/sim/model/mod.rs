@@ -173,7 +173,7 @@ impl Model {
             self.in_generation.clear();
         }
         let after = if generation_began { Position { revision: 0, ..tip.at } } else { self.tip };
-        self.follow_log(now, after, store)?;
+        self.follow_log(now, after, store, &standings)?;
         // Entries that restate are kept by nobody.
         self.entries.insert(tip.header);
         if self.memberships.last().is_none_or(|(_, hash)| *hash != tip.membership) {
@@ -191,7 +191,13 @@ impl Model {
         self.same_state("the master", store, tip.header)
     }
 
-    fn follow_log(&mut self, now: u64, after: Position, store: &MemberStore) -> Result<(), String> {
+    fn follow_log(
+        &mut self,
+        now: u64,
+        after: Position,
+        store: &MemberStore,
+        standings: &HashMap<DeviceKey, MembershipChange>,
+    ) -> Result<(), String> {
         for entry in store.entries_after(after, usize::MAX).expect("a store") {
             self.entries.insert(Hash::of(&entry.header.bytes));
             let Ok(header) = entry.header.verify(&self.master) else { continue };
@@ -200,8 +206,11 @@ impl Model {
             }
             let body = SaltedBody::check(entry.salted, header.header()).and_then(|salted| salted.body().ok());
             match body {
-                Some(Body::FileRemoved { files, .. }) => {
-                    self.must_be_wished(&files)?;
+                Some(Body::FileRemoved { owner, files }) => {
+                    let device = standings.values().find(|change| change.id == owner).map(|change| change.device);
+                    if device.is_none_or(|device| !self.promises.copied.contains(&device)) {
+                        self.must_be_wished(&files)?;
+                    }
                     self.removed.extend(files);
                 }
                 // They may be gone again by the end of the batch.

@@ -16,6 +16,8 @@ pub(crate) struct Promises {
     pub(crate) given: HashSet<String>,
     /// Devices whose directory was restored: what is lost with it is lost.
     pub(crate) restored: HashSet<DeviceKey>,
+    /// Devices whose directory was copied: each copy's disk decides in its turn what the device has.
+    pub(crate) copied: HashSet<DeviceKey>,
     /// Devices that erased their keys, whether or not the master heard of it: who wants their files waits, and says so.
     pub(crate) left: HashSet<DeviceKey>,
     /// With which invite each device came.

@@ -42,7 +42,8 @@ impl World {
 
     fn remove_one(&mut self, node: NodeId, dice: &mut Dice, files: &[FileId]) {
         if let Some(file) = dice.pick(files) {
-            self.model.wished_out.insert(*file, self.now);
+            // The first wish counts: a later one finds nothing to remove, and may come after the file was wished in again.
+            self.model.wished_out.entry(*file).or_insert(self.now);
             self.ask(node, Command::Remove { files: vec![file.to_string()] });
         }
     }

@@ -412,6 +412,7 @@ impl World {
         let (identity, start, config) = (of.identity.clone(), of.start.clone(), of.config);
         let (name, disk) = (format!("{}'", of.name), of.disk.clone());
         self.model.client_restored(node, self.nodes[node].key());
+        self.model.promises.copied.insert(self.nodes[node].key());
         let copy = self.add_node(&name, identity, start, config, store);
         self.nodes[copy].disk = disk;
         self.nodes[copy].is_old_copy = true;
