@@ -223,6 +223,12 @@ impl MemberCore {
         let tip = self.tip();
         self.uploads.roster_changed(cx.now, cx.random, &tip);
         self.announce(body);
+        if let Body::FilesAdded { owner, .. } | Body::FilesChanged { owner, .. } = body
+            && self.me == Some(*owner)
+        {
+            // Another copy of this device's directory may have made it: what lies here is to be asked for again.
+            self.requests.wishes_changed(cx.now);
+        }
         match body {
             Body::FilesChanged { .. }
             | Body::FileRemoved { .. }
