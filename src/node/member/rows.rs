@@ -218,6 +218,9 @@ impl MemberCore {
             (Some(Class::Unsettled), _) => {
                 Some("the server waits for the master, or for a member who knows the newest membership".to_owned())
             }
+            (Some(Class::Expelled), _) => {
+                Some("the server says that this device was expelled; waiting for the master's word of it".to_owned())
+            }
             (_, Some(Standing::Registered)) => Some("waiting for approval".to_owned()),
             (Some(Class::Approved), Some(Standing::Approved)) if !self.session.master_online => {
                 Some("waiting for the master".to_owned())
