@@ -52,16 +52,25 @@ impl Router {
         if hello.head.is_some_and(|head| !self.show_head(now, conn, head)) {
             return;
         }
-        self.take_place(now, conn, hello.group, device);
-        self.place(now, conn);
+        if self.take_place(now, conn, hello.group, device) {
+            self.place(now, conn);
+        }
     }
 
-    /// The newest connection of a device is the one that counts.
-    fn take_place(&mut self, now: Time, conn: ConnId, group: GroupId, device: DeviceKey) {
-        let Some(group) = self.groups.get_mut(&group) else { return };
-        if let Some(older) = group.connected.insert(device, conn).filter(|older| *older != conn) {
+    /// The newest connection of a device is the one that counts; false if that is another one, and this is closed. What
+    /// a process said that is gone may come after what its successor said on a connection of its own.
+    fn take_place(&mut self, now: Time, conn: ConnId, group: GroupId, device: DeviceKey) -> bool {
+        let Some(group) = self.groups.get_mut(&group) else { return false };
+        let other = group.connected.get(&device).copied();
+        if other.is_some_and(|other| other > conn) {
+            self.close(now, conn, CloseCode::Replaced);
+            return false;
+        }
+        group.connected.insert(device, conn);
+        if let Some(older) = other.filter(|other| *other != conn) {
             self.close(now, older, CloseCode::Replaced);
         }
+        true
     }
 
     fn welcome_master(&mut self, now: Time, conn: ConnId, group: GroupId, device: DeviceKey) {
@@ -88,7 +97,9 @@ impl Router {
         if shown.is_some_and(|head| !self.show_head(now, conn, head)) {
             return;
         }
-        self.take_place(now, conn, id, device);
+        if !self.take_place(now, conn, id, device) {
+            return;
+        }
         self.uncount(conn);
         self.enter(conn, Phase::Master);
         self.end_phase_after(now, conn, None);

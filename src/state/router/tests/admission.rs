@@ -9,6 +9,15 @@ fn refusal(frames: &[Frame]) -> Option<MasterRefusal> {
 }
 
 #[test]
+fn what_a_process_said_that_is_gone_does_not_displace_its_successor() {
+    let (mut world, _) = World::settled(&[1]);
+    world.client(8, 1);
+    world.hello(7, 1, Role::Client, None);
+    assert_eq!((world.closed(7), world.closed(8)), (Some(CloseCode::Replaced), None));
+    assert_eq!(world.class(8), Some(Class::Approved));
+}
+
+#[test]
 fn a_master_needs_its_key_and_a_new_group_the_admission_secret() {
     let mut world = World::new(RouterConfig { groups_max: 1, ..RouterConfig::default() });
     let (log, _) = Log::new();
