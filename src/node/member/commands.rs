@@ -181,6 +181,12 @@ impl MemberCore {
                 "give --expires, for example 24h",
             ));
         }
+        if let Pen::Master(master) = &self.pen
+            && let Gate::Closed(stale) = master.gate
+        {
+            // Who came with it would be registered by nobody.
+            return Err(LocalError::new(ErrorCode::NotNow, stale.to_string(), STALE_HINT));
+        }
         let secret = InviteSecret(draw(cx.random));
         let (id, expires) = (secret.id(), cx.wall_ms + expires_s * 1_000);
         let invite =

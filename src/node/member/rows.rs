@@ -11,6 +11,7 @@ use crate::state::authority::{Gate, STALE_HINT};
 use crate::state::downloads::fetch::{Fetch, Phase};
 use crate::state::downloads::rate::Rate;
 use crate::state::downloads::{Outcome, TransferId};
+use crate::state::link::Ended;
 use crate::state::roster::Device;
 use crate::state::time::Time;
 use crate::store::member::{
@@ -145,6 +146,10 @@ pub(super) fn standing_row(standing: Standing) -> StandingRow {
     }
 }
 
+/// What a master says whose place at the server another process took.
+const MASTER_REPLACED: &str = "another process uses a copy of this master's state directory; stop the older of the two, \
+     then start the newer one again";
+
 impl MemberCore {
     pub(super) fn status(&self) -> Status {
         let registered = self.registration.as_ref().and_then(|header| header.clone().verify(&self.group.master).ok());
@@ -201,8 +206,10 @@ impl MemberCore {
                 }
             }
         }
-        if let Some(ended) = self.link.ended() {
-            return Some(ended.to_string());
+        match self.link.ended() {
+            Some(Ended::Replaced) if self.is_master() => return Some(MASTER_REPLACED.to_owned()),
+            Some(ended) => return Some(ended.to_string()),
+            None => {}
         }
         if let Some(moving) = self.servers.waiting() {
             return Some(moving.to_owned());

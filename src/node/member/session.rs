@@ -385,9 +385,9 @@ impl MemberCore {
     pub(super) fn headers_shown(&mut self, cx: &mut Cx<'_>, headers: Vec<SignedHeader>) -> Result<(), DbError> {
         for header in headers {
             let Ok(header) = header.verify(&self.group.master) else { continue };
+            self.header_beside_own(&header)?;
             let Some(change) = header.header().membership.clone() else { continue };
             self.note_header(&header)?;
-            self.header_beside_own(&header)?;
             self.registered(header.signed().clone())?;
             if change.standing.is_final() {
                 match &mut self.pen {
