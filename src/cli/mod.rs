@@ -148,7 +148,9 @@ fn log_to_stderr(verbose: u8) {
         (3.., _) => "bailiwick=trace,info",
     };
     let stderr = std::io::stderr;
-    let log = tracing_subscriber::fmt().with_writer(stderr).with_ansi(stderr().is_terminal());
+    // A line that can't be written is lost. To complain of it on stderr would be a panic if that is the full disk's log.
+    let log =
+        tracing_subscriber::fmt().log_internal_errors(false).with_writer(stderr).with_ansi(stderr().is_terminal());
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
     log.with_env_filter(filter).init();
 }

@@ -1,6 +1,7 @@
 //! Whole groups as processes: killed, restored, looked into.
 
 mod backups;
+mod disks;
 mod imports;
 mod kills;
 mod moves;

@@ -27,8 +27,9 @@ pub(super) enum Event {
     Over(ConnId),
     /// The local API asks.
     Asked(LocalRequest),
-    /// The core was opened anew: all connections of before are over.
-    Reopened,
+    /// The state could not be written, for this reason: all connections are over, and nothing is decided until the
+    /// next outputs.
+    Lost(String),
     /// The time to claim what is there is over.
     Stopped,
 }
@@ -68,6 +69,8 @@ pub(super) struct Dispatcher {
     questions: HashMap<u64, oneshot::Sender<Result<Reply, LocalError>>>,
     next_connection: u64,
     next_question: u64,
+    /// What whoever asks is told while there is no core.
+    lost: Option<LocalError>,
 }
 
 impl Dispatcher {
@@ -79,6 +82,7 @@ impl Dispatcher {
             questions: HashMap::new(),
             next_connection: 0,
             next_question: 0,
+            lost: None,
         }
     }
 
@@ -86,7 +90,10 @@ impl Dispatcher {
     pub(super) async fn run(mut self, mut events: mpsc::UnboundedReceiver<Event>) {
         while let Some(event) = events.recv().await {
             match event {
-                Event::Outputs(outputs) => outputs.into_iter().for_each(|output| self.carry_out(output)),
+                Event::Outputs(outputs) => {
+                    self.lost = None;
+                    outputs.into_iter().for_each(|output| self.carry_out(output));
+                }
                 Event::Dialed(dialed) => {
                     self.connections.insert(dialed.id, (dialed.connection, dialed.control));
                 }
@@ -95,14 +102,15 @@ impl Dispatcher {
                 }
                 Event::Asked(request) => self.asked(request),
                 Event::Stopped => self.end(Ok(Ending::Stopped)),
-                Event::Reopened => {
+                Event::Lost(why) => {
                     self.close_all(CloseCode::Internal);
                     let lost = LocalError::new(
                         ErrorCode::Failed,
-                        "the state could not be written",
-                        "it goes on by itself when the disk can be written; then do it again",
+                        format!("the state could not be written: {why}"),
+                        "the node goes on by itself when the disk can be written; then do it again",
                     );
                     self.questions.drain().for_each(|(_, question)| drop(question.send(Err(lost.clone()))));
+                    self.lost = Some(lost);
                 }
             }
             if self.parts.stop.is_none() {
@@ -246,6 +254,9 @@ impl Dispatcher {
                 });
             }
             command => {
+                if let Some(lost) = &self.lost {
+                    return drop(reply.send(Err(lost.clone())));
+                }
                 self.next_question += 1;
                 let token = self.next_question;
                 self.questions.insert(token, reply);

@@ -10,7 +10,7 @@ use crate::node::clock::{self, SystemRandom};
 use crate::node::identity;
 use crate::node::local::{Command, ErrorCode, LocalError, LocalRequest, NodeEnds};
 use crate::state::time::Time;
-use crate::store::member::MemberStore;
+use crate::store::member::{DbError, MemberStore};
 use crate::store::statedir::StateDir;
 use crate::wire::close::CloseCode;
 use crate::wire::sign::Identity;
@@ -200,55 +200,47 @@ fn run_core(
     runtime.block_on(async {
         let mut core = Some(core);
         while let Some(running) = core.take() {
-            if work(running, &mut inputs, &outputs).await {
-                return;
-            }
+            let Err(error) = work(running, &mut inputs, &outputs).await else { return };
+            tracing::error!(%error, "nothing could be written; trying again until it can");
             // Memory is never ahead of the disk: what the failed batch decided is gone, and is read again.
-            let _ = outputs.send(Event::Reopened);
+            let _ = outputs.send(Event::Lost(error.to_string()));
             while core.is_none() {
                 tokio::time::sleep(REOPEN_AFTER).await;
                 if outputs.is_closed() {
                     return;
                 }
-                core = opener.open().map_err(|error| tracing::error!(%error, "the store can't be read again")).ok();
+                core = opener.open().map_err(|error| tracing::debug!(%error, "the store can't be opened yet")).ok();
             }
+            tracing::info!("the store is open again");
         }
     });
 }
 
-/// Lets a core work until its inputs end (`true`) or a write fails (`false`).
+/// Lets a core work until its inputs end or a write fails.
 async fn work(
     mut core: MemberCore,
     inputs: &mut mpsc::Receiver<Input>,
     outputs: &mpsc::UnboundedSender<Event>,
-) -> bool {
+) -> Result<(), DbError> {
     let mut batch = Vec::with_capacity(BATCH_MAX);
     loop {
         let mut random = SystemRandom;
         let mut cx = Cx { now: clock::now(), wall_ms: clock::wall_ms(), random: &mut random };
-        let decided: Result<Vec<Output>, _> = core.handle(&mut cx, std::mem::take(&mut batch));
-        match decided {
-            Ok(wanted) => {
-                if outputs.send(Event::Outputs(wanted)).is_err() {
-                    return true;
-                }
-            }
-            Err(error) => {
-                tracing::error!(%error, "nothing could be written; trying again");
-                return false;
-            }
+        let wanted: Vec<Output> = core.handle(&mut cx, std::mem::take(&mut batch))?;
+        if outputs.send(Event::Outputs(wanted)).is_err() {
+            return Ok(());
         }
         let until = core.poll_timeout().map(wait_until);
         let received = async { inputs.recv_many(&mut batch, BATCH_MAX).await };
         match until {
             Some(pause) => {
                 if let Ok(0) = tokio::time::timeout(pause, received).await {
-                    return true;
+                    return Ok(());
                 }
             }
             None => {
                 if received.await == 0 {
-                    return true;
+                    return Ok(());
                 }
             }
         }
