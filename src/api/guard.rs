@@ -7,6 +7,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// What a request must match. No `Debug`: it holds the token.
 pub(super) struct Guard {
@@ -67,10 +68,32 @@ fn only(headers: &HeaderMap, name: header::HeaderName) -> Found<'_> {
     }
 }
 
+/// The guard at one connection.
+#[derive(Clone)]
+pub(super) struct Door {
+    guard: Arc<Guard>,
+    open: Arc<AtomicBool>,
+}
+
+impl Door {
+    /// A connection that has not asked yet.
+    pub(super) fn new(guard: Arc<Guard>) -> Door {
+        Door { guard, open: Arc::default() }
+    }
+
+    /// Whether the connection has shown the token.
+    pub(super) fn is_open(&self) -> bool {
+        self.open.load(Ordering::Relaxed)
+    }
+}
+
 /// Lets through what [`Guard::check`] accepts.
-pub(super) async fn admit(State(guard): State<Arc<Guard>>, request: Request, next: Next) -> Response {
-    match guard.check(request.headers()) {
-        Ok(()) => next.run(request).await,
+pub(super) async fn admit(State(door): State<Door>, request: Request, next: Next) -> Response {
+    match door.guard.check(request.headers()) {
+        Ok(()) => {
+            door.open.store(true, Ordering::Relaxed);
+            next.run(request).await
+        }
         Err(refusal) => refusal.into_response(),
     }
 }

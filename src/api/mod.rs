@@ -6,11 +6,13 @@
 
 pub mod client;
 mod guard;
+mod listen;
 pub mod place;
 mod routes;
 mod server;
 
-pub use server::{API_BODY_BYTES_MAX, Api, serve};
+pub use listen::{API_HEAD_TIMEOUT, API_STRANGERS_MAX};
+pub use server::{API_BODY_BYTES_MAX, API_BODY_TIMEOUT, Api, serve};
 
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,7 @@
 //! The node's side of the local API.
 
-use super::guard::{Guard, admit};
+use super::guard::Guard;
+use super::listen::{listen, run};
 use super::place::{API_FILE, ApiPlace};
 use super::routes;
 use crate::node::identity::state_error;
@@ -16,16 +17,16 @@ use futures_util::stream;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::convert::Infallible;
-use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 /// Bytes of a request's body, at most: the arguments of one command line, which systems hold to about 2 MiB.
 pub const API_BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// How long a request's body may take to come.
+pub const API_BODY_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often it is looked whether `api.json` is still there.
 const PLACE_LOOK: Duration = Duration::from_secs(1);
 /// How long answers that are under way may take once the node ends.
@@ -50,10 +51,10 @@ pub async fn serve(dir: Arc<StateDir>, node: NodeHandle, shutdown: watch::Receiv
     })?;
     let place = ApiPlace { url: format!("http://127.0.0.1:{port}"), token: token()?, pid: std::process::id() };
     let guard = Guard::new(place.token.clone(), port);
-    let router = router(Shared { node, shutdown: shutdown.clone() }, guard);
+    let router = router(Shared { node, shutdown: shutdown.clone() });
     place.write(&dir).map_err(state_error)?;
     let keeping = tokio::spawn(keep_place(place.clone(), dir.clone()));
-    let serving = tokio::spawn(run(listener, router, shutdown.clone()));
+    let serving = tokio::spawn(run(listener, router, guard, shutdown.clone()));
     Ok(Api { url: place.url, dir, shutdown, serving, keeping })
 }
 
@@ -83,21 +84,6 @@ impl Api {
     }
 }
 
-async fn listen() -> std::io::Result<(TcpListener, u16)> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-    let port = listener.local_addr()?.port();
-    Ok((listener, port))
-}
-
-async fn run(listener: TcpListener, router: Router, mut shutdown: watch::Receiver<bool>) {
-    let ended = async move {
-        let _ = shutdown.wait_for(|ends| *ends).await;
-    };
-    if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(ended).await {
-        tracing::warn!(%error, "the local API ended");
-    }
-}
-
 /// 32 random bytes in hexadecimal.
 fn token() -> Result<String, LocalError> {
     let mut bytes = [0; 32];
@@ -113,7 +99,7 @@ struct Shared {
     shutdown: watch::Receiver<bool>,
 }
 
-fn router(shared: Shared, guard: Guard) -> Router {
+fn router(shared: Shared) -> Router {
     Router::new()
         .route(routes::STATUS, get(async |State(shared): State<Shared>| shared.ask(Command::Status).await))
         .route(routes::CLIENTS, get(async |State(shared): State<Shared>| shared.ask(Command::Clients).await))
@@ -152,7 +138,6 @@ fn router(shared: Shared, guard: Guard) -> Router {
             error: no_such("method on this route"),
         })
         .layer(DefaultBodyLimit::max(API_BODY_BYTES_MAX))
-        .layer(axum::middleware::from_fn_with_state(Arc::new(guard), admit))
         .with_state(shared)
 }
 
@@ -391,6 +376,10 @@ fn malformed(error: impl std::fmt::Display) -> LocalError {
     )
 }
 
+fn too_slow() -> LocalError {
+    LocalError::new(ErrorCode::Usage, "the request's body did not come in time", "send it whole, at once")
+}
+
 /// The query, with errors as JSON.
 struct Params<T>(T);
 
@@ -408,7 +397,8 @@ struct Content<T>(T);
 impl<T: DeserializeOwned> FromRequest<Shared> for Content<T> {
     type Rejection = Refusal;
     async fn from_request(request: Request, shared: &Shared) -> Result<Self, Refusal> {
-        let body = Json::<T>::from_request(request, shared).await;
+        let body = tokio::time::timeout(API_BODY_TIMEOUT, Json::<T>::from_request(request, shared)).await;
+        let body = body.map_err(|_| Refusal { status: StatusCode::REQUEST_TIMEOUT, error: too_slow() })?;
         body.map(|Json(body)| Content(body))
             .map_err(|error| Refusal { status: error.status(), error: malformed(error.body_text()) })
     }

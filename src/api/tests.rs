@@ -1,5 +1,6 @@
 //! The local API against a node that only answers.
 
+use super::API_STRANGERS_MAX;
 use super::client::Client;
 use super::place::ApiPlace;
 use super::server::{Api, serve};
@@ -84,6 +85,48 @@ async fn only_the_token_at_the_bound_address_opens() {
     }
     let (status, answer) = raw(&place, "/", &[("Host", &host)]).await;
     assert_eq!(status, 401, "unknown routes are guarded as well: {answer}");
+}
+
+#[tokio::test]
+async fn idle_strangers_keep_nobody_out_and_take_few_descriptors() {
+    let fixture = fixture(|_| Ok(Reply::Clients(vec![]))).await;
+    let client = Client::open(fixture.dir.path()).unwrap();
+    let mut events = client.watch().await.unwrap();
+    let address = place(&fixture).url["http://".len()..].to_owned();
+    let mut idle = Vec::new();
+    for _ in 0..4 * API_STRANGERS_MAX {
+        idle.push(TcpStream::connect(&address).await.unwrap());
+    }
+    assert_eq!(client.ask(&Command::Clients).await.unwrap(), Reply::Clients(vec![]));
+    for stranger in &mut idle[..3 * API_STRANGERS_MAX] {
+        // Closed, or reset.
+        assert!(!matches!(stranger.read(&mut [0]).await, Ok(1..)));
+    }
+    let event = Event { event: "approved".into(), time: now_rfc3339(), detail: serde_json::Map::new() };
+    fixture.events.send(event.clone()).unwrap();
+    assert_eq!(events.next().await.unwrap(), Some(event), "who has shown the token stays");
+}
+
+#[tokio::test]
+async fn a_request_that_does_not_come_is_not_waited_for() {
+    let fixture = fixture(|_| Ok(Reply::Done)).await;
+    let place = place(&fixture);
+    let address = &place.url["http://".len()..];
+    let ending = async |begin: String| {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(begin.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    };
+    let head = ending("GET /v1/status HTTP/1.1\r\nHost: ".to_owned());
+    let body = ending(format!(
+        "POST /v1/scan HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {}\r\nContent-Type: application/json\r\n\
+         Connection: close\r\nContent-Length: 9\r\n\r\n{{",
+        place.token
+    ));
+    let (_, body) = tokio::join!(head, body);
+    assert!(body.starts_with("HTTP/1.1 408 "), "{body}");
 }
 
 #[tokio::test]

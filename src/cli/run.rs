@@ -15,6 +15,7 @@ use crate::node::member::MemberConfig;
 use crate::node::options::{ClientOptions, MasterOptions, ServerOptions};
 use crate::node::run::{self, Home};
 use crate::store::statedir::StateDir;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
@@ -59,6 +60,7 @@ pub(super) fn client(start: &Start, options: ClientOptions) -> Outcome {
 
 /// Work on the disk that is still under way is not waited for: all of it can be cut off at any moment.
 fn block_on(node: impl Future<Output = Outcome>) -> Outcome {
+    raise_descriptors();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKER_THREADS)
         .max_blocking_threads(BLOCKING_THREADS)
@@ -67,6 +69,15 @@ fn block_on(node: impl Future<Output = Outcome>) -> Outcome {
     let outcome = runtime.block_on(node);
     runtime.shutdown_background();
     outcome
+}
+
+/// The system's usual limit of 1,024 file descriptors is one for old programs; a person's hard limit stays.
+fn raise_descriptors() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, ..limit };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::debug!(%error, "the limit of file descriptors stays as it is");
+    }
 }
 
 async fn host<F>(start: &Start, run: impl FnOnce(Home) -> F) -> Outcome
