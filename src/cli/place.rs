@@ -91,7 +91,8 @@ pub(super) fn machine_name() -> DeviceName {
     let first = name.split('.').next().unwrap_or_default();
     let fit: String =
         first.chars().filter(|c| !matches!(c, ':' | '/') && !is_unfit_for_terminals(*c)).take(16).collect();
-    DeviceName::parse(fit.trim()).or_else(|_| DeviceName::parse("device")).expect("'device' is a device's name")
+    let name = DeviceName::from_log(fit.trim()).or_else(|_| DeviceName::from_log("device"));
+    name.expect("'device' is a device's name").cleared()
 }
 
 /// An error of usage.

@@ -3,7 +3,8 @@
 use crate::wire::ids::{DeviceKey, PublicId, SealKey};
 use crate::wire::log::{Body, MembershipChange, Standing, VerifiedHeader};
 use crate::wire::name::DeviceName;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap};
 
 /// One device.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,7 +30,9 @@ pub struct Device {
 pub struct Roster {
     devices: BTreeMap<PublicId, Device>,
     by_key: HashMap<DeviceKey, PublicId>,
-    names: HashSet<String>,
+    /// What the living devices' names look like, and how many look so: an old log may hold names that look alike.
+    looks: HashMap<String, usize>,
+    living: usize,
     /// Expelled by a header that came before its turn: true already, though the log's end is not there yet.
     ahead: HashMap<DeviceKey, Standing>,
 }
@@ -100,19 +103,27 @@ impl Roster {
         self.standing(key).is_some_and(Standing::is_final)
     }
 
-    /// Whether a living device has this name (in folded form).
-    pub fn has_name(&self, folded: &str) -> bool {
-        self.names.contains(folded)
+    /// Whether a living device has a name that looks like this one.
+    pub fn has_name(&self, name: &DeviceName) -> bool {
+        name.looks().iter().any(|look| self.looks.contains_key(look))
+    }
+
+    /// Whether a living device but this one has a name that looks like this one.
+    pub fn has_other_name(&self, device: &Device, name: &DeviceName) -> bool {
+        let own = device.name.looks();
+        let others = |look| self.looks.get(look).is_some_and(|count| *count > usize::from(own.contains(look)));
+        name.looks().iter().any(others)
     }
 
     /// Devices that are neither expelled nor gone.
     pub fn living(&self) -> usize {
-        self.names.len()
+        self.living
     }
 
     fn put(&mut self, device: Device) {
         if !device.standing.is_final() {
-            self.names.insert(device.name.folded());
+            self.living += 1;
+            self.add_looks(&device.name);
         }
         self.by_key.insert(device.key, device.id);
         self.devices.insert(device.id, device);
@@ -127,7 +138,9 @@ impl Roster {
         }
         device.standing = change.standing;
         if change.standing.is_final() {
-            self.names.remove(&device.name.folded());
+            let name = device.name.clone();
+            self.living -= 1;
+            self.remove_looks(&name);
         }
     }
 
@@ -135,8 +148,23 @@ impl Roster {
         let Some(device) = self.devices.get_mut(id) else { return };
         let before = std::mem::replace(&mut device.name, name.clone());
         if !device.standing.is_final() {
-            self.names.remove(&before.folded());
-            self.names.insert(name.folded());
+            self.remove_looks(&before);
+            self.add_looks(name);
+        }
+    }
+
+    fn add_looks(&mut self, name: &DeviceName) {
+        name.looks().into_iter().for_each(|look| *self.looks.entry(look).or_default() += 1);
+    }
+
+    fn remove_looks(&mut self, name: &DeviceName) {
+        for look in name.looks() {
+            if let Entry::Occupied(mut count) = self.looks.entry(look) {
+                *count.get_mut() -= 1;
+                if *count.get() == 0 {
+                    count.remove();
+                }
+            }
         }
     }
 }

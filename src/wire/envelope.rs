@@ -227,7 +227,7 @@ pub enum RequestRefusal {
     #[error("the request breaks a limit; update this bailiwick")]
     Malformed,
     /// Somebody else has that name.
-    #[error("another device of the group has this name")]
+    #[error("another device of the group has this name, or one that looks like it")]
     NameTaken,
     /// The master can't do that to itself.
     #[error("the master can neither leave nor be disapproved")]

@@ -93,7 +93,7 @@ impl Authority {
         for Restated { change, .. } in devices {
             let name = names.get(&change.id).cloned().unwrap_or_else(|| made_up(&change.id));
             let is_final = change.standing.is_final();
-            let name = if is_final { name } else { name.made_unique(|folded| authority.roster.has_name(folded)) };
+            let name = if is_final { name } else { name.made_unique(|name| authority.roster.has_name(name)) };
             if is_final {
                 authority.files.remove(&change.id);
             }

@@ -106,7 +106,7 @@ impl Authority {
         }
         self.revoke_invite(&invite);
         let id = PublicId::from_random(draw(moment.random));
-        let name = asked.name.made_unique(|folded| self.roster.has_name(folded));
+        let name = asked.name.cleared().made_unique(|name| self.roster.has_name(name));
         let change = MembershipChange {
             id,
             device: asked.key,

@@ -192,9 +192,11 @@ impl Authority {
         if device.name == name {
             return self.done(Vec::new());
         }
-        // A name of one's own in another case is no other name.
-        let is_own = device.name.folded() == name.folded();
-        if self.roster.has_name(&name.folded()) && !is_own {
+        if !name.is_clear() {
+            return Answer::Refused(RequestRefusal::Malformed);
+        }
+        // A name that looks like one's own is no other's.
+        if self.roster.has_other_name(device, &name) {
             return Answer::Refused(RequestRefusal::NameTaken);
         }
         self.append(moment, None, Body::ClientRenamed { id: *id, name });

@@ -368,3 +368,24 @@ fn a_copy_that_is_behind_what_others_saw_signs_nothing() {
     assert!(matches!(forked, Gate::Closed(_)), "also at an earlier place");
     assert_eq!(Gate::at_start(Time(0), false, &config), Gate::Open);
 }
+
+#[test]
+fn names_that_look_alike() {
+    let mut desk = Desk::new();
+    let (alice, other) = (desk.member(2), desk.member(3));
+    let rename = |desk: &mut Desk, id, number, text: &str| {
+        let name = DeviceName::from_log(text).unwrap();
+        desk.request(id, number, Request::Rename(name), &Vec::new())
+    };
+    assert!(matches!(rename(&mut desk, &alice, 1, "alice"), Answer::Done { .. }));
+    for (number, look) in ["al\u{456}ce", "ALICE", "AIice"].into_iter().enumerate() {
+        let answer = rename(&mut desk, &other, number as u64 + 1, look);
+        assert_eq!(answer, Answer::Refused(RequestRefusal::NameTaken), "{look:?}");
+    }
+    let unseen = rename(&mut desk, &other, 4, "bob\u{3164}");
+    assert_eq!(unseen, Answer::Refused(RequestRefusal::Malformed));
+    // One's own name in other letters is no other's; what nobody has any more is free.
+    assert!(matches!(rename(&mut desk, &alice, 2, "Alice"), Answer::Done { .. }));
+    assert!(matches!(rename(&mut desk, &alice, 3, "carol"), Answer::Done { .. }));
+    assert!(matches!(rename(&mut desk, &other, 5, "al\u{456}ce"), Answer::Done { .. }));
+}

@@ -137,7 +137,7 @@ impl MemberStore {
         let rows = statement.query_map([], |row| Ok((PublicId(row.get(0)?), row.get::<_, String>(1)?)))?;
         rows.map(|row| {
             let (id, name) = row?;
-            Ok((id, DeviceName::parse(&name).map_err(damaged)?))
+            Ok((id, DeviceName::from_log(&name).map_err(damaged)?))
         })
         .collect()
     }
