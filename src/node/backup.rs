@@ -4,7 +4,7 @@
 //! it is there a marker keeps every start away, and a second import begins anew.
 
 use super::clock::wall_ms;
-use super::identity::{IDENTITY_FILE, SERVER_FILES, state_error};
+use super::identity::{IDENTITY_FILE, SERVER_FILES, Seeds, file_of_seeds, seeds_of_file, state_error};
 use super::local::{ErrorCode, LocalError};
 use super::member::Group;
 use super::run::{MEMBER_DB, ROLE_FILE, TICKET_FILE};
@@ -237,13 +237,13 @@ fn put_in_place(dir: &StateDir, contents: &Contents) -> Result<(), LocalError> {
         if let Some((reset, cid)) = &server.quic {
             write(SERVER_FILES.1, &Zeroizing::new([&reset[..], &cid[..]].concat())[..])?;
         }
-        write(SERVER_FILES.0, &joined(server.identity)[..])?;
+        write(SERVER_FILES.0, &file_of_seeds(&server.identity))?;
     }
     if let Some(ticket) = &contents.ticket {
         write(TICKET_FILE, ticket.as_bytes())?;
     }
     write(ROLE_FILE, b"master")?;
-    write(IDENTITY_FILE, &joined(contents.identity)[..])
+    write(IDENTITY_FILE, &file_of_seeds(&contents.identity))
 }
 
 fn own_server(state_dir: &Path) -> Result<Option<OwnServer>, LocalError> {
@@ -260,21 +260,15 @@ fn own_server(state_dir: &Path) -> Result<Option<OwnServer>, LocalError> {
     Ok(admission.zip(place).map(|(admission, place)| OwnServer { identity, quic, admission, place }))
 }
 
-fn keys(bytes: Option<Vec<u8>>, name: &str) -> Result<([u8; 32], [u8; 32]), LocalError> {
+fn keys(bytes: Option<Vec<u8>>, name: &str) -> Result<Seeds, LocalError> {
     let bytes = Zeroizing::new(bytes.unwrap_or_default());
-    let halves =
-        bytes.split_at_checked(32).and_then(|(one, other)| Some((one.try_into().ok()?, other.try_into().ok()?)));
-    halves.ok_or_else(|| {
+    seeds_of_file(&bytes).ok_or_else(|| {
         LocalError::new(
             ErrorCode::Failed,
             format!("the file '{name}' in the state directory is missing or damaged"),
             "without its keys there is no group to export; use an earlier backup",
         )
     })
-}
-
-fn joined((one, other): ([u8; 32], [u8; 32])) -> Zeroizing<Vec<u8>> {
-    Zeroizing::new([one, other].concat())
 }
 
 /// A copy of the database that is gone when the value is dropped. One process at a time makes it.

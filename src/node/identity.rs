@@ -9,8 +9,10 @@ use crate::state::random::draw;
 use crate::store::member::MemberStore;
 use crate::store::statedir::{StateDir, StateError};
 use crate::wire::sign::Identity;
+use zeroize::Zeroizing;
 
-/// The file of the two private keys: 64 bytes.
+/// The file of the two private keys, 64 bytes, and a check value of them: each other key would be another device's, so a
+/// damaged one must not pass for one.
 pub(super) const IDENTITY_FILE: &str = "identity";
 /// The file of QUIC's reset key (32 bytes) and connection-id key (8 bytes): kept, so that who was connected to a killed
 /// process learns at its next packet that the process was started again.
@@ -18,6 +20,12 @@ const QUIC_FILE: &str = "quic";
 
 /// The same two files for a server, which can share a master's state directory and is a device of its own.
 pub(super) const SERVER_FILES: (&str, &str) = ("server-identity", "server-quic");
+
+/// Bytes of the check value.
+const CHECK_BYTES: usize = 8;
+
+/// The two private keys: Ed25519's seed and X25519's.
+pub(super) type Seeds = ([u8; 32], [u8; 32]);
 
 /// What a process brings to its endpoint.
 pub struct Keys {
@@ -60,27 +68,59 @@ fn keys_missing(name: &str) -> LocalError {
 }
 
 fn keys_in(dir: &StateDir, (identity_file, quic_file): (&str, &str)) -> Result<Keys, LocalError> {
-    let identity: [u8; 64] = secret(dir, identity_file)?;
+    let (sign, open) = seeds(dir, identity_file)?;
     let quic: [u8; 40] = secret(dir, quic_file)?;
-    let (sign, open) = identity.split_at(32);
     let (reset, cid) = quic.split_at(32);
     Ok(Keys {
-        identity: Identity::from_seeds(array(sign), array(open)),
+        identity: Identity::from_seeds(sign, open),
         reset_key: array(reset),
         cid_key: u64::from_le_bytes(array(cid)),
     })
 }
 
+fn seeds(dir: &StateDir, name: &str) -> Result<Seeds, LocalError> {
+    if let Some(bytes) = dir.read_secret(name).map_err(state_error)? {
+        return seeds_of_file(&Zeroizing::new(bytes)).ok_or_else(|| damaged(name));
+    }
+    let seeds = (draw(&mut SystemRandom), draw(&mut SystemRandom));
+    dir.write_secret(name, &file_of_seeds(&seeds)).map_err(state_error)?;
+    Ok(seeds)
+}
+
+/// What the file of private keys holds.
+pub(super) fn file_of_seeds((sign, open): &Seeds) -> Zeroizing<Vec<u8>> {
+    let mut bytes = Zeroizing::new(Vec::with_capacity(sign.len() + open.len() + CHECK_BYTES));
+    bytes.extend_from_slice(sign);
+    bytes.extend_from_slice(open);
+    let check = check(&bytes);
+    bytes.extend_from_slice(&check);
+    bytes
+}
+
+/// The keys of such a file; none if it is damaged.
+pub(super) fn seeds_of_file(bytes: &[u8]) -> Option<Seeds> {
+    let (keys, value) = bytes.split_last_chunk::<CHECK_BYTES>()?;
+    let (sign, open) = keys.split_at_checked(32)?;
+    let seeds = (sign.try_into().ok()?, open.try_into().ok()?);
+    (check(keys) == *value).then_some(seeds)
+}
+
+fn check(keys: &[u8]) -> [u8; CHECK_BYTES] {
+    array(&blake3::derive_key("bailiwick 2026 identity file", keys)[..CHECK_BYTES])
+}
+
+fn damaged(name: &str) -> LocalError {
+    LocalError::new(
+        ErrorCode::Failed,
+        format!("the file '{name}' in the state directory is damaged"),
+        "put it back from a copy of the directory; at a master, 'bailiwick import' a backup into a new directory; \
+         with new keys this is a new device",
+    )
+}
+
 fn secret<const N: usize>(dir: &StateDir, name: &str) -> Result<[u8; N], LocalError> {
     match dir.read_secret(name).map_err(state_error)? {
-        Some(bytes) => bytes.try_into().map_err(|_| {
-            LocalError::new(
-                ErrorCode::Failed,
-                format!("the file '{name}' in the state directory is damaged"),
-                "put it back from a copy of the directory; at a master, 'bailiwick import' a backup into a new directory; \
-                 with new keys this is a new device",
-            )
-        }),
+        Some(bytes) => bytes.try_into().map_err(|_| damaged(name)),
         None => {
             let bytes: [u8; N] = draw(&mut SystemRandom);
             dir.write_secret(name, &bytes).map_err(state_error)?;
@@ -112,4 +152,28 @@ pub fn state_error(error: StateError) -> LocalError {
         StateError::Io { .. } => "mend that and start it again, or choose another directory with --state or --profile",
     };
     LocalError::new(code, error.to_string(), hint)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_changed_byte_of_the_keys_is_noticed() {
+        let temporary = tempfile::tempdir().unwrap();
+        let dir = StateDir::open(temporary.path()).unwrap();
+        let own = keys(&dir).unwrap().identity.device_key();
+        assert_eq!(keys(&dir).unwrap().identity.device_key(), own);
+        let whole = dir.read_secret(IDENTITY_FILE).unwrap().unwrap();
+        for at in 0..whole.len() {
+            let mut changed = whole.clone();
+            changed[at] ^= 1;
+            assert!(seeds_of_file(&changed).is_none(), "byte {at}");
+        }
+        for other in [&whole[..64], &[7; 64], &[], &[0; 72]] {
+            dir.write_secret(IDENTITY_FILE, other).unwrap();
+            let Err(error) = keys(&dir) else { panic!("{} bytes pass", other.len()) };
+            assert!(error.error.contains("damaged") && error.hint.contains("from a copy"), "{error:?}");
+        }
+    }
 }

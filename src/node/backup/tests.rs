@@ -27,8 +27,8 @@ fn master(root: &TempDir) -> PathBuf {
     let path = root.path().join("desk");
     let dir = StateDir::open(&path).unwrap();
     dir.write_secret(ROLE_FILE, b"master").unwrap();
-    dir.write_secret(IDENTITY_FILE, &[[1; 32], [2; 32]].concat()).unwrap();
-    dir.write_secret(SERVER_FILES.0, &[[3; 32], [4; 32]].concat()).unwrap();
+    dir.write_secret(IDENTITY_FILE, &file_of_seeds(&([1; 32], [2; 32]))).unwrap();
+    dir.write_secret(SERVER_FILES.0, &file_of_seeds(&([3; 32], [4; 32]))).unwrap();
     dir.write_secret(SERVER_FILES.1, &[6; 40]).unwrap();
     dir.write_secret(PLACE_FILE, b"[::]:4433\nvps.example.org:4433").unwrap();
     let mut server = ServerStore::open(&dir.path(DB_FILE)).unwrap();
