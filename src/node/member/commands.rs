@@ -241,6 +241,7 @@ impl MemberCore {
 
     fn approve(&mut self, cx: &mut Cx<'_>, ids: &[String]) -> Result<Reply, LocalError> {
         let ids = self.devices(ids)?;
+        self.all_can_be(cx, &ids, Standing::Approved)?;
         for id in &ids {
             self.with_authority(cx, |authority, moment| authority.approve(moment, id)).transpose().map_err(not_done)?;
         }
@@ -249,12 +250,20 @@ impl MemberCore {
 
     fn disapprove(&mut self, cx: &mut Cx<'_>, ids: &[String]) -> Result<Reply, LocalError> {
         let ids = self.devices(ids)?;
+        self.all_can_be(cx, &ids, Standing::Disapproved)?;
         for id in &ids {
             self.with_authority(cx, |authority, moment| authority.disapprove(moment, id))
                 .transpose()
                 .map_err(not_done)?;
         }
         Ok(self.rows_of(&ids))
+    }
+
+    /// Before anything is done: what can't be done for one of them is done for none.
+    fn all_can_be(&mut self, cx: &mut Cx<'_>, ids: &[PublicId], standing: Standing) -> Result<(), LocalError> {
+        let checked =
+            self.with_authority(cx, |authority, _| ids.iter().try_for_each(|id| authority.check(id, standing)));
+        checked.transpose().map_err(not_done).map(drop)
     }
 
     fn add(&mut self, cx: &mut Cx<'_>, paths: &[PathBuf], copy: bool, exclude: &[String]) -> Result<Reply, LocalError> {
