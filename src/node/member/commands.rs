@@ -187,6 +187,13 @@ impl MemberCore {
             // Who came with it would be registered by nobody.
             return Err(LocalError::new(ErrorCode::NotNow, stale.to_string(), STALE_HINT));
         }
+        if self.servers.moving.is_some() {
+            return Err(LocalError::new(
+                ErrorCode::NotNow,
+                "the group is on its way to another server, where invites of the old one are void",
+                "make it in half a minute; 'bailiwick status' tells when it is there",
+            ));
+        }
         let secret = InviteSecret(draw(cx.random));
         let (id, expires) = (secret.id(), cx.wall_ms + expires_s * 1_000);
         let invite =

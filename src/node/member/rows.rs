@@ -358,6 +358,10 @@ impl MemberCore {
     }
 
     pub(super) fn invite_rows(&self, cx: &Cx<'_>) -> Result<Vec<InviteRow>, DbError> {
+        if self.servers.moving.is_some() {
+            // They name the server that the group leaves, and are void in a moment.
+            return Ok(Vec::new());
+        }
         let invites = self.store.invites()?.into_iter().filter(|(_, _, expires)| *expires > cx.wall_ms);
         Ok(invites.map(|(id, invite, expires)| invite_row(&id, invite, expires)).collect())
     }
