@@ -12,7 +12,7 @@ use crate::store::statedir::StateDir;
 pub const LEFT_FILE: &str = "left";
 
 /// What goes: keys, the database with its journals, and what is of no use without them.
-const ERASED: [&str; 7] = ["identity", "quic", "member.db-wal", "member.db-shm", "member.db", "port", "role"];
+const ERASED: [&str; 8] = ["group", "identity", "quic", "member.db-wal", "member.db-shm", "member.db", "port", "role"];
 
 /// Marks the directory, and deletes what must not outlive the device; copies that bailiwick made of shared files, too.
 /// What was fetched stays.

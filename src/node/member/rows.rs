@@ -164,7 +164,12 @@ impl MemberCore {
             id: self.me.map(|id| id.to_string()),
             name: Some(own.map_or(self.name.to_string(), |device| device.name.to_string())),
             standing: Some(standing),
-            code: registered.filter(|_| !self.is_master()).map(|header| header.short_code()),
+            // After an import all codes are new ones; a member goes by what the log says, as all others do.
+            code: match own {
+                _ if self.is_master() => None,
+                Some(own) => Some(own.code.clone()),
+                None => registered.map(|header| header.short_code()),
+            },
             group: Some(self.group.id().to_string()),
             server,
             server_rtt_ms: None,
@@ -358,6 +363,10 @@ impl MemberCore {
     }
 
     pub(super) fn invite_rows(&self, cx: &Cx<'_>) -> Result<Vec<InviteRow>, DbError> {
+        if self.servers.moving.is_some() {
+            // They name the server that the group leaves, and are void in a moment.
+            return Ok(Vec::new());
+        }
         let invites = self.store.invites()?.into_iter().filter(|(_, _, expires)| *expires > cx.wall_ms);
         Ok(invites.map(|(id, invite, expires)| invite_row(&id, invite, expires)).collect())
     }
