@@ -3,13 +3,13 @@
 use super::dial::{self, Dialed};
 use super::io::{Input, Output};
 use super::plane::Command as PlaneCommand;
+use super::prepare::prepare;
 use super::shell::Ending;
 use crate::net::connection::Connection;
 use crate::net::control::ControlSender;
 use crate::net::endpoint::Endpoint;
 use crate::node::local::{self, Command, ErrorCode, Link, LocalError, LocalRequest, Reply, now_rfc3339};
 use crate::state::conn::ConnId;
-use crate::store::statedir::looks_like_state;
 use crate::wire::close::CloseCode;
 use crate::wire::codec::encode;
 use std::collections::HashMap;
@@ -272,62 +272,4 @@ impl Dispatcher {
             }
         }
     }
-}
-
-/// Looks at the paths that a command names, where that may block.
-fn prepare(command: Command) -> Result<Command, LocalError> {
-    match command {
-        Command::Add { paths, copy, exclude } => {
-            let paths = paths.into_iter().map(shareable).collect::<Result<_, _>>()?;
-            Ok(Command::Add { paths, copy, exclude })
-        }
-        Command::Scan { paths, confirm } => {
-            let paths = paths.into_iter().map(|path| path.canonicalize().unwrap_or(path)).collect();
-            Ok(Command::Scan { paths, confirm })
-        }
-        Command::ShareFiles { path } => Ok(Command::ShareFiles { path: path.canonicalize().unwrap_or(path) }),
-        Command::Get { files, dest: Some(dest), conflict } => {
-            std::fs::create_dir_all(&dest).map_err(|error| {
-                LocalError::new(
-                    ErrorCode::Failed,
-                    format!("the folder {} can't be used: {error}", dest.display()),
-                    "choose another one with -o",
-                )
-            })?;
-            Ok(Command::Get { files, dest: Some(dest.canonicalize().unwrap_or(dest)), conflict })
-        }
-        other => Ok(other),
-    }
-}
-
-fn shareable(path: PathBuf) -> Result<PathBuf, LocalError> {
-    let refused = |error: std::io::Error| {
-        LocalError::new(
-            ErrorCode::Failed,
-            format!("{} can't be shared: {error}", path.display()),
-            "check the path and its permissions",
-        )
-    };
-    let path = path.canonicalize().map_err(refused)?;
-    let meta = std::fs::metadata(&path).map_err(refused)?;
-    let parent = path.parent().unwrap_or(&path);
-    if !meta.is_dir() && looks_like_state(|name| parent.join(name).exists()) {
-        return Err(LocalError::new(
-            ErrorCode::Usage,
-            format!("{} lies in a state directory of bailiwick, which holds private keys", path.display()),
-            "share something else",
-        ));
-    }
-    if meta.is_dir() {
-        std::fs::read_dir(&path).map_err(refused)?;
-    } else if meta.is_file() {
-        std::fs::File::open(&path).map_err(refused)?;
-    } else {
-        return Err(LocalError::new(
-            ErrorCode::Usage,
-            format!("{} is neither a file nor a folder", path.display()),
-            "share files and folders",
-        ));
-    }
-    Ok(path)
 }

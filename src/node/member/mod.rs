@@ -21,6 +21,7 @@ mod opening;
 mod pen;
 mod plane;
 mod policy;
+mod prepare;
 mod remove;
 mod rows;
 mod scan;
