@@ -34,7 +34,10 @@ impl ApiPlace {
         if state_dir.is_file() {
             return Err(state_error(StateError::NotAFolder(state_dir.display().to_string())));
         }
-        let bytes = std::fs::read(path(state_dir)).map_err(|_| unreachable(state_dir))?;
+        let bytes = std::fs::read(path(state_dir)).map_err(|error| match error.kind() {
+            std::io::ErrorKind::PermissionDenied => not_ours(state_dir),
+            _ => unreachable(state_dir),
+        })?;
         let place: ApiPlace = serde_json::from_slice(&bytes).map_err(|_| unreachable(state_dir))?;
         if is_alive(place.pid) { Ok(place) } else { Err(unreachable(state_dir)) }
     }
@@ -43,6 +46,14 @@ impl ApiPlace {
     pub fn remove(dir: &StateDir) {
         let _ = std::fs::remove_file(dir.path(API_FILE));
     }
+}
+
+fn not_ours(state_dir: &Path) -> LocalError {
+    LocalError::new(
+        ErrorCode::Failed,
+        format!("no permission to read {}", path(state_dir).display()),
+        "run it as the user who started the node, or choose another state directory with --state or --profile",
+    )
 }
 
 /// Why there is no way to a node: there is none, or it has not said yet where it is.
