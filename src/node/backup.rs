@@ -47,11 +47,17 @@ pub struct Summary {
 
 /// Whether a file may be written to, before a person is asked for a passphrase.
 pub fn check_target(file: &Path, force: bool) -> Result<(), LocalError> {
-    if !force && fs::symlink_metadata(file).is_ok() {
-        let error = format!("{} is there already", file.display());
-        return Err(LocalError::new(ErrorCode::Usage, error, "choose another name, or give --force"));
+    match fs::symlink_metadata(file) {
+        Ok(there) if !there.is_file() => {
+            let error = format!("{} is there already, and is no file", file.display());
+            Err(LocalError::new(ErrorCode::Usage, error, "choose another name: --force replaces files alone"))
+        }
+        Ok(_) if !force => {
+            let error = format!("{} is there already", file.display());
+            Err(LocalError::new(ErrorCode::Usage, error, "choose another name, or give --force"))
+        }
+        Ok(_) | Err(_) => Ok(()),
     }
-    Ok(())
 }
 
 /// Writes a backup of the master in `state_dir`, running or not.

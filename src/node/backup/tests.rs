@@ -106,6 +106,19 @@ fn a_file_is_not_written_over_unless_asked_and_a_directory_never() {
 }
 
 #[test]
+fn nothing_but_a_file_is_written_over() {
+    let root = tempfile::tempdir().unwrap();
+    let (path, link) = (master(&root), root.path().join("link"));
+    std::os::unix::fs::symlink(root.path().join("elsewhere"), &link).unwrap();
+    fs::create_dir(root.path().join("folder")).unwrap();
+    for target in [link.as_path(), &root.path().join("folder"), Path::new("/dev/null")] {
+        let error = out(&path, target, true).unwrap_err();
+        assert!(error.code == ErrorCode::Usage && error.error.contains("no file"), "{error:?}");
+    }
+    assert!(link.symlink_metadata().unwrap().is_symlink() && !root.path().join("elsewhere").exists());
+}
+
+#[test]
 fn what_is_wrong_with_a_backup_is_said_and_nothing_is_made() {
     let root = tempfile::tempdir().unwrap();
     let (path, file, new) = (master(&root), root.path().join("backup"), root.path().join("new"));
