@@ -39,6 +39,9 @@ pub struct Home {
 /// The file that says what a state directory is for.
 pub(super) const ROLE_FILE: &str = "role";
 
+/// What it can say.
+const ROLES: [&str; 3] = ["client", "master", "server"];
+
 /// A state directory is one node's: nothing is made in it for another role.
 pub(super) fn check_role(dir: &StateDir, role: &str) -> Result<(), LocalError> {
     if dir.path(IMPORTING_FILE).exists() {
@@ -53,6 +56,13 @@ pub(super) fn check_role(dir: &StateDir, role: &str) -> Result<(), LocalError> {
         Some(kept) if kept == role.as_bytes() => Ok(()),
         Some(kept) => {
             let kept = String::from_utf8_lossy(&kept).into_owned();
+            if !ROLES.contains(&kept.as_str()) {
+                return Err(LocalError::new(
+                    ErrorCode::Failed,
+                    format!("the file '{ROLE_FILE}' in the state directory is empty or damaged"),
+                    "write into it what the directory is for: 'client', 'master' or 'server', without a line's end",
+                ));
+            }
             Err(LocalError::new(
                 ErrorCode::Usage,
                 format!("this state directory belongs to a {kept}"),
@@ -285,5 +295,23 @@ async fn server_status(server: &ServerHandle, state_dir: &Path, api: &str) -> St
         api: api.to_owned(),
         pid: std::process::id(),
         load: server.load().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_damaged_role_is_told_from_another_one() {
+        let temporary = tempfile::tempdir().unwrap();
+        let dir = StateDir::open(temporary.path()).unwrap();
+        check_role(&dir, "master").unwrap();
+        assert!(check_role(&dir, "client").unwrap_err().error.contains("belongs to a master"));
+        for damaged in ["", "masTer", "\0\0"] {
+            dir.write_secret(ROLE_FILE, damaged.as_bytes()).unwrap();
+            let error = check_role(&dir, "master").unwrap_err();
+            assert!(error.error.contains("empty or damaged") && error.hint.contains("'client'"), "{error:?}");
+        }
     }
 }
