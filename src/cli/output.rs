@@ -5,6 +5,7 @@ use super::end::{End, Outcome};
 use crate::node::local::{ErrorCode, LocalError};
 use crate::wire::path::is_unfit_for_terminals;
 use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, presets};
+use console::{Alignment, measure_text_width, pad_str};
 use serde::Serialize;
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -77,6 +78,9 @@ pub(super) fn can_ask() -> bool {
     io::stdin().is_terminal() && io::stderr().is_terminal()
 }
 
+/// Columns that a cell is padded to, at most, where there is no terminal: one long path must not widen a million lines.
+const PADDING_MAX: usize = 40;
+
 /// What a table shows.
 pub(super) struct Rows {
     titles: &'static [&'static str],
@@ -97,16 +101,34 @@ impl Rows {
 
     /// Fits the width of a terminal; without one, a line is a row.
     fn render(&self, width: Option<u16>) -> String {
+        let Some(width) = width else { return self.lines() };
         let mut table = Table::new();
         table.load_style(presets::NOTHING).set_header(self.titles.iter().map(|title| title.trim_start_matches('>')));
-        match width {
-            Some(width) => table.set_width(width).set_content_arrangement(ContentArrangement::Dynamic),
-            None => table.set_content_arrangement(ContentArrangement::Disabled),
-        };
+        table.set_width(width).set_content_arrangement(ContentArrangement::Dynamic);
         for row in &self.rows {
             table.add_row(row.iter().zip(self.titles).map(|(cell, title)| aligned(cell, title)));
         }
         table.trim_fmt()
+    }
+
+    fn lines(&self) -> String {
+        let titles = self.titles.iter().map(|title| title.trim_start_matches('>').to_owned()).collect();
+        let clean = |row: &Vec<String>| row.iter().map(|cell| clean(cell).into_owned()).collect();
+        let rows: Vec<Vec<String>> = std::iter::once(titles).chain(self.rows.iter().map(clean)).collect();
+        let width = |column| {
+            let cells = rows.iter().filter_map(|row| row.get(column));
+            cells.map(|cell: &String| measure_text_width(cell)).max().unwrap_or_default().min(PADDING_MAX)
+        };
+        let widths: Vec<usize> = (0..self.titles.len()).map(width).collect();
+        let padded = |((cell, title), width): ((&String, &&str), &usize)| {
+            let alignment = if title.starts_with('>') { Alignment::Right } else { Alignment::Left };
+            pad_str(cell, *width, alignment, None).into_owned()
+        };
+        let line = |row: &Vec<String>| {
+            let cells: Vec<String> = row.iter().zip(self.titles).zip(&widths).map(padded).collect();
+            format!(" {}", cells.join("  ")).trim_end().to_owned()
+        };
+        rows.iter().map(line).collect::<Vec<_>>().join("\n")
     }
 }
 
@@ -188,6 +210,7 @@ mod tests {
         let text = rows.render(None);
         assert_eq!(text.lines().count(), 3, "{text}");
         assert!(text.lines().nth(2).unwrap().contains("y\u{fffd}z"), "{text}");
+        assert!(text.lines().next().unwrap().len() < 60, "nothing is padded to the longest cell: {text}");
         assert!(rows.render(Some(40)).lines().all(|line| line.chars().count() <= 40));
     }
 }
