@@ -132,11 +132,16 @@ fn misunderstood(error: &clap::Error) -> ExitCode {
         let _ = error.print();
         return ExitCode::from(if error.use_stderr() { end::USAGE } else { end::DONE });
     }
-    let text = error.render().to_string();
-    let first = text.lines().next().unwrap_or_default();
-    let what = first.strip_prefix("error: ").unwrap_or("a command is missing");
-    Output { json: true }.error(&place::usage(what, "see `bailiwick --help`"));
+    Output { json: true }.error(&place::usage(first_part(&error.render().to_string()), "see `bailiwick --help`"));
     ExitCode::from(end::USAGE)
+}
+
+/// What is wrong, on one line: all up to the first empty line, for the arguments stand below the sentence.
+fn first_part(text: &str) -> String {
+    match text.strip_prefix("error: ") {
+        Some(rest) => rest.lines().map(str::trim).take_while(|line| !line.is_empty()).collect::<Vec<_>>().join(" "),
+        None => "a command is missing".to_owned(),
+    }
 }
 
 /// `RUST_LOG` says in detail what is logged; `-v` for most uses.

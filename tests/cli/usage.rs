@@ -3,6 +3,9 @@
 use crate::{bailiwick, json_error, run};
 use bailiwick::wire::invite::{Address, AdmissionSecret, Invite, InviteSecret, ServerAddress, Ticket};
 use bailiwick::wire::sign::Identity;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 use tempfile::tempdir;
 
 /// The commands, as the help lists them.
@@ -96,6 +99,22 @@ fn usage_errors_exit_with_2_in_both_forms() {
 }
 
 #[test]
+fn a_usage_error_names_the_argument_in_json_too() {
+    let dir = tempdir().unwrap();
+    let cases: &[(&[&str], &str)] = &[
+        (&["get"], "<FILE>"),
+        (&["get", "x", "--detach", "--no-wait"], "--no-wait"),
+        (&["wait", "approved", "--timeout", "soon"], "--timeout"),
+        (&["status", "--nonsense"], "--nonsense"),
+    ];
+    for (arguments, named) in cases {
+        let json = run(bailiwick(dir.path()).args(*arguments).arg("--json"));
+        let error = json_error(&json)["error"].as_str().unwrap().to_owned();
+        assert!(error.contains(named), "{arguments:?}: {error}");
+    }
+}
+
+#[test]
 fn without_a_node_the_exit_code_is_3_with_a_hint() {
     let dir = tempdir().unwrap();
     let cases: &[&[&str]] = &[
@@ -129,6 +148,23 @@ fn without_a_node_the_exit_code_is_3_with_a_hint() {
         assert_eq!(json.code, 3, "{arguments:?}");
         assert_eq!(json_error(&json)["code"], "not_running");
     }
+}
+
+/// A directory that this user may not look into: another user's, if this one may look everywhere.
+#[test]
+fn a_directory_that_cannot_be_read_is_told_from_one_without_a_node() {
+    let dir = tempdir().unwrap();
+    std::fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o000)).unwrap();
+    let program = bailiwick(dir.path()).get_program().to_owned();
+    let mut command = Command::new(program);
+    command.args(["--json", "status"]).env("BAILIWICK_STATE", dir.path()).current_dir("/");
+    if std::fs::read_dir(dir.path()).is_ok() {
+        command.uid(65_534).gid(65_534);
+    }
+    let Ok(output) = command.output() else { return };
+    assert_eq!(output.status.code(), Some(1));
+    let error: serde_json::Value = serde_json::from_slice(&output.stderr).unwrap();
+    assert!(error["error"].as_str().unwrap().starts_with("no permission to read "), "{error}");
 }
 
 #[test]
