@@ -5,6 +5,7 @@ mod disks;
 mod membership;
 mod moves;
 mod rows;
+mod secure;
 mod shares;
 mod transfers;
 mod world;
