@@ -282,6 +282,7 @@ fn wanted_of(row: &StoredTransfer) -> Option<Wanted> {
     let size = if row.kind == FileKind::Folder { 0 } else { row.size };
     Some(Wanted {
         transfer: row.id,
+        job: row.job,
         owner: row.owner,
         content: row.content,
         geometry: Geometry::new(size, row.chunk).ok()?,

@@ -2,6 +2,7 @@
 //!
 //! Invariant: a unit is missing, asked for, or there; only what was verified is there.
 
+use super::ask::Lane;
 use super::bits::Bits;
 use super::{Outcome, TransferId};
 use crate::state::time::Time;
@@ -14,6 +15,8 @@ use std::collections::BTreeMap;
 pub struct Wanted {
     /// The transfer.
     pub transfer: TransferId,
+    /// The job that it belongs to.
+    pub job: u64,
     /// Whose file.
     pub owner: PublicId,
     /// Which version of it.
@@ -30,6 +33,13 @@ pub struct Wanted {
     pub kept_done: u64,
     /// Bytes that ever came in, as they were persisted.
     pub kept_received: u64,
+}
+
+impl Wanted {
+    /// With which others it takes turns.
+    pub(super) fn lane(&self) -> Lane {
+        (self.owner, self.job)
+    }
 }
 
 /// Where a fetch stands.

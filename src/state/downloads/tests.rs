@@ -9,6 +9,7 @@ const KIB: u64 = 1 << 10;
 fn wanted(transfer: TransferId, owner: PublicId, size: u64) -> Wanted {
     Wanted {
         transfer,
+        job: 1,
         owner,
         content: ContentId([transfer as u8; 16]),
         geometry: Geometry::new(size, ChunkSize::small(10)).unwrap(),
@@ -212,6 +213,38 @@ fn one_owner_gets_at_most_half_of_the_credit_while_another_waits() {
     let units = asked(effects(&mut downloads));
     assert_eq!(units.iter().filter(|(_, unit)| unit.transfer == 1).count(), 2);
     assert_eq!(units.iter().filter(|(_, unit)| unit.transfer == 2).count(), 2);
+}
+
+#[test]
+fn a_small_file_of_another_job_does_not_wait_for_a_big_one() {
+    let big = Wanted { has_list: true, ..wanted(1, OWNER, 1_000 * KIB) };
+    let next_of_big = Wanted { has_list: true, ..wanted(2, OWNER, 10 * KIB) };
+    let mut downloads = begun(small_credit(), vec![big, next_of_big]);
+    let under_way = asked(effects(&mut downloads));
+    assert_eq!(under_way.len(), 4, "the big one has all the credit");
+    downloads.add(Time(1), vec![Wanted { job: 2, ..wanted(3, OWNER, KIB) }], true);
+    downloads.opened(Time(1), 3, Opened::Ready);
+    assert!(asked(effects(&mut downloads)).is_empty(), "the credit is used up");
+    downloads.came(Time(2), under_way[0].1, Came::Verified);
+    let next: Vec<TransferId> = asked(effects(&mut downloads)).iter().map(|(_, unit)| unit.transfer).collect();
+    assert_eq!(next, [3]);
+    downloads.came(Time(3), under_way[1].1, Came::Verified);
+    let next: Vec<TransferId> = asked(effects(&mut downloads)).iter().map(|(_, unit)| unit.transfer).collect();
+    assert_eq!(next, [1], "a job's own files come one after the other");
+}
+
+#[test]
+fn owners_share_the_credit_and_jobs_the_share_of_an_owner() {
+    let mut downloads = Downloads::new(DownloadsConfig { credit_min: 8 * KIB, credit_max: 8 * KIB, ..small_credit() });
+    let files = [(1, 1, OWNER), (2, 1, OWNER), (3, 2, OWNER), (4, 3, OTHER)];
+    let wanted = files.map(|(id, job, owner)| Wanted { job, has_list: true, ..wanted(id, owner, 10 * KIB) });
+    downloads.add(Time(0), wanted.to_vec(), true);
+    files.iter().for_each(|(id, _, _)| downloads.opened(Time(0), *id, Opened::Ready));
+    downloads.linked(Time(0), true);
+    let units = asked(effects(&mut downloads));
+    let of = |transfer: TransferId| units.iter().filter(|(_, unit)| unit.transfer == transfer).count();
+    assert_eq!([of(1), of(2), of(3), of(4)], [2, 0, 2, 4]);
+    assert!(units.iter().all(|(request, unit)| (*request == units[0].0) == (unit.transfer != 4)), "a request an owner");
 }
 
 #[test]
