@@ -160,7 +160,8 @@ pub(super) enum Command {
     /// Leave the group, for ever (client)
     ///
     /// Nothing is served or fetched from then on. When the master has heard of it, the node erases its keys and ends by
-    /// itself; until then the wish waits. What was fetched stays. The device can't come back; a new one can, with a new
+    /// itself; until then the wish waits. What was fetched stays, and so do
+    /// copies that `add --copy` made. The device can't come back; a new one can, with a new
     /// state directory and a new invite.
     #[command(
         after_help = "Examples:\n  bailiwick leave\n  bailiwick leave --now --yes     doesn't wait for the master, and doesn't ask"
@@ -189,7 +190,7 @@ pub(super) enum Command {
     /// Take files out of the catalog: your own, or at the master anybody's
     ///
     /// No file of yours is deleted: it is only shared no more, until it is added again. Copies that `add --copy` made
-    /// are deleted. Downloads of it elsewhere stop; what was fetched stays with who has it.
+    /// are deleted, but only by their owner's wish: what the master takes out stays on its owner's disk. Downloads of it elsewhere stop; what was fetched stays with who has it.
     #[command(
         after_help = "Examples:\n  bailiwick remove laptop:Pictures/2024\n  bailiwick remove laptop:Pictures       ends the share, too\n  bailiwick remove 5d1e0c"
     )]

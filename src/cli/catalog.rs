@@ -120,8 +120,17 @@ pub(super) fn share_state(share: &ShareRow) -> String {
     if share.missing > 0 {
         parts.push(format!("{} missing", share.missing));
     }
-    if share.removed > 0 {
-        parts.push(format!("{} removed", share.removed));
+    let removed = share.removed.saturating_sub(share.taken_out);
+    if removed > 0 {
+        parts.push(format!("{removed} removed"));
+    }
+    if share.taken_out > 0 {
+        let kept = match (share.copy, share.taken_out) {
+            (false, _) => "",
+            (true, 1) => "; the copy is kept",
+            (true, _) => "; the copies are kept",
+        };
+        parts.push(format!("{} taken out by the master{kept}", share.taken_out));
     }
     if share.copy {
         parts.push("a copy".to_owned());

@@ -356,7 +356,7 @@ fn copies(node: &Node) -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn w11_w12_copies_are_shared_after_their_originals_are_gone_and_deleted_with_the_entry() {
+async fn w11_w12_copies_outlive_their_originals_and_go_by_their_owners_wish_alone() {
     let world = World::new();
     let (server, master) = world.begun().await;
     let laptop = world.member(&master, "laptop").await;
@@ -395,9 +395,26 @@ async fn w11_w12_copies_are_shared_after_their_originals_are_gone_and_deleted_wi
     let master = world.master("desk", None).await;
     master.until_files("one", |rows| rows.len() == 1).await;
     laptop.until("its copy to go", |_| async { (copies(&laptop) == 1).then_some(()) }).await;
+    // What the master takes out stays with its owner, who may have nothing else of it, until the owner gives it up.
+    fs::remove_dir_all(&shared).unwrap();
     remove(&master, "laptop:report").await.expect("it is removed");
+    until_share(&laptop, "word of it", |share| share.taken_out == 1 && quiet(share)).await;
+    laptop.stop().await;
+    let laptop = world.client("laptop", None).await;
+    laptop.until_status("the master to be there", |status| status.master == Link::Connected).await;
+    write(&shared.join("c.txt"), b"c");
+    laptop
+        .ask(Command::Add { paths: vec![shared.clone()], copy: true, exclude: Vec::new() })
+        .await
+        .expect("it is shared");
+    master.until_files("what is new", |rows| rows.len() == 1 && rows[0].path == "report/c.txt").await;
+    let row = until_share(&laptop, "the end of the scan", quiet).await;
+    assert_eq!((row.taken_out, copies(&laptop)), (1, 2));
+    remove(&laptop, "laptop:report/c.txt").await.expect("it is removed");
+    laptop.until("its copy to go", |_| async { (copies(&laptop) == 1).then_some(()) }).await;
+    assert_eq!(remove(&laptop, "laptop:report/a.bin").await.expect("it is given up").len(), 1);
     laptop.until("the other copy to go", |_| async { (copies(&laptop) == 0).then_some(()) }).await;
-    assert!(shared.join("a.bin").exists(), "a person's own file is never deleted");
+    assert!(shared.join("c.txt").exists(), "a person's own file is never deleted");
     for node in [laptop, master, server] {
         node.stop().await;
     }

@@ -251,6 +251,9 @@ pub struct ShareRow {
     /// Files that were removed, and stay out until they are added again.
     #[serde(default)]
     pub removed: u64,
+    /// Those of them that the master took out; copies of them are kept until their owner removes them.
+    #[serde(default)]
+    pub taken_out: u64,
     /// Files and folders that could not be read at the last scan.
     #[serde(default)]
     pub failed: u64,

@@ -97,7 +97,7 @@ impl MemberCore {
         let Some(me) = self.me else { return Ok(Vec::new()) };
         let limit = FILES_PAGE_MAX as usize;
         for file in self.store.local_below(path, limit)? {
-            if file.status != LocalStatus::Unlisted {
+            if file.status != LocalStatus::Unlisted || file.kept_copy {
                 rows.insert(file.meta.path.to_string(), self.local_row(&file));
             }
         }

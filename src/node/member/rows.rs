@@ -338,6 +338,7 @@ impl MemberCore {
             missing: last.missing,
             leaving: share.leaving,
             removed: share.removed,
+            taken_out: share.taken_out,
             failed: last.failed,
             scanning: share.scanning,
             skipped,
