@@ -165,7 +165,7 @@ fn samples() -> Vec<(Command, Reply)> {
         (Command::SetPolicy { master_away_wait_s: 60 }, policy),
         (Command::Add { paths: vec![path.clone()], copy: true, exclude: vec!["*.tmp".to_owned()] }, shares.clone()),
         (Command::Scan { paths: vec![path.clone()], confirm: true }, shares),
-        (Command::Remove { files: ids.clone() }, files.clone()),
+        (Command::Remove { files: ids.clone(), yes: true }, files.clone()),
         (Command::Removals, Reply::Removals(RemovalRow { left: 2, reason: Some("r".into()) })),
         (Command::ShareFiles { path: path.clone() }, files),
         (
@@ -215,6 +215,7 @@ fn status_row() -> Status {
         pid: 1,
         leaving: false,
         rename: None,
+        asked_name: None,
         server_rtt_ms: Some(12),
         load: None,
     }

@@ -191,6 +191,7 @@ pub(super) enum Command {
     ///
     /// No file of yours is deleted: it is only shared no more, until it is added again. Copies that `add --copy` made
     /// are deleted, but only by their owner's wish: what the master takes out stays on its owner's disk. Downloads of it elsewhere stop; what was fetched stays with who has it.
+    /// Before the master takes out several files of others, it asks; without a terminal it needs --yes.
     #[command(
         after_help = "Examples:\n  bailiwick remove laptop:Pictures/2024\n  bailiwick remove laptop:Pictures       ends the share, too\n  bailiwick remove 5d1e0c"
     )]
@@ -303,6 +304,9 @@ pub(super) struct RemoveArgs {
     /// What to remove: NAME:PATH (a folder means its tree), an id, or the beginning of one
     #[arg(value_name = "FILE", required = true)]
     pub(super) files: Vec<String>,
+    /// Don't ask, if it is several files of other devices
+    #[arg(long)]
+    pub(super) yes: bool,
     /// Exit with 5 instead of waiting for the master
     #[arg(long)]
     pub(super) no_wait: bool,

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::time::Duration;
 
 async fn remove(node: &Node, file: &str) -> Result<Vec<FileRow>, LocalError> {
-    match node.ask(Command::Remove { files: vec![file.to_owned()] }).await? {
+    match node.ask(Command::Remove { files: vec![file.to_owned()], yes: true }).await? {
         Reply::Files(rows) => Ok(rows),
         other => panic!("{other:?}"),
     }
@@ -125,6 +125,11 @@ async fn w12_the_master_removes_files_and_downloads_of_them_stop_and_clean_up() 
             open.push(job);
         }
     }
+    let short = Command::Remove { files: vec!["laptop:".to_owned()], yes: false };
+    let unsure = master.ask(short).await.unwrap_err();
+    assert_eq!(unsure.code, ErrorCode::Unconfirmed);
+    assert!(unsure.error.contains("3 files of laptop"), "{unsure:?}");
+    assert_eq!(master.files().await.len(), 3, "nothing is removed before a person agrees");
     let rows = remove(&master, "laptop:films").await.expect("the master removes anybody's");
     assert_eq!(rows.len(), 3);
     for node in [&master, &phone] {
@@ -143,6 +148,7 @@ async fn w12_the_master_removes_files_and_downloads_of_them_stop_and_clean_up() 
     // Its owner learns when it is back, and leaves it out.
     let laptop = world.client("laptop", None).await;
     let row = until_share(&laptop, "the news", |share| share.removed == 3).await;
+    assert_eq!(row.taken_out, 3, "it was not this device's wish");
     assert_eq!(row.files, 0);
     scan(&laptop, false, &[]).await;
     until_share(&laptop, "the end of the scan", quiet).await;

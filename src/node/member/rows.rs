@@ -167,6 +167,7 @@ impl MemberCore {
             waiting: self.waiting(),
             leaving: self.wishes.is_leaving(),
             rename: self.rename_row(),
+            asked_name: self.asked_name(),
             revision: (tip.at.revision > 0).then(|| tip.at.to_string()),
             state_dir: PathBuf::new(),
             downloads: Some(self.downloads_dir.clone()),
@@ -513,8 +514,12 @@ pub(super) fn invite_row(id: &InviteId, invite: String, expires_ms: u64) -> Invi
     InviteRow { id: id.to_string(), invite, expires: rfc3339(expires_ms as i64) }
 }
 
-fn files(count: u64) -> String {
-    if count == 1 { "1 file".to_owned() } else { format!("{count} files") }
+/// Files, counted.
+pub(super) fn files(count: u64) -> String {
+    match count {
+        1 => "1 file".to_owned(),
+        count => format!("{count} files"),
+    }
 }
 
 /// Why a job of this device's person does not move.
