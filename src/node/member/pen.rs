@@ -240,10 +240,11 @@ impl MemberCore {
             Body::PolicySet(policy) => {
                 self.uploads.set_fresh_for(std::time::Duration::from_millis(policy.master_away_wait_ms));
             }
+            // The master's answer comes later, if at all: by then the master may have chosen yet another name.
+            Body::ClientRenamed { .. } => self.drop_fulfilled_wish()?,
             Body::GroupBegun { .. }
             | Body::ClientRegistered { .. }
             | Body::ClientApproved { .. }
-            | Body::ClientRenamed { .. }
             | Body::FilesAdded { .. }
             | Body::EpochBegun(_) => {}
             Body::ServersSet(_) => self.servers_changed(cx)?,
