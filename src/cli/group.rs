@@ -58,6 +58,8 @@ fn status_lines(status: &Status) -> Vec<String> {
         field(title, Some(what.to_owned()));
     }
     field("name", status.rename.as_ref().map(rename_text));
+    let name = status.name.as_deref().unwrap_or_default();
+    field("name", status.asked_name.as_deref().map(|asked| other_name_text(name, asked)));
     field("code", status.code.clone());
     field("id", status.id.clone());
     field("group", status.group.clone());
@@ -72,6 +74,11 @@ fn status_lines(status: &Status) -> Vec<String> {
     field("directory", Some(status.state_dir.display().to_string()));
     field("process", Some(format!("{} (bailiwick {}), {}", status.pid, status.version, status.api)));
     lines
+}
+
+/// That a device is not called as it asked for.
+pub(super) fn other_name_text(name: &str, asked: &str) -> String {
+    format!("the master calls this device '{name}'; it asked for '{asked}' (`bailiwick rename NAME` asks for another)")
 }
 
 fn rename_text(wish: &RenameRow) -> String {

@@ -2,7 +2,7 @@
 
 use super::daemon;
 use super::end::Outcome;
-use super::group::standing_text;
+use super::group::{other_name_text, standing_text};
 use super::output::Output;
 use super::run::Start;
 use crate::node::local::*;
@@ -36,6 +36,9 @@ pub(super) struct Ready {
     pub(super) id: Option<String>,
     /// Its name.
     pub(super) name: Option<String>,
+    /// The name that it asked for, if the master calls it otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) asked_name: Option<String>,
     /// Where it stands.
     pub(super) standing: Option<StandingRow>,
     /// The short code to compare.
@@ -105,6 +108,7 @@ async fn gather(node: &NodeHandle) -> Result<Ready, LocalError> {
         role: status.role,
         id: status.id,
         name: status.name,
+        asked_name: status.asked_name,
         standing: status.standing,
         code: status.code,
         waiting: status.waiting,
@@ -210,6 +214,7 @@ fn client_lines(ready: &Ready) -> Vec<String> {
     let waiting = ready.waiting.as_ref().filter(|_| ready.standing != Some(StandingRow::Registered));
     let mut lines = vec![format!("client {name}: {first}")];
     lines.extend(waiting.cloned());
+    lines.extend(ready.asked_name.as_deref().map(|asked| other_name_text(name, asked)));
     lines
 }
 
@@ -237,6 +242,7 @@ async fn share(start: &Start, node: &NodeHandle) {
 /// Tells a client's person when its standing, or what it waits for, changes.
 async fn follow_standing(node: &NodeHandle, ready: &Ready) {
     let mut told = (ready.standing, ready.waiting.clone());
+    let mut told_name = ready.asked_name.clone();
     let mut events = node.watch();
     while !matches!(timeout(LOOK, events.next()).await, Ok(None)) {
         // Events come in swarms while files move.
@@ -248,6 +254,10 @@ async fn follow_standing(node: &NodeHandle, ready: &Ready) {
         if status.waiting != told.1 && status.standing != Some(StandingRow::Registered) {
             say(status.waiting.as_deref().unwrap_or("connected"));
         }
+        if let (Some(asked), true) = (&status.asked_name, status.asked_name != told_name) {
+            say(&other_name_text(status.name.as_deref().unwrap_or_default(), asked));
+        }
+        told_name = status.asked_name;
         told = (status.standing, status.waiting);
     }
 }

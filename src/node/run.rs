@@ -270,6 +270,7 @@ async fn server_status(server: &ServerHandle, state_dir: &Path, api: &str) -> St
         waiting: None,
         leaving: false,
         rename: None,
+        asked_name: None,
         revision: None,
         state_dir: state_dir.to_owned(),
         downloads: None,

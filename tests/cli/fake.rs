@@ -175,6 +175,7 @@ pub(crate) fn status(standing: StandingRow, server: Link) -> Reply {
         waiting: Some("the master".into()),
         leaving: false,
         rename: None,
+        asked_name: None,
         revision: Some("1.7".into()),
         state_dir: "/s".into(),
         downloads: None,

@@ -54,6 +54,21 @@ fn approving_without_names_and_without_a_terminal_says_who_waits() {
 }
 
 #[test]
+fn approving_somebody_again_says_so_and_who_still_waits() {
+    let fake = Fake::new(|command, _| match command {
+        Command::Clients => Ok(Reply::Clients(vec![
+            client("desktop-2", StandingRow::Registered),
+            client("desktop", StandingRow::Approved),
+        ])),
+        Command::Approve { .. } => Ok(Reply::Clients(vec![client("desktop", StandingRow::Approved)])),
+        _ => no(ErrorCode::Failed, "unexpected"),
+    });
+    let again = run(bailiwick(fake.path()).args(["approve", "desktop"]));
+    assert_eq!((again.code, again.out.as_str()), (0, "desktop (desktop-) is approved already\n"));
+    assert!(again.err.contains("desktop-2, 7KQ2-M4XD") && again.err.contains("id desktop-"), "{}", again.err);
+}
+
+#[test]
 fn disapproving_without_a_terminal_needs_yes() {
     let fake = Fake::new(|_, _| Ok(Reply::Clients(vec![client("laptop", StandingRow::Disapproved)])));
     let refused = run(bailiwick(fake.path()).args(["disapprove", "laptop"]));

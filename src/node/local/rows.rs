@@ -35,6 +35,9 @@ pub struct Status {
     /// The name that the device would like to have, if it has another one.
     #[serde(default)]
     pub rename: Option<RenameRow>,
+    /// The name that the device asked for, if the master calls it otherwise.
+    #[serde(default)]
+    pub asked_name: Option<String>,
     /// The newest entry that this node holds, `GENERATION.REVISION`.
     pub revision: Option<String>,
     /// The state directory.
