@@ -94,6 +94,9 @@ impl Downloads {
             fetch.asked_since = now;
         }
         fetch.asked.insert(index, request);
+        if under_way.is_some() {
+            fetch.joined.insert(index);
+        }
         self.by_unit.entry((content, index)).or_default().insert(transfer);
         self.asked_bytes += u64::from(length);
         self.asked_units += 1;
@@ -106,9 +109,26 @@ impl Downloads {
         true
     }
 
-    /// The request by which a unit is asked for already, if it is. Two transfers of one content ask for it once.
-    pub(super) fn request_for(&self, content: ContentId, index: u32) -> Option<u64> {
+    /// The request by which a unit is asked for already, if it is. Two transfers of one content ask for it once. Who only
+    /// joined tells nothing: its request may be over by now, and two that trust each other would wait for ever.
+    fn request_for(&self, content: ContentId, index: u32) -> Option<u64> {
         let of = self.by_unit.get(&(content, index))?;
-        of.iter().find_map(|transfer| self.fetches.get(transfer)?.asked.get(&index).copied())
+        let own = |fetch: &&Fetch| !fetch.joined.contains(&index);
+        of.iter().find_map(|transfer| self.fetches.get(transfer).filter(own)?.asked.get(&index).copied())
+    }
+
+    /// A transfer no longer waits for a unit of this request. Says whether another one still does, which is then the one
+    /// that asked for it.
+    pub(super) fn pass_on(&mut self, content: ContentId, index: u32, request: u64) -> bool {
+        let Some(of) = self.by_unit.get(&(content, index)) else { return false };
+        let waits = |fetch: &Fetch| fetch.asked.get(&index) == Some(&request);
+        let others: Vec<TransferId> = of.iter().copied().filter(|id| self.fetches.get(id).is_some_and(waits)).collect();
+        let is_owned = |id: &TransferId| self.fetches.get(id).is_some_and(|fetch| !fetch.joined.contains(&index));
+        if let (Some(first), false) = (others.first(), others.iter().any(is_owned))
+            && let Some(fetch) = self.fetches.get_mut(first)
+        {
+            fetch.joined.remove(&index);
+        }
+        !others.is_empty()
     }
 }

@@ -442,6 +442,43 @@ fn two_transfers_of_one_content_ask_for_it_once_and_part_without_harm() {
     assert!(effects(&mut downloads).contains(&Effect::Finish(vec![2])));
 }
 
+/// Units by request, and those that joined one.
+fn asked_and_joined(effects: Vec<Effect>) -> (Vec<(u64, TransferId)>, Vec<(u64, TransferId)>) {
+    let (mut asks, mut joins) = (Vec::new(), Vec::new());
+    for effect in effects {
+        match effect {
+            Effect::Ask { request, units, .. } => asks.extend(units.iter().map(|unit| (request, unit.transfer))),
+            Effect::Join { request, units } => joins.extend(units.iter().map(|unit| (request, unit.transfer))),
+            _ => {}
+        }
+    }
+    (asks, joins)
+}
+
+#[test]
+fn twins_do_not_join_a_request_that_is_over() {
+    let twins: Vec<Wanted> = (1..=3).map(|transfer| Wanted { transfer, ..wanted(1, OWNER, KIB) }).collect();
+    let mut downloads = begun(small_credit(), twins);
+    let (asks, joins) = asked_and_joined(effects(&mut downloads));
+    assert_eq!((asks.len(), joins.len()), (1, 2));
+    let unit = |transfer| Asked { transfer, content: ContentId([1; 16]), index: 0, length: KIB as u32 };
+    // The first has it; the others were too late for that.
+    downloads.came(Time(1), unit(1), Came::Verified);
+    downloads.came(Time(1), unit(2), Came::Broken);
+    let (again, joined) = asked_and_joined(effects(&mut downloads));
+    assert!(again.len() == 1 && again[0].1 == 2 && again[0].0 > asks[0].0, "{again:?}");
+    assert!(joined.is_empty(), "{joined:?}");
+    downloads.came(Time(1), unit(3), Came::Broken);
+    assert_eq!(asked_and_joined(effects(&mut downloads)), (vec![], vec![(again[0].0, 3)]));
+    // Who asked leaves: the other one is now who asked, and a newcomer joins it.
+    downloads.pause(Time(2), 2);
+    effects(&mut downloads);
+    downloads.add(Time(3), vec![Wanted { transfer: 4, ..wanted(1, OWNER, KIB) }], true);
+    downloads.opened(Time(3), 4, Opened::Ready);
+    let (asks, joins) = asked_and_joined(effects(&mut downloads));
+    assert_eq!((asks, joins), (vec![], vec![(again[0].0, 4)]));
+}
+
 #[test]
 fn an_owner_that_says_nothing_is_told_of() {
     let file = Wanted { has_list: true, ..wanted(1, OWNER, 10 * KIB) };
