@@ -2,6 +2,7 @@
 
 use super::core::{Cx, MemberCore};
 use super::io::{Leftover, Output, Place};
+use super::jobs::in_words;
 use super::pen::Pen;
 use crate::state::downloads::fetch::Wanted;
 use crate::state::downloads::{Asked, Came, Effect, Outcome, TransferId};
@@ -192,7 +193,11 @@ impl MemberCore {
         if outcome == Outcome::Skipped {
             return self.skip_transfer(transfer, received);
         }
-        let reason = (outcome != Outcome::Done).then(|| outcome.to_string());
+        let reason = match self.store.transfer(transfer)? {
+            _ if outcome == Outcome::Done => None,
+            Some(row) => Some(in_words(outcome, &self.store.job_dest(row.job)?.unwrap_or_default(), &row.dest)),
+            None => Some(outcome.to_string()),
+        };
         let refused = matches!(outcome, Outcome::Refused(_) | Outcome::Expelled | Outcome::Removed);
         let failure = reason.as_deref().map(|reason| Failure { reason, refused });
         self.store.settle(transfer, failure, received)?;
