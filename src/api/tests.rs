@@ -296,6 +296,8 @@ fn job_row() -> JobRow {
         state: TransferState::Failed,
         reason: Some("refused".into()),
         code: Some(ErrorCode::Refused),
+        looking: false,
+        resumable: true,
         files: 1,
         files_done: 0,
         files_failed: 1,

@@ -107,6 +107,8 @@ pub(crate) fn job(state: TransferState, done: u64, failed: u64) -> JobRow {
         state,
         reason: (state != TransferState::Done).then(|| "the owner refused".to_owned()),
         code: (failed > 0).then_some(ErrorCode::Refused),
+        looking: false,
+        resumable: true,
         files: 2,
         files_done: done,
         files_failed: failed,

@@ -160,6 +160,39 @@ fn jobs_and_uploads_are_paused_resumed_and_cancelled() {
 }
 
 #[test]
+fn a_resumed_job_that_stays_failed_has_the_code_that_get_would_have() {
+    let fake = Fake::new(|command, asked| match command {
+        Command::Resume { .. } => {
+            let jobs = vec![JobRow { looking: true, ..job(TransferState::Running, 0, 0) }];
+            Ok(Reply::Controlled(Controlled { jobs, uploads: Vec::new() }))
+        }
+        Command::Jobs { .. } if asked % 4 < 3 => {
+            Ok(Reply::Jobs(vec![JobRow { looking: true, ..job(TransferState::Running, 0, 0) }]))
+        }
+        _ => Ok(Reply::Jobs(vec![job(TransferState::Failed, 0, 1)])),
+    });
+    let printed = run(bailiwick(fake.path()).args(["resume", "12"]));
+    assert!(printed.code == 4 && printed.err.contains("the owner refused"), "{}", printed.err);
+    assert!(printed.err.contains("the other one was not fetched"), "{}", printed.err);
+    let json = run(bailiwick(fake.path()).args(["resume", "12", "--json"]));
+    assert_eq!((json.code, parsed(&json.out)["jobs"][0]["state"].as_str()), (4, Some("failed")));
+}
+
+#[test]
+fn get_says_how_much_was_skipped_and_when_a_job_cannot_be_resumed() {
+    let fake = Fake::new(|command, asked| {
+        ending(command, asked, JobRow { files_skipped: 1, ..job(TransferState::Done, 1, 0) })
+    });
+    let printed = run(bailiwick(fake.path()).args(["get", "x", "--conflict", "skip"]));
+    assert!(printed.code == 0 && printed.err.contains("skipped: 1 file"), "{}", printed.err);
+    let fake = Fake::new(|command, asked| {
+        ending(command, asked, JobRow { resumable: false, ..job(TransferState::Failed, 0, 2) })
+    });
+    let printed = run(bailiwick(fake.path()).args(["get", "x"]));
+    assert!(!printed.err.contains("resume") && printed.err.contains("get it again"), "{}", printed.err);
+}
+
+#[test]
 fn a_job_that_is_cancelled_ends_who_watches_it() {
     let fake = Fake::new(|command, asked| ending(command, asked, job(TransferState::Cancelled, 0, 0)));
     let printed = run(bailiwick(fake.path()).args(["get", "x"]));

@@ -356,6 +356,12 @@ pub struct JobRow {
     /// The kind of that failure, so that the CLI's exit code can tell a refusal from the rest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code: Option<ErrorCode>,
+    /// Whether its places are still looked at, before anything is fetched.
+    #[serde(default)]
+    pub looking: bool,
+    /// Whether a job that failed can be resumed: something of it is still in the catalog.
+    #[serde(default)]
+    pub resumable: bool,
     /// Files in all.
     pub files: u64,
     /// Files that are there and verified.

@@ -489,6 +489,8 @@ impl MemberCore {
         let rate = if running { self.activity.job_rate(cx.now, job.job) } else { 0 };
         let kind = if job.refused { ErrorCode::Refused } else { ErrorCode::Failed };
         JobRow {
+            looking: state == TransferState::Running && !job.looked,
+            resumable: state == TransferState::Failed && self.store.can_retry(job.job).unwrap_or(true),
             code: (state == TransferState::Failed).then_some(kind),
             job: job.job,
             what: job.what,
