@@ -256,8 +256,8 @@ pub(super) enum Command {
 /// `invite`.
 #[derive(Debug, Args)]
 pub(super) struct InviteArgs {
-    /// How long it can be used: 30m, 24h, 7d …
-    #[arg(long, value_name = "TIME", default_value = "24h", value_parser = units::parse_lifetime)]
+    /// How long it can be used: 30m, 24h, 7d …; a number alone means seconds
+    #[arg(long, value_name = "TIME", default_value = "24h", value_parser = units::parse_duration)]
     pub(super) expires: Duration,
     /// Revoke this open invite instead
     #[arg(long, value_name = "ID", conflicts_with = "expires")]
@@ -374,7 +374,7 @@ pub(super) struct WaitArgs {
     /// What to wait for
     #[arg(value_name = "STATE")]
     pub(super) until: WaitState,
-    /// Exit with 5 after this time: 30s, 5m, 2h …
+    /// Exit with 5 after this time: 30s, 5m, 2h …; a number alone means seconds
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = units::parse_duration)]
     pub(super) timeout: Duration,
 }

@@ -190,7 +190,7 @@ fn set_master_away(value: &str) -> Outcome<Command> {
     }
     let text =
         value.strip_prefix("wait=").ok_or_else(|| usage(format!("'{value}' is no rule for {MASTER_AWAY}"), &hint))?;
-    let wait = units::parse_lifetime(text).map_err(|error| usage(error, &hint))?;
+    let wait = units::parse_duration(text).map_err(|error| usage(error, &hint))?;
     if wait.subsec_millis() != 0 {
         return Err(usage(format!("'{text}' is not a whole number of seconds"), hint).into());
     }
