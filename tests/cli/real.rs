@@ -280,6 +280,19 @@ fn each_exit_code_comes_from_real_nodes_too() {
 }
 
 #[test]
+fn options_of_a_server_elsewhere_are_not_ignored() {
+    let mut nodes = Nodes::new();
+    let server = nodes.start("server", &["server", "--listen", "127.0.0.1:0"]);
+    nodes.start("desk", &["master", "--server", server["ticket"].as_str().unwrap()]);
+    nodes.json("desk", &["stop"]);
+    for option in [["--listen", "127.0.0.1:0"], ["--advertise", "example.org:4433"]] {
+        let refused = nodes.fails("desk", &["master", "-d", option[0], option[1]], 2);
+        assert!(refused["error"].as_str().unwrap().contains("runs elsewhere"), "{refused}");
+    }
+    nodes.start("desk", &["master"]);
+}
+
+#[test]
 fn leaving_at_once_warns_and_erases_without_the_master() {
     let mut nodes = Nodes::new();
     nodes.group();
