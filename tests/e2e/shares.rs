@@ -435,6 +435,17 @@ async fn w14_a_removed_file_is_idle_nowhere() {
     master.add(&shared).await;
     let rows = master.until_files("the film", |rows| rows.len() == 1).await;
     assert_eq!(rows[0].status, FileStatus::Idle);
+    // What people say instead of NAME:PATH is understood well enough to tell them.
+    let path = shared.canonicalize().unwrap().join("film.bin");
+    for (text, told) in [
+        (path.to_str().unwrap(), "'desk:films/film.bin'"),
+        ("/no/such/path", "NAME:PATH"),
+        ("desk", "'desk:'"),
+        ("desk:*", "patterns are not known"),
+    ] {
+        let no = remove(&master, text).await.unwrap_err();
+        assert!(no.hint.contains(told), "{text}: {no:?}");
+    }
     let removed = remove(&master, &rows[0].id).await.expect("an id will do");
     assert_eq!(removed[0].id, rows[0].id);
     master.until_files("none", <[FileRow]>::is_empty).await;

@@ -9,6 +9,7 @@ use crate::wire::ids::{PublicId, hex};
 use crate::wire::log::Standing;
 use crate::wire::path::RelPath;
 use std::collections::HashSet;
+use std::path::Path;
 
 /// Devices that are named where a text means several, at most.
 const DEVICES_SHOWN: usize = 5;
@@ -123,13 +124,28 @@ impl MemberCore {
                 "give more digits of the id, or NAME:PATH",
             );
         }
-        LocalError::new(
-            ErrorCode::NotFound,
-            format!("there is no file '{text}' in the catalog"),
+        let hint = self.meant_otherwise(text).unwrap_or_else(|| {
             format!(
                 "give NAME:PATH, or the first digits ({PREFIX_DIGITS_MIN} or more) of an id that 'bailiwick files' shows"
-            ),
-        )
+            )
+        });
+        LocalError::new(ErrorCode::NotFound, format!("there is no file '{text}' in the catalog"), hint)
+    }
+
+    /// What to say instead, for a path of this device's disk or a device's name.
+    fn meant_otherwise(&self, text: &str) -> Option<String> {
+        if text.starts_with(['/', '~', '.']) {
+            let name = self.me.map(|me| self.owner_name(&me))?;
+            let shared = self.share_above(Path::new(text)).ok().flatten();
+            return Some(match shared {
+                Some((_, path)) => format!("it is shared as '{name}:{path}': give that"),
+                None => "give NAME:PATH as 'bailiwick files' shows it; 'bailiwick shares' tells what is shared as what"
+                    .to_owned(),
+            });
+        }
+        let device = self.find_device(text).ok()?;
+        let name = &device.name;
+        Some(format!("all that {name} shares is '{name}:'; 'bailiwick files {name}:' lists it"))
     }
 
     /// Devices whose name, with a colon and a path, could hold this text.
@@ -154,11 +170,11 @@ fn several(text: &str, devices: &[&Device]) -> LocalError {
 
 /// A device has nothing at this path.
 pub(super) fn nothing_at(text: &str, name: &str) -> LocalError {
-    LocalError::new(
-        ErrorCode::NotFound,
-        format!("there is no file '{text}' in the catalog"),
-        format!("'bailiwick files' shows what there is; 'bailiwick files {name}:' what that device shares"),
-    )
+    let hint = match text.contains(['*', '?']) {
+        true => format!("patterns are not known: '{name}:' means all that it shares, and a folder's path its tree"),
+        false => format!("'bailiwick files' shows what there is; 'bailiwick files {name}:' what that device shares"),
+    };
+    LocalError::new(ErrorCode::NotFound, format!("there is no file '{text}' in the catalog"), hint)
 }
 
 fn transfer_below(row: CatalogRow, above: usize) -> Result<NewTransfer, LocalError> {
