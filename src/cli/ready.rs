@@ -5,15 +5,20 @@ use super::end::Outcome;
 use super::group::{other_name_text, standing_text};
 use super::output::Output;
 use super::run::Start;
+use crate::api::place::forget_failure;
 use crate::node::local::*;
+use crate::store::statedir::StateDir;
 use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 
 /// How long a client's first line waits for its id and its code: with everyone present they come at once.
 const REGISTRATION_WAIT: Duration = Duration::from_secs(3);
+/// How long the first line of a node in the background waits for the server's first word.
+const CONNECT_WAIT: Duration = Duration::from_millis(1_500);
 /// How long a master's first line waits for an invite: a master that starts waits 5 s for what others have seen.
 const INVITE_WAIT: Duration = Duration::from_secs(8);
 /// How often either looks.
@@ -76,8 +81,9 @@ pub(super) enum ReadyEvent {
 }
 
 /// Tells the story of a node to whoever started it. Nobody who listens is no reason to end the node.
-pub(super) async fn tell(start: Start, node: NodeHandle) {
+pub(super) async fn tell(start: Start, node: NodeHandle, dir: Arc<StateDir>) {
     let Ok(ready) = gather(&node).await else { return };
+    forget_failure(&dir);
     let output = if daemon::is_background() { Output { json: true } } else { start.output };
     let _ = announce(&ready, output);
     share(&start, &node).await;
@@ -138,9 +144,13 @@ async fn registered(node: &NodeHandle) -> Result<Status, LocalError> {
         (NodeRole::Client | NodeRole::Master | NodeRole::Server, _) => true,
     };
     let deadline = Instant::now() + REGISTRATION_WAIT;
+    // Who has started it in the background hears of a server's no, if that comes soon.
+    let heard_by = Instant::now() + if daemon::is_background() { CONNECT_WAIT } else { Duration::ZERO };
     loop {
         let status = ask_status(node).await?;
-        if is_known(&status) || Instant::now() >= deadline {
+        let is_out = matches!(status.standing, Some(StandingRow::Disapproved | StandingRow::Left));
+        let is_heard = is_out || status.server != Link::Away || Instant::now() >= heard_by;
+        if (is_known(&status) && is_heard) || Instant::now() >= deadline {
             return Ok(status);
         }
         sleep(POLL).await;

@@ -75,7 +75,7 @@ fn usage_errors_exit_with_2_in_both_forms() {
         &["wait", "nonsense"],
         &["wait", "approved", "--timeout", "soon"],
         &["invite", "--expires", "1w"],
-        &["invite", "--expires", "5"],
+        &["invite", "--expires", "soon"],
         &["rename"],
         &["rename", "a", "b", "c"],
         &["leave", "--now", "--no-wait"],
@@ -129,6 +129,18 @@ fn without_a_node_the_exit_code_is_3_with_a_hint() {
         assert_eq!(json.code, 3, "{arguments:?}");
         assert_eq!(json_error(&json)["code"], "not_running");
     }
+}
+
+#[test]
+fn why_the_last_node_ended_is_told_where_none_runs() {
+    let dir = tempdir().unwrap();
+    let failed = run(bailiwick(dir.path()).arg("client"));
+    assert!(failed.code != 0, "there is no invite");
+    let what = failed.err.lines().find_map(|line| line.strip_prefix("error: ")).unwrap().to_owned();
+    let told = run(bailiwick(dir.path()).arg("status"));
+    assert_eq!(told.code, 3);
+    assert!(told.err.contains(&format!("no node runs for {}", dir.path().display())), "{}", told.err);
+    assert!(told.err.contains(&what), "{}", told.err);
 }
 
 #[test]
