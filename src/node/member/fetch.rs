@@ -193,7 +193,8 @@ impl MemberCore {
         if outcome == Outcome::Skipped {
             return self.skip_transfer(transfer, received);
         }
-        let reason = match self.store.transfer(transfer)? {
+        let row = self.store.transfer(transfer)?;
+        let reason = match &row {
             _ if outcome == Outcome::Done => None,
             Some(row) => Some(in_words(outcome, &self.store.job_dest(row.job)?.unwrap_or_default(), &row.dest)),
             None => Some(outcome.to_string()),
@@ -207,8 +208,11 @@ impl MemberCore {
         let state = if outcome == Outcome::Done { "done" } else { "failed" };
         let mut detail = vec![("id", transfer.to_string()), ("state", state.to_owned())];
         detail.extend(reason.map(|reason| ("reason", reason)));
+        if let Some(row) = &row {
+            detail.extend([("job", row.job.to_string()), ("file", row.dest.to_string())]);
+        }
         self.event("transfer", detail);
-        Ok(())
+        row.map_or(Ok(()), |row| self.tell_job_end(row.job))
     }
 
     /// The owner says that this version is gone: there may be a newer one in the catalog, or one under way.

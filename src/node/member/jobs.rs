@@ -158,7 +158,25 @@ impl MemberCore {
     pub(super) fn skip_transfer(&mut self, transfer: TransferId, received: u64) -> Result<(), DbError> {
         let reason = Outcome::Skipped.to_string();
         let failure = Failure { reason: &reason, refused: false };
-        self.store.settle_as(transfer, TransferStanding::Skipped, Some(failure), received)
+        self.store.settle_as(transfer, TransferStanding::Skipped, Some(failure), received)?;
+        let row = self.store.transfer(transfer)?;
+        row.map_or(Ok(()), |row| self.tell_job_end(row.job))
+    }
+
+    /// Says how a job ended, once nothing of it is open.
+    pub(super) fn tell_job_end(&mut self, job: u64) -> Result<(), DbError> {
+        if self.store.first_open(job)?.is_some() {
+            return Ok(());
+        }
+        for sum in self.store.jobs(Some(job), 1)? {
+            let state = if sum.files_failed > 0 { "failed" } else { "done" };
+            let files = format!("{} of {}", sum.files_done, sum.files);
+            self.event(
+                "job",
+                vec![("job", job.to_string()), ("what", sum.what), ("state", state.to_owned()), ("files", files)],
+            );
+        }
+        Ok(())
     }
 
     /// Looks whether anything is in the way of a job's files, a page after the other, before anything is fetched.
@@ -209,6 +227,7 @@ impl MemberCore {
             return self.store.leave_out(job, NOT_FETCHED);
         }
         self.store.set_looked(job)?;
+        self.tell_job_end(job)?;
         self.load_job(cx, job)
     }
 
