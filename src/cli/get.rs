@@ -108,12 +108,16 @@ async fn finish(node: &Client, job: &JobRow, output: Output) -> Outcome {
 
 fn tell(job: &JobRow, rows: &[TransferRow], output: Output) -> Outcome {
     let elapsed = Duration::from_millis(job.elapsed_ms);
-    let rate = units::rate(units::mean_rate(job.done_bytes, elapsed));
+    let rate = units::rate(units::mean_rate(job.received_bytes, elapsed));
     let path = job.path.map(|path| format!(", {}", path_text(path))).unwrap_or_default();
     if job.files_done > 0 {
         let (files, size) = (units::count(job.files_done, "file"), units::size(job.done_bytes));
-        let how = format!("{} at {rate}{path}", units::time(elapsed));
-        output.line(&format!("{files}, {size}, in {how}, verified: {}", job.dest.display()))?;
+        let how = match (job.received_bytes, job.elapsed_ms) {
+            (0, _) if job.done_bytes > 0 => "already there".to_owned(),
+            (_, 0) => format!("verified{path}"),
+            _ => format!("in {} at {rate}{path}, verified", units::time(elapsed)),
+        };
+        output.line(&format!("{files}, {size}, {how}: {}", job.dest.display()))?;
     }
     let failed: Vec<_> = rows.iter().filter(|row| row.state == TransferState::Failed).collect();
     for row in failed.iter().take(FAILURES_SHOWN) {
