@@ -54,6 +54,37 @@ fn approving_without_names_and_without_a_terminal_says_who_waits() {
 }
 
 #[test]
+fn a_device_that_waits_for_approval_says_why_it_sees_nothing() {
+    let fake = Fake::new(|command, _| match command {
+        Command::Status => Ok(status(StandingRow::Registered, Link::Connected)),
+        Command::Files { .. } => Ok(Reply::Files(Vec::new())),
+        _ => Ok(Reply::Clients(Vec::new())),
+    });
+    for arguments in [&["files"][..], &["files", "x"], &["clients"]] {
+        let printed = run(bailiwick(fake.path()).args(arguments));
+        assert!(printed.code == 0 && printed.out.contains("not approved yet"), "{arguments:?}: {}", printed.out);
+    }
+    let member = Fake::new(|command, _| match command {
+        Command::Status => Ok(status(StandingRow::Approved, Link::Connected)),
+        _ => Ok(Reply::Files(Vec::new())),
+    });
+    let printed = run(bailiwick(member.path()).args(["files", "x"]));
+    assert!(printed.out.contains("holds 'x'"), "{}", printed.out);
+    let printed = run(bailiwick(member.path()).arg("status"));
+    assert!(printed.out.contains("ask for a new invite"), "the master is away: {}", printed.out);
+}
+
+#[test]
+fn what_was_there_already_has_no_rate() {
+    let there = |command: &Command, asked: usize| {
+        ending(command, asked, JobRow { received_bytes: 0, elapsed_ms: 0, ..job(TransferState::Done, 2, 0) })
+    };
+    let fake = Fake::new(there);
+    let printed = run(bailiwick(fake.path()).args(["get", "x"]));
+    assert!(printed.out.contains("already there") && !printed.out.contains("/s"), "{}", printed.out);
+}
+
+#[test]
 fn approving_somebody_again_says_so_and_who_still_waits() {
     let fake = Fake::new(|command, _| match command {
         Command::Clients => Ok(Reply::Clients(vec![

@@ -216,9 +216,11 @@ impl MemberCore {
             return Some(because.clone());
         }
         match (self.session.class, self.standing()) {
-            (Some(Class::Unsettled), _) => {
-                Some("the server waits for the master, or for a member who knows the newest membership".to_owned())
-            }
+            (Some(Class::Unsettled), _) => Some(
+                "the server waits for the master, or for a member who knows the newest membership; if the group \
+                     moved to another server, ask for a new invite"
+                    .to_owned(),
+            ),
             (_, Some(Standing::Registered)) => Some("waiting for approval".to_owned()),
             (Some(Class::Approved), Some(Standing::Approved)) if !self.session.master_online => {
                 Some("waiting for the master".to_owned())
