@@ -275,6 +275,7 @@ fn transfer_row() -> TransferRow {
         id: "t".into(),
         job: Some(4),
         file: "f".into(),
+        name: Some("docs/a".into()),
         direction: Direction::Down,
         peer: None,
         state: TransferState::Done,

@@ -130,6 +130,7 @@ pub(crate) fn transfer(state: TransferState) -> TransferRow {
         id: "t".into(),
         job: Some(12),
         file: "f".into(),
+        name: Some("docs/a".into()),
         direction: Direction::Down,
         peer: Some("o".into()),
         state,

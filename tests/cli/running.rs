@@ -176,6 +176,7 @@ fn jobs_and_uploads_are_paused_resumed_and_cancelled() {
     });
     let text = run(bailiwick(fake.path()).args(["pause", "12", "up-5d1e0c3a"]));
     assert!(text.code == 0 && text.out.contains("paused") && text.out.contains("up-5d1e0c3a"), "{}", text.out);
+    assert!(text.out.contains("docs/a"), "an upload is named: {}", text.out);
     let json = run(bailiwick(fake.path()).args(["pause", "12", "up-5d1e0c3a", "--json"]));
     let rows = parsed(&json.out);
     assert_eq!(

@@ -257,7 +257,7 @@ pub struct ShareRow {
     /// Those of them that the master took out; copies of them are kept until their owner removes them.
     #[serde(default)]
     pub taken_out: u64,
-    /// Files and folders that could not be read at the last scan.
+    /// What was to be shared and is not: what could not be read at the last scan, was refused, or got no answer.
     #[serde(default)]
     pub failed: u64,
     /// Whether it is being walked and hashed now.
@@ -318,6 +318,9 @@ pub struct TransferRow {
     pub job: Option<u64>,
     /// The file's id.
     pub file: String,
+    /// Its path: among its owner's files for an upload, below the job's folder for a download.
+    #[serde(default)]
+    pub name: Option<String>,
     /// Where to or from.
     pub direction: Direction,
     /// The other device's id; `null` for an upload that passes the server, which doesn't tell for whom.

@@ -28,6 +28,8 @@ use std::time::Duration;
 const MOVING_GAP: Duration = Duration::from_secs(2);
 /// The time that a job has been moving is persisted in steps of this many milliseconds.
 const MOVING_STEP_MS: u64 = 1_000;
+/// An upload of which all was sent is over when nothing more was sent for this long.
+const UPLOAD_QUIET: Duration = Duration::from_secs(1);
 /// An upload is shown for this long after its last chunk.
 const UPLOAD_SHOWN: Duration = Duration::from_secs(5);
 /// Transfers of all jobs that are listed at once.
@@ -58,6 +60,14 @@ struct UploadActivity {
     bytes: u64,
     last: Time,
     rate: Rate,
+}
+
+impl UploadActivity {
+    /// One of which all bytes went out, and nothing since, is over; more may be asked for at any time.
+    fn state(&self, now: Time, size: u64) -> TransferState {
+        let is_over = self.bytes >= size && now.since(self.last) >= UPLOAD_QUIET;
+        if is_over { TransferState::Done } else { TransferState::Running }
+    }
 }
 
 impl Activity {
@@ -342,7 +352,7 @@ impl MemberCore {
             leaving: share.leaving,
             removed: share.removed,
             taken_out: share.taken_out,
-            failed: last.failed,
+            failed: last.failed + share.refused + share.timed_out,
             scanning: share.scanning,
             skipped,
             skipped_count: last.skipped_count + share.refused + share.timed_out,
@@ -366,6 +376,7 @@ impl MemberCore {
             id: row.id.to_string(),
             job: Some(row.job),
             file: row.file.to_string(),
+            name: Some(row.dest.to_string()),
             direction: Direction::Down,
             peer: Some(row.owner.to_string()),
             state,
@@ -440,7 +451,7 @@ impl MemberCore {
         let upload = self.activity.uploads.get(&file.meta.content);
         let (state, reason) = match (self.paused_uploads.contains(&file.meta.id), upload) {
             (true, _) => (TransferState::Paused, Some(format!("paused here; `bailiwick resume {id}` lets it go on"))),
-            (false, Some(_)) => (TransferState::Running, None),
+            (false, Some(upload)) => (upload.state(cx.now, file.meta.size), None),
             (false, None) => (TransferState::Waiting, Some("waiting for somebody to ask for it".to_owned())),
         };
         let running = state == TransferState::Running;
@@ -448,11 +459,13 @@ impl MemberCore {
             id,
             job: None,
             file: file.meta.id.to_string(),
+            name: Some(file.meta.path.to_string()),
             direction: Direction::Up,
             peer: None,
             state,
             reason,
-            done_bytes: upload.map_or(0, |upload| upload.bytes),
+            // Several devices may have fetched it: no more than all of it is told.
+            done_bytes: upload.map_or(0, |upload| upload.bytes).min(file.meta.size),
             total_bytes: file.meta.size,
             received_bytes: 0,
             rate: upload.filter(|_| running).map_or(0, |upload| upload.rate.per_second(cx.now)),
@@ -537,4 +550,22 @@ fn eta(left: u64, rate: u64) -> Option<u64> {
 
 fn addresses(addresses: &[crate::wire::invite::Address]) -> String {
     addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_upload_of_which_all_was_sent_is_over_until_somebody_asks_again() {
+        let (mut activity, content) = (Activity::default(), ContentId([1; 16]));
+        activity.sent(Time(0), content, 600);
+        let state = |activity: &Activity, now| activity.uploads[&content].state(Time(now), 1_000);
+        assert_eq!(state(&activity, 1_500), TransferState::Running, "slow is not over");
+        activity.sent(Time(2_000), content, 400);
+        assert_eq!(state(&activity, 2_100), TransferState::Running);
+        assert_eq!(state(&activity, 3_000), TransferState::Done);
+        activity.sent(Time(4_000), content, 600);
+        assert_eq!(state(&activity, 4_100), TransferState::Running);
+    }
 }
