@@ -213,7 +213,10 @@ fn master_lines(ready: &Ready) -> Vec<String> {
                 expires.as_deref().unwrap_or("used")
             ),
         ]),
-        (None, _) => lines.push("`bailiwick invite` makes an invite".to_owned()),
+        (None, _) => {
+            lines.extend(ready.waiting.clone());
+            lines.push("`bailiwick invite` makes an invite".to_owned());
+        }
     }
     lines
 }

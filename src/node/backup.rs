@@ -283,6 +283,19 @@ struct Copy {
     _held: File,
 }
 
+/// What an export that was cut off has left: no copy of the secrets lies about longer than it is used.
+pub fn clear_cut_off(dir: &StateDir) -> Result<(), LocalError> {
+    let path = dir.path(COPY_FILE);
+    let Ok(held) = File::open(&path) else { return Ok(()) };
+    match held.try_lock() {
+        // Dropping it removes it.
+        Ok(()) => drop(Copy { path, _held: held }),
+        Err(TryLockError::WouldBlock) => {}
+        Err(TryLockError::Error(error)) => return Err(io_error(&path, &error)),
+    }
+    Ok(())
+}
+
 impl Copy {
     fn make(state_dir: &Path) -> Result<Copy, LocalError> {
         let path = state_dir.join(COPY_FILE);

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 pub const LEFT_FILE: &str = "left";
 
 /// What goes: keys, the database with its journals, and what is of no use without them.
-const ERASED: [&str; 7] = ["identity", "quic", "member.db-wal", "member.db-shm", "member.db", "port", "role"];
+const ERASED: [&str; 8] = ["group", "identity", "quic", "member.db-wal", "member.db-shm", "member.db", "port", "role"];
 
 /// In the folder of copies: which copy is of which file.
 const CONTENTS_FILE: &str = "contents.txt";

@@ -9,12 +9,16 @@ use crate::state::random::draw;
 use crate::store::member::MemberStore;
 use crate::store::statedir::{StateDir, StateError};
 use crate::wire::sign::Identity;
+use std::path::Path;
 
 /// The file of the two private keys: 64 bytes.
 pub(super) const IDENTITY_FILE: &str = "identity";
 /// The file of QUIC's reset key (32 bytes) and connection-id key (8 bytes): kept, so that who was connected to a killed
 /// process learns at its next packet that the process was started again.
 const QUIC_FILE: &str = "quic";
+
+/// There once the database holds a group.
+pub(super) const GROUP_MARK: &str = "group";
 
 /// The same two files for a server, which can share a master's state directory and is a device of its own.
 pub(super) const SERVER_FILES: (&str, &str) = ("server-identity", "server-quic");
@@ -31,14 +35,40 @@ pub struct Keys {
 
 /// Reads the keys, or draws them for a directory that has no group yet: new keys would make another device of it.
 pub fn keys(dir: &StateDir) -> Result<Keys, LocalError> {
-    let database = dir.path(MEMBER_DB);
-    if dir.read_secret(IDENTITY_FILE).map_err(state_error)?.is_none() && database.exists() {
-        let store = MemberStore::open_beside(&database).map_err(database_error)?;
-        if store.get::<Group>("group").map_err(database_error)?.is_some() {
-            return Err(keys_missing(IDENTITY_FILE));
-        }
+    if dir.read_secret(IDENTITY_FILE).map_err(state_error)?.is_none() && has_group(&dir.path(MEMBER_DB))? {
+        return Err(keys_missing(IDENTITY_FILE));
     }
     keys_in(dir, (IDENTITY_FILE, QUIC_FILE))
+}
+
+/// Refuses a directory that has lost its database, before one is made: with the keys of a group and without its log
+/// nothing is begun, for a master would sign a second one.
+pub fn check_database(dir: &StateDir) -> Result<(), LocalError> {
+    if !dir.path(GROUP_MARK).exists() || has_group(&dir.path(MEMBER_DB))? {
+        return Ok(());
+    }
+    Err(LocalError::new(
+        ErrorCode::Failed,
+        format!("the database '{MEMBER_DB}' in the state directory is missing or empty, and with it the group's log"),
+        "put it back from a copy of the directory; at a master, 'bailiwick import' a backup into a new directory; a \
+         client can join anew with a new state directory and a new invite",
+    ))
+}
+
+fn has_group(database: &Path) -> Result<bool, LocalError> {
+    if std::fs::metadata(database).map_or(0, |meta| meta.len()) == 0 {
+        return Ok(false);
+    }
+    let store = MemberStore::open_beside(database).map_err(database_error)?;
+    Ok(store.get::<Group>("group").map_err(database_error)?.is_some())
+}
+
+/// Marks that this directory's database holds a group from now on.
+pub fn mark_group(dir: &StateDir) -> Result<(), LocalError> {
+    if dir.path(GROUP_MARK).exists() || !has_group(&dir.path(MEMBER_DB))? {
+        return Ok(());
+    }
+    dir.write_secret(GROUP_MARK, b"").map_err(state_error)
 }
 
 /// Reads a server's keys, or draws them for a directory that has no server yet.

@@ -1,6 +1,6 @@
 //! From what a person said at the start to a running node.
 
-use super::backup::IMPORTING_FILE;
+use super::backup::{self, IMPORTING_FILE};
 use super::goodbye;
 use super::identity::{self, state_error};
 use super::local::{
@@ -67,7 +67,12 @@ pub(super) fn check_role(dir: &StateDir, role: &str) -> Result<(), LocalError> {
 /// Runs a client until it ends.
 pub async fn client(home: Home, options: ClientOptions) -> Result<(), LocalError> {
     goodbye::check(&home.dir)?;
+    if options.invite.is_none() && home.dir.read_secret(ROLE_FILE).map_err(state_error)?.is_none() {
+        // Nothing is made in a directory that can still become a master's.
+        return Err(member::no_group());
+    }
     check_role(&home.dir, "client")?;
+    identity::check_database(&home.dir)?;
     let ClientOptions { state_dir, invite, name, fallback_name, downloads } = options;
     let start = Start::Client { invite, name: Name { chosen: name, fallback: fallback_name } };
     let downloads = downloads_dir(&home, downloads)?;
@@ -78,6 +83,7 @@ pub async fn client(home: Home, options: ClientOptions) -> Result<(), LocalError
 pub async fn master(home: Home, options: MasterOptions) -> Result<(), LocalError> {
     goodbye::check(&home.dir)?;
     check_role(&home.dir, "master")?;
+    identity::check_database(&home.dir)?;
     let MasterOptions { state_dir, name, fallback_name, server } = options;
     let name = Name { chosen: name, fallback: fallback_name };
     let downloads = downloads_dir(&home, None)?;
@@ -186,7 +192,9 @@ async fn run_member(home: Home, state_dir: PathBuf, start: Start, downloads: Pat
     let Home { dir, ends, api, config } = home;
     let options = MemberOptions { dir, state_dir, start, downloads, config, api };
     let erased = options.dir.clone();
+    backup::clear_cut_off(&erased)?;
     let mut member = member::start(options, ends).await?;
+    identity::mark_group(&erased)?;
     let outcome = member.ended().await;
     member.close().await;
     match outcome? {

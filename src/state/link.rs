@@ -63,7 +63,7 @@ pub enum Effect {
 pub enum Ended {
     /// Another process uses the same identity.
     #[error(
-        "another process uses a copy of this device's state; stop one of the two, and give a device that was copied a state directory and an invite of its own"
+        "another process uses a copy of this device's state directory; stop one of the two, and start the one that is to stay again (a second device needs a state directory and an invite of its own)"
     )]
     Replaced,
     /// This device is out.

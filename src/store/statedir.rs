@@ -10,8 +10,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 const LOCK_NAME: &str = "lock";
-/// Files that hold private keys: what makes a folder with a lock a state directory.
+/// Files that hold private keys: what makes a folder with one of `BESIDE_KEYS` a state directory.
 const KEY_FILES: [&str; 2] = ["identity", "server-identity"];
+/// What lies beside them. A copy may lack some.
+const BESIDE_KEYS: [&str; 6] = [LOCK_NAME, "role", "quic", "server-quic", "member.db", "server.db"];
 /// How often a lock that another process holds is tried again, and the pause between: half a second in all.
 const LOCK_TRIES: u32 = 20;
 const LOCK_PAUSE: Duration = Duration::from_millis(25);
@@ -205,7 +207,7 @@ fn lock_soon(lock: &File) -> Result<(), TryLockError> {
 /// Whether the names of a folder's entries are those of a state directory: this node's, another profile's or a backup.
 /// Nothing in it may be shared.
 pub fn looks_like_state(mut has: impl FnMut(&str) -> bool) -> bool {
-    has(LOCK_NAME) && KEY_FILES.iter().any(|name| has(name))
+    KEY_FILES.iter().any(|name| has(name)) && BESIDE_KEYS.iter().any(|name| has(name))
 }
 
 #[cfg(test)]

@@ -434,6 +434,10 @@ mod tests {
         write(dir.path(), "home/other-profile/identity", b"keys");
         write(dir.path(), "home/relay/lock", b"1");
         write(dir.path(), "home/relay/server-identity", b"keys");
+        // A copy of one, without its lock.
+        write(dir.path(), "home/backup/role", b"master");
+        write(dir.path(), "home/backup/identity", b"keys");
+        write(dir.path(), "home/backup/member.db", b"all");
         write(dir.path(), "home/locksmith/lock", b"a film");
         let found: Vec<String> = walk(&dir.path().join("home"))
             .filter_map(|step| match step {

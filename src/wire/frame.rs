@@ -214,6 +214,9 @@ pub enum MasterRefusal {
     /// The key that dialled is not the group's.
     #[error("this device's key is not the group's master key")]
     Key,
+    /// The server knows of a newer generation of the log than this copy of the master.
+    #[error("a newer copy of this master has taken the group over, after an import; stop this one")]
+    Superseded,
 }
 
 /// Why a stranger's registration goes no further for now.

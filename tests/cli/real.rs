@@ -320,6 +320,48 @@ fn leaving_at_once_warns_and_erases_without_the_master() {
 }
 
 #[test]
+fn of_several_devices_all_are_expelled_or_none() {
+    let mut nodes = Nodes::new();
+    nodes.group();
+    assert_eq!(nodes.run("desk", &["approve", "laptop"]).code, 0);
+    nodes.fails("desk", &["disapprove", "--yes", "laptop", "desk"], 4);
+    let clients = nodes.json("desk", &["clients"]);
+    let laptop = clients.as_array().unwrap().iter().find(|row| row["name"] == "laptop").unwrap();
+    assert_eq!(laptop["standing"], "approved", "{laptop}");
+}
+
+#[test]
+fn a_database_that_is_lost_is_not_begun_anew() {
+    let mut nodes = Nodes::new();
+    nodes.group();
+    for (name, role, empty) in [("desk", "master", false), ("laptop", "client", true)] {
+        nodes.json(name, &["stop"]);
+        let database = nodes.dir(name).join("member.db");
+        let kept = std::fs::read(&database).unwrap();
+        std::fs::remove_file(&database).unwrap();
+        if empty {
+            std::fs::write(&database, b"").unwrap();
+        }
+        for _ in 0..2 {
+            let error = nodes.fails(name, &[role], 1);
+            assert!(error["error"].as_str().unwrap().contains("missing or empty"), "{error}");
+            let size = std::fs::metadata(&database).map(|meta| meta.len());
+            assert_eq!(size.ok(), empty.then_some(0), "nothing was written");
+        }
+        std::fs::write(&database, kept).unwrap();
+        nodes.start(name, &[role]);
+    }
+}
+
+#[test]
+fn a_client_without_an_invite_spoils_no_directory() {
+    let mut nodes = Nodes::new();
+    let error = nodes.fails("new", &["client"], 2);
+    assert!(error["hint"].as_str().unwrap().contains("INVITE"), "{error}");
+    nodes.start("new", &["master", "--listen", "127.0.0.1:0"]);
+}
+
+#[test]
 fn a_state_directory_is_found_by_flag_variable_or_profile() {
     let mut nodes = Nodes::new();
     let home = nodes.folder("home");

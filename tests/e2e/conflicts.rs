@@ -307,3 +307,33 @@ async fn a_destination_that_goes_away_is_waited_for_or_begun_anew() {
         node.stop().await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_jobs_for_one_place_one_waits() {
+    let world = World::new();
+    let (server, master, laptop, phone, shared) = papers(&world).await;
+    for number in 0..60 {
+        write(&shared.join(format!("small{number}")), &noise(number, 700));
+    }
+    laptop.ask(Command::Scan { paths: Vec::new(), confirm: false }).await.expect("a scan");
+    phone.until_files("all papers", |rows| rows.len() == 64).await;
+    let dest = world.folder("got");
+    let first = phone.get("laptop:papers", &dest).await.expect("it begins");
+    let second = phone.get("laptop:papers/small7", &dest).await.expect("it begins");
+    let third = phone.get("laptop:papers", &dest).await.expect("it begins");
+    for job in [first, second, third] {
+        let row = phone
+            .until_job(job, "the end of the job", |row| {
+                let blamed = row.reason.as_deref().is_some_and(|why| why.contains("can't be written"));
+                assert!(!blamed, "the disk is not to blame: {row:?}");
+                !matches!(row.state, TransferState::Waiting | TransferState::Running)
+            })
+            .await;
+        assert_eq!(row.state, TransferState::Done, "{row:?}");
+    }
+    assert_eq!(names(&dest.join("papers")), names(&shared), "all are there, and no part file");
+    assert_eq!(read(&dest.join("papers/small7")), read(&shared.join("small7")));
+    for node in [phone, laptop, master, server] {
+        node.stop().await;
+    }
+}

@@ -298,6 +298,38 @@ async fn w13_a_file_that_changes_while_somebody_waits_comes_in_its_new_version()
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn w13_a_file_that_kept_its_size_and_time_and_changed_comes_in_its_new_version() {
+    let world = World::new();
+    let (server, master) = world.begun().await;
+    let laptop = world.member(&master, "laptop").await;
+    let shared = world.folder("safe");
+    let paths = [shared.join("vault"), world.folder("alone").join("vault")];
+    let rewrite = |seed: u8| {
+        for path in &paths {
+            write(path, &noise(seed, 2 << 20));
+            let file = fs::File::options().write(true).open(path).expect("it is there");
+            file.set_modified(std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_700_000_000)).expect("a time");
+        }
+    };
+    rewrite(1);
+    laptop.add(&shared).await;
+    laptop.add(&paths[1]).await;
+    master.until_files("both", |rows| rows.len() == 2).await;
+    rewrite(2);
+    let dest = world.folder("got");
+    for what in ["laptop:safe/vault", "laptop:vault"] {
+        let job = master.get(what, &dest).await.expect("it begins");
+        master.done(job).await;
+        let got = fs::read(dest.join("vault")).expect("it came");
+        assert!(got == noise(2, 2 << 20), "{what} is the new version");
+        fs::remove_file(dest.join("vault")).expect("it is there");
+    }
+    for node in [laptop, master, server] {
+        node.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn w21_what_is_excluded_is_not_shared_or_no_longer() {
     let world = World::new();
     let (server, master) = world.begun().await;

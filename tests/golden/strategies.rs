@@ -365,8 +365,12 @@ fn sealed_body() -> impl Strategy<Value = SealedBody> {
 }
 
 fn of_masters() -> impl Strategy<Value = Hidden<Frame>> {
-    let refusal =
-        prop_oneof![Just(MasterRefusal::Admission), Just(MasterRefusal::ServerFull), Just(MasterRefusal::Key)];
+    let refusal = prop_oneof![
+        Just(MasterRefusal::Admission),
+        Just(MasterRefusal::ServerFull),
+        Just(MasterRefusal::Key),
+        Just(MasterRefusal::Superseded),
+    ];
     let registered = (of(tip()), of(signed_head()), any::<u64>()).prop_map(|(tip, head, up_ms)| MasterRegistered {
         tip,
         head,

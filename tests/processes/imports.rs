@@ -71,9 +71,47 @@ fn imported_master() {
     for node in [&master, &laptop, &phone] {
         node.until(&["files"], |rows| rows.as_array().is_some_and(|rows| rows.len() == 3));
     }
+    // All show one code for a device, whatever it was before.
+    let code = |rows: &Value| {
+        rows.as_array().expect("rows").iter().find(|row| row["name"] == "laptop").map(|row| text(row, "code"))
+    };
+    let shown = code(&master.run(&["clients"]));
+    assert_eq!(shown, code(&phone.run(&["clients"])));
+    assert_eq!(shown, Some(text(&laptop.run(&["status"]), "code")));
     let got = place.folder("got");
     let got = got.to_str().expect("a path of text");
     phone.run(&["get", "laptop:late.txt", "-o", got]);
     assert_eq!(std::fs::read(place.path("got/late.txt")).expect("the file"), b"late");
     thief.until(&["status"], |status| text(status, "standing") == "disapproved");
+}
+
+#[test]
+fn imported_master_beside_an_old_copy() {
+    let place = Place::new();
+    let words = passphrase(&place, "correct horse battery");
+    let server = place.server();
+    let ticket = text(&server.ready, "ticket");
+    let old = place.start("desk", &["master", "--name", "desk", "--server", &ticket]);
+    let laptop = place.member(&old, "laptop");
+    let backup = place.path("group.backup");
+    let file = backup.to_str().expect("a path of text");
+    old.run(&["export", file, "--passphrase", &words]);
+    old.stop();
+    let new = place.path("new");
+    assert!(place.command(&new, &["import", file, "--passphrase", &words]).status.success());
+    let new = place.start("new", &["master"]);
+    new.until(&["status"], |status| text(status, "revision").starts_with("2.") && status["waiting"].is_null());
+
+    // Somebody starts the old machine after all: it says what it is, and is in nobody's way.
+    let old = place.start("desk", &["master"]);
+    let waits =
+        |words: &'static str| move |status: &Value| status["waiting"].as_str().is_some_and(|why| why.contains(words));
+    old.until(&["status"], waits("an old one"));
+    let (code, error) = refused(&place, &old.state, &["invite"]);
+    assert!(code == 5 && text(&error, "hint").contains("import"), "{error}");
+    laptop.run(&["rename", "notebook"]);
+    for node in [&new, &laptop] {
+        node.until(&["clients"], |rows| standing(rows, "notebook") == "approved");
+        assert!(node.run(&["status"])["waiting"].is_null());
+    }
 }

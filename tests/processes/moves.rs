@@ -1,6 +1,7 @@
 //! A master leaves the server in its own process.
 
 use crate::node::{Place, text};
+use bailiwick::wire::invite::{Invite, Ticket};
 use std::os::unix::fs::PermissionsExt;
 
 #[test]
@@ -15,6 +16,10 @@ fn moved_master() {
     let master = place.start("desk", &["master", "--server", &ticket]);
     let log = std::fs::read_to_string(place.path("desk.log")).expect("a log");
     assert!(log.contains("chmod 700"), "a directory that others can look into is warned about");
+    if let Some(invite) = master.ready["invite"].as_str() {
+        let named = |text: &str| Invite::parse(text).expect("an invite").server.key;
+        assert_eq!(named(invite), Ticket::parse(&ticket).expect("a ticket").server.key, "none for the old server");
+    }
     // It tells at the old server, and goes.
     master.until(&["status"], |status| status["waiting"].is_null());
     let online = |rows: &serde_json::Value| {

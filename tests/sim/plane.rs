@@ -245,6 +245,10 @@ impl Plane {
     /// Looks at a transfer's place.
     pub(crate) fn open(&mut self, disk: &mut Disk, place: Place) -> Opened {
         let key = key(&place);
+        self.open.remove(&place.transfer);
+        if self.open.iter().any(|(_, other)| self::key(&other.place) == key) {
+            return Opened::Not(Outcome::PlaceTaken);
+        }
         let opened = match disk.done.get(&key) {
             Some(there) if *there == place.root => {
                 disk.parts.remove(&key);
@@ -453,7 +457,10 @@ impl Plane {
         match leftover {
             Leftover::Keep => false,
             Leftover::Remove(folder, dest) => {
-                disk.parts.remove(&(folder, dest.as_str().to_owned()));
+                let at = (folder, dest.as_str().to_owned());
+                if !self.open.values().any(|other| key(&other.place) == at) {
+                    disk.parts.remove(&at);
+                }
                 true
             }
         }

@@ -1,8 +1,9 @@
 //! Random worlds: people do what people do, everything breaks at times, and in the end all must be well.
 
 use crate::dice::Dice;
+use crate::schedules::transfers::upload_id;
 use crate::world::{Coverage, Faults, Lies, World};
-use bailiwick::node::local::Command;
+use bailiwick::node::local::{Command, Conflict};
 use bailiwick::store::server_db::ServerStore;
 use bailiwick::wire::log::Standing;
 use std::collections::BTreeSet;
@@ -169,12 +170,8 @@ pub(crate) fn act(world: &mut World, dice: &mut Dice) {
             world.share(anybody, &folder, &sizes);
         }
         43..46 => change_files(world, dice, anybody),
-        46..62 => {
-            let files = world.files_of_others(anybody);
-            if let Some(file) = dice.pick(&files) {
-                world.ask(anybody, Command::Get { files: vec![file.clone()], dest: None, conflict: None });
-            }
-        }
+        46..59 => get(world, dice, anybody),
+        59..62 => control_transfers(world, dice, anybody),
         62..70 => world.crash_for(anybody, dice.between(10, 30_000)),
         70..74 => world.crash_server_for(dice.between(10, 60_000)),
         74..80 => world.cut(anybody, dice.once_in(2), dice.once_in(2)),
@@ -236,6 +233,45 @@ fn join(world: &mut World, dice: &mut Dice) {
     world.invites.retain(|one| *one != invite);
     let name = if dice.once_in(3) { "laptop".to_owned() } else { format!("c{}", world.nodes.len()) };
     world.join(&name, &invite);
+}
+
+/// Somebody wants a file or two, mostly where all goes, and says at times what is to become of what is there.
+fn get(world: &mut World, dice: &mut Dice, node: usize) {
+    let all = world.files_of_others(node);
+    let Some(file) = dice.pick(&all).cloned() else { return };
+    let mut files = vec![file];
+    files.extend(dice.pick(&all).filter(|_| dice.once_in(4)).cloned());
+    let conflict = match dice.below(8) {
+        0 => Some(Conflict::Skip),
+        1 => Some(Conflict::Rename),
+        2 => Some(Conflict::Overwrite),
+        _ => None,
+    };
+    let dest = dice.once_in(6).then(|| PathBuf::from(format!("/home/{}/got", world.nodes[node].name)));
+    world.ask(node, Command::Get { files, dest, conflict });
+}
+
+/// Somebody stops what is under way, at either end, or lets it go on; in the end everything goes on.
+fn control_transfers(world: &mut World, dice: &mut Dice, node: usize) {
+    let jobs: Vec<u64> = world.model.promises.jobs.iter().filter(|(of, _)| *of == node).map(|(_, job)| *job).collect();
+    let all = dice.once_in(4);
+    let ids: Vec<String> = match dice.pick(&jobs) {
+        _ if all => Vec::new(),
+        Some(job) if !dice.once_in(3) => vec![job.to_string()],
+        _ => {
+            let shared = world.shared(node);
+            let Some(file) = dice.pick(&shared) else { return };
+            vec![upload_id(file)]
+        }
+    };
+    world.people_pause = true;
+    let command = match dice.below(7) {
+        0..4 => Command::Pause { ids, all },
+        4..6 => Command::Resume { ids, all },
+        _ => Command::Cancel { ids, all },
+    };
+    world.coverage.event("transfers controlled");
+    world.ask(node, command);
 }
 
 /// Somebody works on shared files: some get another content, some go; the folder is shared again, or nobody thinks of it.

@@ -181,6 +181,19 @@ impl MemberCore {
                 "give --expires, for example 24h",
             ));
         }
+        if let Pen::Master(master) = &self.pen
+            && let Gate::Closed(stale) = master.gate
+        {
+            // Who came with it would be registered by nobody.
+            return Err(LocalError::new(ErrorCode::NotNow, stale.to_string(), STALE_HINT));
+        }
+        if self.servers.moving.is_some() {
+            return Err(LocalError::new(
+                ErrorCode::NotNow,
+                "the group is on its way to another server, where invites of the old one are void",
+                "make it in half a minute; 'bailiwick status' tells when it is there",
+            ));
+        }
         let secret = InviteSecret(draw(cx.random));
         let (id, expires) = (secret.id(), cx.wall_ms + expires_s * 1_000);
         let invite =
@@ -242,6 +255,7 @@ impl MemberCore {
                 "name a device that waits: 'bailiwick approve' shows them",
             ));
         }
+        self.all_can_be(cx, &ids, Standing::Approved)?;
         for id in &ids {
             self.with_authority(cx, |authority, moment| authority.approve(moment, id)).transpose().map_err(not_done)?;
         }
@@ -250,12 +264,20 @@ impl MemberCore {
 
     fn disapprove(&mut self, cx: &mut Cx<'_>, ids: &[String]) -> Result<Reply, LocalError> {
         let ids = self.devices(ids)?;
+        self.all_can_be(cx, &ids, Standing::Disapproved)?;
         for id in &ids {
             self.with_authority(cx, |authority, moment| authority.disapprove(moment, id))
                 .transpose()
                 .map_err(not_done)?;
         }
         Ok(self.rows_of(&ids))
+    }
+
+    /// Before anything is done: what can't be done for one of them is done for none.
+    fn all_can_be(&mut self, cx: &mut Cx<'_>, ids: &[PublicId], standing: Standing) -> Result<(), LocalError> {
+        let checked =
+            self.with_authority(cx, |authority, _| ids.iter().try_for_each(|id| authority.check(id, standing)));
+        checked.transpose().map_err(not_done).map(drop)
     }
 
     fn add(&mut self, cx: &mut Cx<'_>, paths: &[PathBuf], copy: bool, exclude: &[String]) -> Result<Reply, LocalError> {

@@ -32,5 +32,6 @@ mod uploading;
 mod wishes;
 
 pub use self::core::{Cx, Group, MemberConfig, MemberCore, Name, Start};
+pub use opening::no_group;
 pub use scan::ScanConfig;
 pub use shell::{Ending, Member, MemberOptions, start};

@@ -31,6 +31,15 @@ pub(super) fn failed(error: DbError) -> LocalError {
     LocalError::new(ErrorCode::Failed, error.to_string(), "nothing was changed; mend that and do it again")
 }
 
+/// A client that was never given an invite.
+pub fn no_group() -> LocalError {
+    LocalError::new(
+        ErrorCode::Usage,
+        "this device belongs to no group yet",
+        "start it once with an invite: 'bailiwick client INVITE'; the master makes one with 'bailiwick invite'",
+    )
+}
+
 pub(super) fn restore(
     store: MemberStore,
     identity: Arc<Identity>,
@@ -123,11 +132,7 @@ fn group_and_name(
             Ok((group, named(name), moves.then_some(*ticket)))
         }
         Start::Client { invite, name } => match (kept, invite) {
-            (None, None) => Err(LocalError::new(
-                ErrorCode::Usage,
-                "this device belongs to no group yet",
-                "start it once with an invite: 'bailiwick client INVITE'; the master makes one with 'bailiwick invite'",
-            )),
+            (None, None) => Err(no_group()),
             (Some(kept), Some(invite)) if kept.master != invite.master => Err(LocalError::new(
                 ErrorCode::Usage,
                 "the invite is for another group than the one this state directory belongs to",

@@ -11,6 +11,7 @@ use crate::state::authority::{Gate, STALE_HINT};
 use crate::state::downloads::fetch::{Fetch, Phase};
 use crate::state::downloads::rate::Rate;
 use crate::state::downloads::{Outcome, TransferId};
+use crate::state::link::Ended;
 use crate::state::roster::Device;
 use crate::state::time::Time;
 use crate::store::member::{
@@ -155,6 +156,10 @@ pub(super) fn standing_row(standing: Standing) -> StandingRow {
     }
 }
 
+/// What a master says whose place at the server another process took.
+const MASTER_REPLACED: &str = "another process uses a copy of this master's state directory; stop the older of the two, \
+     then start the newer one again";
+
 impl MemberCore {
     pub(super) fn status(&self) -> Status {
         let registered = self.registration.as_ref().and_then(|header| header.clone().verify(&self.group.master).ok());
@@ -169,7 +174,12 @@ impl MemberCore {
             id: self.me.map(|id| id.to_string()),
             name: Some(own.map_or(self.name.to_string(), |device| device.name.to_string())),
             standing: Some(standing),
-            code: registered.filter(|_| !self.is_master()).map(|header| header.short_code()),
+            // After an import all codes are new ones; a member goes by what the log says, as all others do.
+            code: match own {
+                _ if self.is_master() => None,
+                Some(own) => Some(own.code.clone()),
+                None => registered.map(|header| header.short_code()),
+            },
             group: Some(self.group.id().to_string()),
             server,
             server_rtt_ms: None,
@@ -212,8 +222,10 @@ impl MemberCore {
                 }
             }
         }
-        if let Some(ended) = self.link.ended() {
-            return Some(ended.to_string());
+        match self.link.ended() {
+            Some(Ended::Replaced) if self.is_master() => return Some(MASTER_REPLACED.to_owned()),
+            Some(ended) => return Some(ended.to_string()),
+            None => {}
         }
         if let Some(moving) = self.servers.waiting() {
             return Some(moving.to_owned());
@@ -231,6 +243,9 @@ impl MemberCore {
                      moved to another server, ask for a new invite"
                     .to_owned(),
             ),
+            (Some(Class::Expelled), _) => {
+                Some("the server says that this device was expelled; waiting for the master's word of it".to_owned())
+            }
             (_, Some(Standing::Registered)) => Some("waiting for approval".to_owned()),
             (Some(Class::Approved), Some(Standing::Approved)) if !self.session.master_online => {
                 Some("waiting for the master".to_owned())
@@ -362,6 +377,10 @@ impl MemberCore {
     }
 
     pub(super) fn invite_rows(&self, cx: &Cx<'_>) -> Result<Vec<InviteRow>, DbError> {
+        if self.servers.moving.is_some() {
+            // They name the server that the group leaves, and are void in a moment.
+            return Ok(Vec::new());
+        }
         let invites = self.store.invites()?.into_iter().filter(|(_, _, expires)| *expires > cx.wall_ms);
         Ok(invites.map(|(id, invite, expires)| invite_row(&id, invite, expires)).collect())
     }

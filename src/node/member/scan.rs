@@ -12,7 +12,7 @@ use crate::store::member::{DbError, LocalStatus, ScanNote, ShareSum, Sighted};
 use crate::wire::ids::ContentId;
 use crate::wire::log::FileKind;
 use crate::wire::path::RelPath;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -95,6 +95,8 @@ pub(super) struct Scans {
     ended: HashMap<PathBuf, i64>,
     /// Changed files that were looked at lately, and when they may be again.
     looked: HashMap<RelPath, Time>,
+    /// Files whose content was not what their size and time promised: they are hashed whatever those say.
+    doubted: HashSet<RelPath>,
 }
 
 impl Scans {
@@ -201,6 +203,7 @@ impl MemberCore {
     pub(super) fn look_at_content(&mut self, cx: &mut Cx<'_>, content: &ContentId) -> Result<(), DbError> {
         let Some(file) = self.store.local_content(content)? else { return Ok(()) };
         let Some(share) = self.store.share_of_content(content)? else { return Ok(()) };
+        self.scans.doubted.insert(file.meta.path.clone());
         let now = cx.now;
         self.scans.looked.retain(|_, again| *again > now);
         let order = ScanOrder { path: file.abs, name: file.meta.path, exclude: Vec::new(), copy: false };
@@ -270,7 +273,7 @@ impl MemberCore {
         }
         let Some(known) = known else { return Ok(!self.store.is_kept_out(&file.rel)?) };
         running.seen.insert(known.row);
-        let same = is_same(&known, file, running.order.copy);
+        let same = is_same(&known, file, running.order.copy) && !self.scans.doubted.remove(&file.rel);
         match known.status {
             LocalStatus::Unlisted | LocalStatus::Leaving => Ok(false),
             LocalStatus::Gone if same => {

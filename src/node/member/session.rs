@@ -385,9 +385,9 @@ impl MemberCore {
     pub(super) fn headers_shown(&mut self, cx: &mut Cx<'_>, headers: Vec<SignedHeader>) -> Result<(), DbError> {
         for header in headers {
             let Ok(header) = header.verify(&self.group.master) else { continue };
+            self.header_beside_own(&header)?;
             let Some(change) = header.header().membership.clone() else { continue };
             self.note_header(&header)?;
-            self.header_beside_own(&header)?;
             self.registered(header.signed().clone())?;
             if change.standing.is_final() {
                 match &mut self.pen {
@@ -399,11 +399,12 @@ impl MemberCore {
         Ok(())
     }
 
-    /// Another copy of this master signed something else where its own log holds a header: both must not go on.
+    /// Another copy of this master signed something else where its own log holds a header, or further on than it: both
+    /// must not go on.
     fn header_beside_own(&mut self, shown: &VerifiedHeader) -> Result<(), DbError> {
         let (at, own) = (shown.header().at, self.tip());
         let held = self.store.header_hash(at)?.or((own.at == at).then_some(own.header));
-        if held.is_none_or(|held| held == shown.hash()) {
+        if at <= own.at && held.is_none_or(|held| held == shown.hash()) {
             return Ok(());
         }
         let (header, membership) = (shown.hash(), shown.membership_hash());

@@ -124,6 +124,15 @@ impl Authority {
         self.headers + of_new + 2 * self.roster.living() <= MEMBERSHIP_HEADERS_MAX
     }
 
+    /// Whether a device can be given this standing: so that of several either all get it, or none.
+    pub fn check(&self, id: &PublicId, standing: Standing) -> Result<(), NotDone> {
+        let device = self.roster.device(id).ok_or(NotDone::Unknown)?;
+        if standing.is_final() && device.key == self.identity.device_key() {
+            return Err(NotDone::Master);
+        }
+        if self.roster.is_expelled(&device.key) && !standing.is_final() { Err(NotDone::Final) } else { Ok(()) }
+    }
+
     /// W5. Approving a member again changes nothing.
     pub fn approve(&mut self, moment: &mut Moment<'_>, id: &PublicId) -> Result<(), NotDone> {
         let change = self.change_of(moment, id, Standing::Approved)?;
@@ -166,10 +175,8 @@ impl Authority {
     }
 
     fn expel(&mut self, moment: &mut Moment<'_>, id: &PublicId, standing: Standing) -> Result<(), NotDone> {
+        self.check(id, standing)?;
         let device = self.roster.device(id).ok_or(NotDone::Unknown)?;
-        if device.key == self.identity.device_key() {
-            return Err(NotDone::Master);
-        }
         if device.standing.is_final() {
             return Ok(());
         }
@@ -207,10 +214,8 @@ impl Authority {
         id: &PublicId,
         standing: Standing,
     ) -> Result<MembershipChange, NotDone> {
+        self.check(id, standing)?;
         let device = self.roster.device(id).ok_or(NotDone::Unknown)?;
-        if self.roster.is_expelled(&device.key) && !standing.is_final() {
-            return Err(NotDone::Final);
-        }
         let nonce = draw(moment.random);
         Ok(MembershipChange { id: *id, device: device.key, seal: device.seal, standing, nonce })
     }

@@ -13,7 +13,7 @@ use crate::wire::codec::decode;
 use crate::wire::frame::{
     ChunkRefusal, Class, Frame, Hello, MasterRefusal, MasterRegistered, PROTOCOL_VERSION, Role, Welcome,
 };
-use crate::wire::ids::{DeviceKey, GroupId};
+use crate::wire::ids::{DeviceKey, GroupId, Position};
 use crate::wire::invite::AdmissionSecret;
 use crate::wire::limits::HEADERS_PER_FRAME_MAX;
 use crate::wire::log::{Head, SignedHeader, Standing};
@@ -52,16 +52,25 @@ impl Router {
         if hello.head.is_some_and(|head| !self.show_head(now, conn, head)) {
             return;
         }
-        self.take_place(now, conn, hello.group, device);
-        self.place(now, conn);
+        if self.take_place(now, conn, hello.group, device) {
+            self.place(now, conn);
+        }
     }
 
-    /// The newest connection of a device is the one that counts.
-    fn take_place(&mut self, now: Time, conn: ConnId, group: GroupId, device: DeviceKey) {
-        let Some(group) = self.groups.get_mut(&group) else { return };
-        if let Some(older) = group.connected.insert(device, conn).filter(|older| *older != conn) {
+    /// The newest connection of a device is the one that counts; false if that is another one, and this is closed. What
+    /// a process said that is gone may come after what its successor said on a connection of its own.
+    fn take_place(&mut self, now: Time, conn: ConnId, group: GroupId, device: DeviceKey) -> bool {
+        let Some(group) = self.groups.get_mut(&group) else { return false };
+        let other = group.connected.get(&device).copied();
+        if other.is_some_and(|other| other > conn) {
+            self.close(now, conn, CloseCode::Replaced);
+            return false;
+        }
+        group.connected.insert(device, conn);
+        if let Some(older) = other.filter(|other| *other != conn) {
             self.close(now, older, CloseCode::Replaced);
         }
+        true
     }
 
     fn welcome_master(&mut self, now: Time, conn: ConnId, group: GroupId, device: DeviceKey) {
@@ -79,16 +88,19 @@ impl Router {
         let Some(peer) = self.peers.get_mut(&conn) else { return };
         let (Some(id), device) = (peer.group, peer.device) else { return };
         let shown = peer.hello_head.take();
-        if let Err(refusal) = self.take_group(id, device, admission) {
+        let above = shown.as_ref().and_then(|head| head.verify(&device).ok()).map(|head| head.at);
+        let taken = self.take_group(id, device, admission).and_then(|()| self.is_not_superseded(id, above));
+        if let Err(refusal) = taken {
             tracing::info!(group = ?id, %refusal, "refused a master");
             self.send(conn, Frame::MasterRegisterAck(Err(refusal)));
             return self.let_read(now, conn, CloseCode::NotAdmitted, self.config.refused_stay);
         }
-        let above = shown.as_ref().and_then(|head| head.verify(&device).ok()).map(|head| head.at);
         if shown.is_some_and(|head| !self.show_head(now, conn, head)) {
             return;
         }
-        self.take_place(now, conn, id, device);
+        if !self.take_place(now, conn, id, device) {
+            return;
+        }
         self.uncount(conn);
         self.enter(conn, Phase::Master);
         self.end_phase_after(now, conn, None);
@@ -97,13 +109,24 @@ impl Router {
         group.master = Some(Master { conn, shown: false, invites: None, queue: Default::default() });
         let membership = &group.membership;
         let registered = MasterRegistered { tip: membership.tip(), head: membership.head().cloned(), up_ms };
-        let headers = membership.headers_above(above);
+        let mut headers = membership.headers_above(above);
+        let last = self.broadcast_above(id, above).filter(|last| !headers.contains(last));
+        headers.extend(last);
         tracing::info!(group = ?id, "the master is connected");
         self.send(conn, Frame::MasterRegisterAck(Ok(registered)));
         self.send_headers(conn, headers);
         self.show_fork(conn, id);
         self.came(now, id, device);
         self.tell_presence(now, id, conn);
+    }
+
+    /// An old copy of a master that was imported since takes nobody's place. One that is being imported shows no head.
+    fn is_not_superseded(&self, id: GroupId, shown: Option<Position>) -> Result<(), MasterRefusal> {
+        let known = self.groups.get(&id).and_then(|group| group.membership.head_at());
+        match shown.zip(known) {
+            Some((shown, known)) if shown.generation < known.generation => Err(MasterRefusal::Superseded),
+            Some(_) | None => Ok(()),
+        }
     }
 
     /// Lets a master bring its group, unless it is here already.

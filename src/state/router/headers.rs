@@ -7,10 +7,11 @@ use super::{Effect, Router};
 use crate::state::conn::ConnId;
 use crate::state::time::Time;
 use crate::wire::close::CloseCode;
+use crate::wire::codec::decode;
 use crate::wire::frame::Frame;
-use crate::wire::ids::{DeviceKey, GroupId, InviteId};
+use crate::wire::ids::{DeviceKey, GroupId, InviteId, Position};
 use crate::wire::limits::{HEADERS_PER_FRAME_MAX, INVITES_MAX};
-use crate::wire::log::{NotTheMasters, SignedHead, SignedHeader, VerifiedHeader};
+use crate::wire::log::{Header, NotTheMasters, SignedHead, SignedHeader, VerifiedHeader};
 use crate::wire::seal::SealedBody;
 use std::collections::BTreeSet;
 
@@ -171,9 +172,13 @@ impl Router {
         let mut proof = None;
         if let Some(verified) = &verified {
             let at = verified.header().at;
-            if group.membership.broadcast(verified) == Shown::Fork {
-                tracing::warn!(group = ?id, %at, "the group's log has forked");
-                proof = group.membership.header_at(at).cloned();
+            match group.membership.broadcast(verified) {
+                Shown::Fork => {
+                    tracing::warn!(group = ?id, %at, "the group's log has forked");
+                    proof = group.membership.header_at(at).cloned();
+                }
+                Shown::Newer => group.last_broadcast = Some(header.clone()),
+                Shown::Old => {}
             }
             outcome = self.take_header(id, verified, &mut news);
         }
@@ -195,6 +200,14 @@ impl Router {
         if let Err(code) = outcome {
             self.close(now, conn, code);
         }
+    }
+
+    /// What the master broadcast last, if that is above a place: a copy of it that comes now learns that it is an old one,
+    /// also if the head did not come that far.
+    pub(super) fn broadcast_above(&self, id: GroupId, above: Option<Position>) -> Option<SignedHeader> {
+        let last = self.groups.get(&id)?.last_broadcast.as_ref()?;
+        let at = decode::<Header>(&last.bytes).ok()?.at;
+        (Some(at) > above).then(|| last.clone())
     }
 
     fn persist(&mut self, news: &mut News) {

@@ -183,6 +183,8 @@ struct Group {
     presence: Presence,
     /// The head that proves that two copies of the master have signed.
     fork: Option<SignedHead>,
+    /// The newest header that the master broadcast since this server started.
+    last_broadcast: Option<SignedHeader>,
 }
 
 impl Group {
@@ -194,6 +196,7 @@ impl Group {
             master: None,
             presence: Presence::default(),
             fork: None,
+            last_broadcast: None,
         }
     }
 

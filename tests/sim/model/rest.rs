@@ -3,6 +3,7 @@
 use super::*;
 use crate::world::Node;
 use bailiwick::state::requests::Outstanding;
+use bailiwick::wire::name::DeviceName;
 
 impl Model {
     /// What the server still lacks.
@@ -91,6 +92,10 @@ impl Model {
         if let Some((number, Some(_))) = kept {
             return Some(format!("request {number} has no answer"));
         }
+        let kept: Option<NameWish> = store.get("name_wish").expect("a store");
+        if let Some(wish) = kept.filter(|wish| wish.refused.is_none()) {
+            return Some(format!("it is not called {} yet", wish.name));
+        }
         let open = store.open_transfers(0, usize::MAX).expect("a store");
         // What a restored owner does not know of any more waits, with its reason, until it is shared again; so does what
         // an owner had that is gone for ever and could not say so.
@@ -107,6 +112,13 @@ impl Model {
             .find(|one| !restored(one.owner))
             .map(|one| format!("transfer {} of {} is still open", one.id, one.file))
     }
+}
+
+/// How a wish for a name is kept.
+#[derive(serde::Deserialize)]
+struct NameWish {
+    name: DeviceName,
+    refused: Option<String>,
 }
 
 fn expelled(headers: &[SignedHeader], master: &DeviceKey) -> BTreeSet<DeviceKey> {

@@ -10,4 +10,4 @@ mod membership;
 mod moves;
 mod restarts;
 mod shares;
-mod transfers;
+pub(crate) mod transfers;

@@ -23,7 +23,7 @@ fn place(world: &World) -> (PathBuf, PathBuf) {
 }
 
 /// By what its owner's person calls the upload of a file.
-fn upload_id(file: &LocalFile) -> String {
+pub(crate) fn upload_id(file: &LocalFile) -> String {
     format!("up-{}", &file.meta.id.to_string().replace('-', "")[..8])
 }
 

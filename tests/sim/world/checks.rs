@@ -43,6 +43,11 @@ impl World {
         }
         self.server.crash_in = None;
         self.start_server();
+        if self.people_pause {
+            for node in 0..self.nodes.len() {
+                self.ask(node, Command::Resume { ids: Vec::new(), all: true });
+            }
+        }
         let (begun, end) = (self.now, self.now + SETTLE_MS);
         // At rest is what is so twice: somebody may just have noticed that a file has changed.
         let mut rested = false;

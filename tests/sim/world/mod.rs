@@ -274,6 +274,8 @@ pub(crate) struct World {
     purposes: BTreeMap<(NodeId, u64), Purpose>,
     events: VecDeque<String>,
     traced: bool,
+    /// Whether people stop transfers: then they let everything go on in the end.
+    pub(crate) people_pause: bool,
     /// The longest that it took to come to rest, in milliseconds.
     pub(crate) longest_settle: u64,
     /// What the faults hit.
@@ -337,6 +339,7 @@ impl World {
             purposes: BTreeMap::new(),
             events: VecDeque::new(),
             traced: std::env::var_os("BAILIWICK_SIM_TRACE").is_some(),
+            people_pause: false,
             longest_settle: 0,
             coverage: Coverage::default(),
             fingerprint: blake3::Hasher::new(),

@@ -33,6 +33,8 @@ impl World {
     pub(crate) fn revoke(&mut self, text: &str) {
         let Ok(invite) = Invite::parse(text) else { return };
         let id = bailiwick::wire::ids::hex(&invite.secret.id().0);
+        // From now on it may be gone, whether or not the answer comes.
+        self.model.promises.given.insert(text.to_owned());
         self.ask_for(0, Command::RevokeInvite { id }, Purpose::Revoke(text.to_owned()));
     }
 
@@ -125,10 +127,7 @@ impl World {
                 self.invites.extend(rows.iter().map(|row| row.invite.clone()));
                 promises.invites.extend(rows.iter().map(|row| (row.invite.clone(), until)));
             }
-            (Purpose::Revoke(text), _) => {
-                promises.given.insert(text.clone());
-                self.invites.retain(|invite| *invite != text);
-            }
+            (Purpose::Revoke(text), _) => self.invites.retain(|invite| *invite != text),
             (Purpose::Approve(keys), _) => self.model.approved_acked.extend(keys),
             (Purpose::Disapprove(keys), _) => self.model.expelled_acked.extend(keys),
             (Purpose::Share(path, files), _) => {

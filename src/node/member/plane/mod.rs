@@ -28,7 +28,7 @@ use buffers::Buffers;
 use receive::Inlet;
 use send::Outlet;
 use sending::{Sending, SendingKey};
-use slot::Slot;
+use slot::{Places, Slot};
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::{Arc, Weak};
@@ -92,6 +92,8 @@ pub(super) enum Command {
     ListPart(Asked, u32, Vec<u8>),
     /// A task of a transfer on the pool is over.
     Idle(TransferId),
+    /// Nothing is left of a transfer on the disk.
+    Cleared(TransferId),
     /// A scan ended.
     Scanned(ScanId),
 }
@@ -112,6 +114,7 @@ pub(super) struct Plane {
     epochs: BTreeMap<EpochId, Epoch>,
     newest: Option<Epoch>,
     open: HashMap<TransferId, Slot>,
+    places: Places,
     attempts: u64,
     folders: HashMap<PathBuf, Weak<Folder>>,
     /// By which request a unit was asked for, and for which transfers.
@@ -140,6 +143,7 @@ impl Plane {
             epochs: BTreeMap::new(),
             newest: None,
             open: HashMap::new(),
+            places: Places::default(),
             attempts: 0,
             folders: HashMap::new(),
             expected: HashMap::new(),
@@ -211,6 +215,7 @@ impl Plane {
                 self.idle(asked.transfer);
             }
             Command::Idle(transfer) => self.idle(transfer),
+            Command::Cleared(transfer) => self.tell(Input::Cleared(transfer)).await,
             Command::Sync(transfer, chunks) => self.sync(transfer, chunks),
             Command::Look(job, folder, looks) => {
                 let core = self.core.clone();

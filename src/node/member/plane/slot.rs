@@ -1,15 +1,17 @@
 //! What is open for a transfer on the disk, and in which order its work there is done.
 //!
 //! Invariant: nothing is opened, removed or forgotten for a transfer while other work of it is under way on the pool. So
-//! no write ends in a part file that was given up, and no removal meets the next attempt's part file.
+//! no write ends in a part file that was given up, and no removal meets the next attempt's part file. And of several
+//! transfers that go to one place, one has it at a time: no other touches its part file.
 
 use super::place;
 use super::{Command, Plane};
 use crate::node::member::io::{Input, Leftover, Place};
-use crate::state::downloads::{Opened, TransferId};
+use crate::state::downloads::{Opened, Outcome, TransferId};
 use crate::store::download::{Folder, Part};
-use std::collections::{HashSet, VecDeque};
-use std::path::PathBuf;
+use crate::wire::path::RelPath;
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 
 /// One transfer's turn on the disk.
@@ -25,6 +27,35 @@ pub(super) struct Slot {
 enum After {
     Drop(Leftover),
     Open(Box<Place>),
+}
+
+/// Which transfer has which place: a folder, and a name below it.
+#[derive(Default)]
+pub(super) struct Places {
+    taken: HashMap<(PathBuf, RelPath), TransferId>,
+}
+
+impl Places {
+    /// Takes a place for its transfer; false if it is another one's now. Any number can make the same folder.
+    fn take(&mut self, place: &Place) -> bool {
+        place.is_folder || *self.taken.entry(key(place)).or_insert(place.transfer) == place.transfer
+    }
+
+    fn give_back(&mut self, place: &Place) {
+        let key = key(place);
+        if self.taken.get(&key) == Some(&place.transfer) {
+            self.taken.remove(&key);
+        }
+    }
+
+    fn is_anothers(&self, folder: &Path, dest: &RelPath, transfer: TransferId) -> bool {
+        let holder = self.taken.get(&(folder.to_owned(), dest.clone()));
+        holder.is_some_and(|holder| *holder != transfer)
+    }
+}
+
+fn key(place: &Place) -> (PathBuf, RelPath) {
+    (place.folder.clone(), place.dest.clone())
 }
 
 /// A transfer that is in memory.
@@ -88,9 +119,17 @@ impl Plane {
             }
             match slot.after.pop_front() {
                 Some(After::Drop(leftover)) => {
-                    slot.live = None;
+                    let dropped = slot.live.take();
+                    if let Some(live) = dropped {
+                        self.places.give_back(&live.place);
+                    }
                     if let Leftover::Remove(folder, dest) = leftover {
-                        slot.busy += 1;
+                        if self.places.is_anothers(&folder, &dest, transfer) {
+                            // The part file there is that one's.
+                            let _ = self.commands.send(Command::Cleared(transfer));
+                            continue;
+                        }
+                        self.busy(transfer);
                         let (core, commands) = (self.core.clone(), self.commands.clone());
                         tokio::task::spawn_blocking(move || {
                             if place::remove_part(&folder, &dest) {
@@ -103,8 +142,14 @@ impl Plane {
                 Some(After::Open(place)) => {
                     slot.busy += 1;
                     self.attempts += 1;
+                    let is_free = self.places.take(&place);
                     slot.live = Some(Live::new(self.attempts, Arc::new(*place)));
-                    self.begin(transfer);
+                    if is_free {
+                        self.begin(transfer);
+                    } else {
+                        let taken = Opened::Not(Outcome::PlaceTaken);
+                        let _ = self.commands.send(Command::Placed(transfer, None, None, taken));
+                    }
                 }
                 None => {
                     if slot.live.is_none() {
@@ -140,13 +185,16 @@ impl Plane {
         }
         live.folder = folder;
         live.part = part;
+        if matches!(opened, Opened::Not(_)) {
+            self.places.give_back(&live.place);
+        }
         self.tell(Input::Opened(transfer, opened)).await;
         self.idle(transfer);
     }
 
     /// Ends transfers, those of one folder together.
     pub(super) fn finish(&mut self, transfers: Vec<TransferId>) {
-        let mut by_folder: std::collections::HashMap<PathBuf, Vec<place::Ending>> = std::collections::HashMap::new();
+        let mut by_folder: HashMap<PathBuf, Vec<place::Ending>> = HashMap::new();
         for transfer in transfers {
             let Some(live) = self.live(transfer) else { continue };
             let Some(folder) = live.folder.clone() else { continue };

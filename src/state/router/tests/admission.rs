@@ -9,6 +9,33 @@ fn refusal(frames: &[Frame]) -> Option<MasterRefusal> {
 }
 
 #[test]
+fn an_old_copy_does_not_displace_a_master_that_was_imported() {
+    let (mut world, mut log) = World::settled(&[1]);
+    let old = log.clone();
+    log.next_generation();
+    log.plain();
+    world.master(3, &log);
+    world.say(3, Frame::Head(log.head()));
+    world.take();
+    world.master(4, &old);
+    assert_eq!(refusal(&world.got(4)), Some(MasterRefusal::Superseded));
+    assert_eq!(world.closed(3), None);
+    // One that is being imported, too, shows no head: it is let in, and shown all that there is.
+    world.hello(5, 0, Role::Master, None);
+    world.say(5, Frame::MasterRegister { admission: None });
+    assert!(matches!(world.got(5)[1], Frame::MasterRegisterAck(Ok(_))));
+}
+
+#[test]
+fn what_a_process_said_that_is_gone_does_not_displace_its_successor() {
+    let (mut world, _) = World::settled(&[1]);
+    world.client(8, 1);
+    world.hello(7, 1, Role::Client, None);
+    assert_eq!((world.closed(7), world.closed(8)), (Some(CloseCode::Replaced), None));
+    assert_eq!(world.class(8), Some(Class::Approved));
+}
+
+#[test]
 fn a_master_needs_its_key_and_a_new_group_the_admission_secret() {
     let mut world = World::new(RouterConfig { groups_max: 1, ..RouterConfig::default() });
     let (log, _) = Log::new();
