@@ -442,8 +442,11 @@ fn two_transfers_of_one_content_ask_for_it_once_and_part_without_harm() {
     assert!(effects(&mut downloads).contains(&Effect::Finish(vec![2])));
 }
 
-/// Units by request, and those that joined one.
-fn asked_and_joined(effects: Vec<Effect>) -> (Vec<(u64, TransferId)>, Vec<(u64, TransferId)>) {
+/// Transfers, each with the request by which one of its units is asked for.
+type Requests = Vec<(u64, TransferId)>;
+
+/// Those that ask, and those that join a request.
+fn asked_and_joined(effects: Vec<Effect>) -> (Requests, Requests) {
     let (mut asks, mut joins) = (Vec::new(), Vec::new());
     for effect in effects {
         match effect {
