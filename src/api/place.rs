@@ -12,6 +12,9 @@ use std::path::{Path, PathBuf};
 /// The file's name in the state directory.
 pub const API_FILE: &str = "api.json";
 
+/// Why the last node ended, if it ended by an error.
+const FAILURE_FILE: &str = "last-error.json";
+
 /// What `api.json` holds. No `Debug`: it holds the token.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ApiPlace {
@@ -72,11 +75,29 @@ pub fn not_running(state_dir: &Path) -> LocalError {
     if let Ok(Some(when)) = StateDir::peek(state_dir, LEFT_FILE) {
         return LocalError { code: ErrorCode::NotRunning, ..has_left(&when) };
     }
+    if let Some(last) = last_failure(state_dir) {
+        let error = format!("no node runs for {}; the last one ended: {}", state_dir.display(), last.error);
+        return LocalError::new(ErrorCode::NotRunning, error, last.hint);
+    }
     LocalError::new(
         ErrorCode::NotRunning,
         format!("no node runs for {}", state_dir.display()),
         "start one with `bailiwick master` or `bailiwick client INVITE`, or name its directory with --state",
     )
+}
+
+/// Keeps why a node ended, until the next one serves.
+pub fn keep_failure(dir: &StateDir, error: &LocalError) {
+    let _ = dir.write_secret(FAILURE_FILE, &serde_json::to_vec(error).unwrap_or_default());
+}
+
+/// A node serves: what happened before is past.
+pub fn forget_failure(dir: &StateDir) {
+    let _ = std::fs::remove_file(dir.path(FAILURE_FILE));
+}
+
+fn last_failure(state_dir: &Path) -> Option<LocalError> {
+    serde_json::from_slice(&StateDir::peek(state_dir, FAILURE_FILE).ok()??).ok()
 }
 
 /// Whether a process runs. One that has ended and that nobody has waited for does not.

@@ -95,7 +95,7 @@ pub(super) fn call(command: &Command) -> Result<Call, String> {
             let paths = paths.iter().map(|path| utf8(path)).collect::<Result<Vec<_>, _>>()?;
             write(SCAN, json!({ "paths": paths, "confirm": confirm }))
         }
-        Command::Remove { files } => write(REMOVE, json!({ "files": files })),
+        Command::Remove { files, yes } => write(REMOVE, json!({ "files": files, "yes": yes })),
         Command::Removals => read(REMOVALS, &[]),
         Command::ShareFiles { path } => read(SHARE_FILES, &[("path", Some(utf8(path)?.to_owned()))]),
         Command::Get { files, dest, conflict } => {

@@ -210,12 +210,14 @@ async fn scan(State(shared): State<Shared>, Content(body): Content<ScanBody>) ->
 }
 
 #[derive(Deserialize)]
-struct FilesBody {
+struct RemoveBody {
     files: Vec<String>,
+    #[serde(default)]
+    yes: bool,
 }
 
-async fn remove(State(shared): State<Shared>, Content(body): Content<FilesBody>) -> Answer {
-    shared.ask(Command::Remove { files: body.files }).await
+async fn remove(State(shared): State<Shared>, Content(body): Content<RemoveBody>) -> Answer {
+    shared.ask(Command::Remove { files: body.files, yes: body.yes }).await
 }
 
 #[derive(Deserialize)]
@@ -345,7 +347,7 @@ impl From<LocalError> for Refusal {
             ErrorCode::Failed => StatusCode::INTERNAL_SERVER_ERROR,
             ErrorCode::Usage => StatusCode::BAD_REQUEST,
             ErrorCode::NotFound => StatusCode::NOT_FOUND,
-            ErrorCode::Ambiguous => StatusCode::CONFLICT,
+            ErrorCode::Ambiguous | ErrorCode::Unconfirmed => StatusCode::CONFLICT,
             ErrorCode::NotRunning | ErrorCode::NotNow => StatusCode::SERVICE_UNAVAILABLE,
             ErrorCode::Refused => StatusCode::FORBIDDEN,
             ErrorCode::WrongRole => StatusCode::UNPROCESSABLE_ENTITY,

@@ -208,7 +208,7 @@ fn samples() -> Vec<(Command, Reply)> {
         (Command::SetPolicy { master_away_wait_s: 60 }, policy),
         (Command::Add { paths: vec![path.clone()], copy: true, exclude: vec!["*.tmp".to_owned()] }, shares.clone()),
         (Command::Scan { paths: vec![path.clone()], confirm: true }, shares),
-        (Command::Remove { files: ids.clone() }, files.clone()),
+        (Command::Remove { files: ids.clone(), yes: true }, files.clone()),
         (Command::Removals, Reply::Removals(RemovalRow { left: 2, reason: Some("r".into()) })),
         (Command::ShareFiles { path: path.clone() }, files),
         (
@@ -258,6 +258,7 @@ fn status_row() -> Status {
         pid: 1,
         leaving: false,
         rename: None,
+        asked_name: None,
         server_rtt_ms: Some(12),
         load: None,
     }
@@ -317,6 +318,7 @@ fn transfer_row() -> TransferRow {
         id: "t".into(),
         job: Some(4),
         file: "f".into(),
+        name: Some("docs/a".into()),
         direction: Direction::Down,
         peer: None,
         state: TransferState::Done,
@@ -338,6 +340,8 @@ fn job_row() -> JobRow {
         state: TransferState::Failed,
         reason: Some("refused".into()),
         code: Some(ErrorCode::Refused),
+        looking: false,
+        resumable: true,
         files: 1,
         files_done: 0,
         files_failed: 1,

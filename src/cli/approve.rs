@@ -9,11 +9,35 @@ use crate::node::local::*;
 
 /// `approve`.
 pub(super) async fn approve(node: &Client, ids: &[String], output: Output) -> Outcome {
-    let approved = match ids {
-        [] => walk(node, output).await?,
-        [_, ..] => decide(node, Command::Approve { ids: ids.to_vec() }).await?,
-    };
-    show(&approved, "approved", output)
+    if ids.is_empty() {
+        return show(&walk(node, output).await?, "approved", output);
+    }
+    let before = ask_clients(node).await?;
+    let rows = decide(node, Command::Approve { ids: ids.to_vec() }).await?;
+    if output.json {
+        return output.value(&rows);
+    }
+    let is_new =
+        |row: &ClientRow| !before.iter().any(|client| client.id == row.id && client.standing == StandingRow::Approved);
+    let (new, old): (Vec<ClientRow>, Vec<ClientRow>) = rows.into_iter().partition(is_new);
+    old.iter().try_for_each(|row| output.line(&format!("{} ({}) is approved already", row.name, short(&row.id))))?;
+    show(&new, "approved", output)?;
+    if !old.is_empty() {
+        tell_waiting(&ask_clients(node).await?, output);
+    }
+    Ok(())
+}
+
+/// Whoever named a device that is in may have meant one of these.
+fn tell_waiting(clients: &[ClientRow], output: Output) {
+    let waiting: Vec<&ClientRow> = clients.iter().filter(|client| client.standing == StandingRow::Registered).collect();
+    if waiting.is_empty() {
+        return output.note("nobody waits for approval");
+    }
+    output.note("still waiting for approval:");
+    for client in waiting {
+        output.note(&format!("  {}, id {}", waits(client), short(&client.id)));
+    }
 }
 
 /// Asks about each device that waits, one by one.

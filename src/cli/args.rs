@@ -160,7 +160,8 @@ pub(super) enum Command {
     /// Leave the group, for ever (client)
     ///
     /// Nothing is served or fetched from then on. When the master has heard of it, the node erases its keys and ends by
-    /// itself; until then the wish waits. What was fetched stays. The device can't come back; a new one can, with a new
+    /// itself; until then the wish waits. What was fetched stays, and so do
+    /// copies that `add --copy` made. The device can't come back; a new one can, with a new
     /// state directory and a new invite.
     #[command(
         after_help = "Examples:\n  bailiwick leave\n  bailiwick leave --now --yes     doesn't wait for the master, and doesn't ask"
@@ -189,7 +190,8 @@ pub(super) enum Command {
     /// Take files out of the catalog: your own, or at the master anybody's
     ///
     /// No file of yours is deleted: it is only shared no more, until it is added again. Copies that `add --copy` made
-    /// are deleted. Downloads of it elsewhere stop; what was fetched stays with who has it.
+    /// are deleted, but only by their owner's wish: what the master takes out stays on its owner's disk. Downloads of it elsewhere stop; what was fetched stays with who has it.
+    /// Before the master takes out several files of others, it asks; without a terminal it needs --yes.
     #[command(
         after_help = "Examples:\n  bailiwick remove laptop:Pictures/2024\n  bailiwick remove laptop:Pictures       ends the share, too\n  bailiwick remove 5d1e0c"
     )]
@@ -254,8 +256,8 @@ pub(super) enum Command {
 /// `invite`.
 #[derive(Debug, Args)]
 pub(super) struct InviteArgs {
-    /// How long it can be used: 30m, 24h, 7d …
-    #[arg(long, value_name = "TIME", default_value = "24h", value_parser = units::parse_lifetime)]
+    /// How long it can be used: 30m, 24h, 7d …; a number alone means seconds
+    #[arg(long, value_name = "TIME", default_value = "24h", value_parser = units::parse_duration)]
     pub(super) expires: Duration,
     /// Revoke this open invite instead
     #[arg(long, value_name = "ID", conflicts_with = "expires")]
@@ -302,6 +304,9 @@ pub(super) struct RemoveArgs {
     /// What to remove: NAME:PATH (a folder means its tree), an id, or the beginning of one
     #[arg(value_name = "FILE", required = true)]
     pub(super) files: Vec<String>,
+    /// Don't ask, if it is several files of other devices
+    #[arg(long)]
+    pub(super) yes: bool,
     /// Exit with 5 instead of waiting for the master
     #[arg(long)]
     pub(super) no_wait: bool,
@@ -369,7 +374,7 @@ pub(super) struct WaitArgs {
     /// What to wait for
     #[arg(value_name = "STATE")]
     pub(super) until: WaitState,
-    /// Exit with 5 after this time: 30s, 5m, 2h …
+    /// Exit with 5 after this time: 30s, 5m, 2h …; a number alone means seconds
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = units::parse_duration)]
     pub(super) timeout: Duration,
 }

@@ -1,7 +1,7 @@
 //! `files` and `shares`.
 
 use super::end::Outcome;
-use super::group::{short, unexpected};
+use super::group::{none_text, short, unexpected};
 use super::output::{self, Output, Rows};
 use super::units;
 use crate::api::client::Client;
@@ -20,7 +20,7 @@ pub(super) async fn files(node: &Client, query: Option<&str>, output: Output) ->
         }
         match output.json {
             true => output.part(&joined(&rows, offset > 0))?,
-            false => print_page(&rows, offset, query, output)?,
+            false => print_page(node, &rows, offset, query, output).await?,
         }
         offset += rows.len() as u64;
         if (rows.len() as u64) < PAGE {
@@ -43,11 +43,14 @@ fn joined(rows: &[FileRow], goes_on: bool) -> String {
     if goes_on && !rows.is_empty() { format!(",{rows}") } else { rows }
 }
 
-fn print_page(rows: &[FileRow], offset: u64, query: Option<&str>, output: Output) -> Outcome {
+async fn print_page(node: &Client, rows: &[FileRow], offset: u64, query: Option<&str>, output: Output) -> Outcome {
     match (rows.is_empty(), offset, query) {
         (false, _, _) => output.table(file_table(rows)),
-        (true, 0, None) => output.line("no files yet; `bailiwick add PATH` shares some"),
-        (true, 0, Some(query)) => output.line(&format!("no file's NAME:PATH holds '{query}'")),
+        (true, 0, query) => {
+            let holds = query.map(|query| format!("no file's NAME:PATH holds '{query}'"));
+            let none = none_text(node, "no files yet; `bailiwick add PATH` shares some").await;
+            output.line(holds.as_deref().filter(|_| !none.contains("not approved")).unwrap_or(none))
+        }
         (true, 1.., _) => Ok(()),
     }
 }
@@ -120,8 +123,17 @@ pub(super) fn share_state(share: &ShareRow) -> String {
     if share.missing > 0 {
         parts.push(format!("{} missing", share.missing));
     }
-    if share.removed > 0 {
-        parts.push(format!("{} removed", share.removed));
+    let removed = share.removed.saturating_sub(share.taken_out);
+    if removed > 0 {
+        parts.push(format!("{removed} removed"));
+    }
+    if share.taken_out > 0 {
+        let kept = match (share.copy, share.taken_out) {
+            (false, _) => "",
+            (true, 1) => "; the copy is kept",
+            (true, _) => "; the copies are kept",
+        };
+        parts.push(format!("{} taken out by the master{kept}", share.taken_out));
     }
     if share.copy {
         parts.push("a copy".to_owned());

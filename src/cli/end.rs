@@ -53,7 +53,7 @@ impl From<LocalError> for End {
 pub(super) fn exit_code(code: ErrorCode) -> u8 {
     match code {
         ErrorCode::Failed | ErrorCode::NotFound => FAILED,
-        ErrorCode::Usage | ErrorCode::Ambiguous | ErrorCode::WrongRole => USAGE,
+        ErrorCode::Usage | ErrorCode::Ambiguous | ErrorCode::Unconfirmed | ErrorCode::WrongRole => USAGE,
         ErrorCode::NotRunning => NOT_RUNNING,
         ErrorCode::Refused => REFUSED,
         ErrorCode::NotNow => NOT_NOW,

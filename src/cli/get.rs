@@ -108,12 +108,16 @@ async fn finish(node: &Client, job: &JobRow, output: Output) -> Outcome {
 
 fn tell(job: &JobRow, rows: &[TransferRow], output: Output) -> Outcome {
     let elapsed = Duration::from_millis(job.elapsed_ms);
-    let rate = units::rate(units::mean_rate(job.done_bytes, elapsed));
+    let rate = units::rate(units::mean_rate(job.received_bytes, elapsed));
     let path = job.path.map(|path| format!(", {}", path_text(path))).unwrap_or_default();
     if job.files_done > 0 {
         let (files, size) = (units::count(job.files_done, "file"), units::size(job.done_bytes));
-        let how = format!("{} at {rate}{path}", units::time(elapsed));
-        output.line(&format!("{files}, {size}, in {how}, verified: {}", job.dest.display()))?;
+        let how = match (job.received_bytes, job.elapsed_ms) {
+            (0, _) if job.done_bytes > 0 => "already there".to_owned(),
+            (_, 0) => format!("verified{path}"),
+            _ => format!("in {} at {rate}{path}, verified", units::time(elapsed)),
+        };
+        output.line(&format!("{files}, {size}, {how}: {}", job.dest.display()))?;
     }
     let failed: Vec<_> = rows.iter().filter(|row| row.state == TransferState::Failed).collect();
     for row in failed.iter().take(FAILURES_SHOWN) {
@@ -123,24 +127,40 @@ fn tell(job: &JobRow, rows: &[TransferRow], output: Output) -> Outcome {
         None | Some(0) => {}
         Some(more) => output.note(&format!("… and {more} more")),
     }
+    if job.files_skipped > 0 {
+        let files = units::count(job.files_skipped, "file");
+        output.note(&format!("skipped: {files}, for something else is there already"));
+    }
     Ok(())
 }
 
 /// Nothing done has the exit code of its reason; something done is "in part".
-fn not_all(job: &JobRow) -> End {
+pub(super) fn not_all(job: &JobRow) -> End {
     let reason = job.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
     let what = match job.state {
         TransferState::Cancelled => "was cancelled".to_owned(),
         _ if job.files == 1 => format!("failed{reason}"),
-        _ => format!("failed for {} of {}{reason}", job.files_failed, units::count(job.files, "file")),
+        _ => {
+            format!("failed for {} of {}{reason}{}", job.files_failed, units::count(job.files, "file"), rest_text(job))
+        }
     };
     let code = job.code.unwrap_or(ErrorCode::Failed);
     let hint = match job.state {
         TransferState::Cancelled => "finished files stay; get it again to fetch the rest".to_owned(),
-        _ => format!("`bailiwick resume {}` tries it again; files that are there stay", job.job),
+        _ if !job.resumable => "if it was added again, get it again: it is another file to the catalog".to_owned(),
+        _ => format!("when that is mended, `bailiwick resume {}` tries it again; files that are there stay", job.job),
     };
     let error = LocalError::new(code, format!("getting {} {what}", job.what), hint);
     if job.files_done > 0 { End::with(end::IN_PART, error) } else { End::from(error) }
+}
+
+/// What else of a job was not fetched, though nothing is wrong with it.
+fn rest_text(job: &JobRow) -> String {
+    match job.files - (job.files_done + job.files_failed + job.files_skipped).min(job.files) {
+        0 => String::new(),
+        1 => "; the other one was not fetched".to_owned(),
+        rest => format!("; the other {rest} were not fetched"),
+    }
 }
 
 fn has_to_wait(job: &JobRow) -> LocalError {
@@ -169,6 +189,8 @@ mod tests {
             state,
             reason: None,
             code,
+            looking: false,
+            resumable: true,
             files: done + failed,
             files_done: done,
             files_failed: failed,

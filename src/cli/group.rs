@@ -58,6 +58,8 @@ fn status_lines(status: &Status) -> Vec<String> {
         field(title, Some(what.to_owned()));
     }
     field("name", status.rename.as_ref().map(rename_text));
+    let name = status.name.as_deref().unwrap_or_default();
+    field("name", status.asked_name.as_deref().map(|asked| other_name_text(name, asked)));
     field("code", status.code.clone());
     field("id", status.id.clone());
     field("group", status.group.clone());
@@ -66,12 +68,30 @@ fn status_lines(status: &Status) -> Vec<String> {
         field("server", Some(format!("{}{rtt}", link_text(status.server))));
         field("master", Some(link_text(status.master).to_owned()));
     }
+    let unheard = status.role == NodeRole::Client && (status.server, status.master) == (Link::Connected, Link::Away);
+    let hint = "if the group moved to another server, ask for a new invite: bailiwick client INVITE";
+    field("hint", (unheard && status.standing == Some(StandingRow::Approved)).then(|| hint.to_owned()));
     field("revision", status.revision.clone());
     field("load", status.load.as_ref().map(load_text));
     field("downloads", status.downloads.as_ref().map(|path| path.display().to_string()));
     field("directory", Some(status.state_dir.display().to_string()));
     field("process", Some(format!("{} (bailiwick {}), {}", status.pid, status.version, status.api)));
     lines
+}
+
+/// That a device is not called as it asked for.
+pub(super) fn other_name_text(name: &str, asked: &str) -> String {
+    format!("the master calls this device '{name}'; it asked for '{asked}' (`bailiwick rename NAME` asks for another)")
+}
+
+/// What is said where there is nothing to list: a device that waits for approval sees nothing.
+pub(super) async fn none_text(node: &Client, none: &'static str) -> &'static str {
+    match ask_status(node).await.ok().and_then(|status| status.standing) {
+        Some(StandingRow::Stranger | StandingRow::Registered) => {
+            "this device is not approved yet: it sees the group when the master's person has approved it"
+        }
+        Some(StandingRow::Approved | StandingRow::Disapproved | StandingRow::Left) | None => none,
+    }
 }
 
 fn rename_text(wish: &RenameRow) -> String {
@@ -88,7 +108,7 @@ fn load_text(load: &ServerLoad) -> String {
 /// `clients`.
 pub(super) async fn clients(node: &Client, output: Output) -> Outcome {
     let rows = ask_clients(node).await?;
-    output.rows(&rows, "this device knows of no others yet", client_table)
+    output.rows(&rows, none_text(node, "this device knows of no others yet").await, client_table)
 }
 
 /// Devices as a table.

@@ -2,11 +2,16 @@
 
 use super::args::JobsArgs;
 use super::end::Outcome;
+use super::get::not_all;
 use super::group::unexpected;
 use super::output::Output;
-use super::transfers::{job_table, transfer_table};
+use super::transfers::{ask_jobs, job_table, transfer_table};
 use crate::api::client::Client;
 use crate::node::local::*;
+use std::time::Duration;
+
+/// How often a job is looked at that looks at its places.
+const POLL: Duration = Duration::from_millis(50);
 
 /// `pause`.
 pub(super) async fn pause(node: &Client, args: &JobsArgs, output: Output) -> Outcome {
@@ -17,7 +22,15 @@ pub(super) async fn pause(node: &Client, args: &JobsArgs, output: Output) -> Out
 /// `resume`.
 pub(super) async fn resume(node: &Client, args: &JobsArgs, output: Output) -> Outcome {
     let command = Command::Resume { ids: args.ids.clone(), all: args.all };
-    control(node, &command, "nothing is paused", output).await
+    let mut controlled = ask(node, &command).await?;
+    for job in &mut controlled.jobs {
+        *job = looked(node, job.clone()).await?;
+    }
+    show(&controlled, "nothing is paused", output)?;
+    match controlled.jobs.iter().find(|job| job.state == TransferState::Failed) {
+        Some(job) => Err(not_all(job)),
+        None => Ok(()),
+    }
 }
 
 /// `cancel`.
@@ -26,17 +39,36 @@ pub(super) async fn cancel(node: &Client, args: &JobsArgs, output: Output) -> Ou
     control(node, &command, "no job is under way", output).await
 }
 
+/// A job that goes on, once it is known whether something is in its way.
+async fn looked(node: &Client, mut job: JobRow) -> Outcome<JobRow> {
+    while job.looking {
+        tokio::time::sleep(POLL).await;
+        job = ask_jobs(node, Some(job.job)).await?.into_iter().next().ok_or_else(unexpected)?;
+    }
+    Ok(job)
+}
+
 async fn control(node: &Client, command: &Command, none: &str, output: Output) -> Outcome {
-    let Reply::Controlled(controlled) = node.ask(command).await? else { return Err(unexpected()) };
+    show(&ask(node, command).await?, none, output)
+}
+
+async fn ask(node: &Client, command: &Command) -> Outcome<Controlled> {
+    match node.ask(command).await? {
+        Reply::Controlled(controlled) => Ok(controlled),
+        _ => Err(unexpected()),
+    }
+}
+
+fn show(controlled: &Controlled, none: &str, output: Output) -> Outcome {
     if output.json {
-        return output.value(&controlled);
+        return output.value(controlled);
     }
     let Controlled { jobs, uploads } = controlled;
     if jobs.is_empty() && uploads.is_empty() {
         return output.line(none);
     }
     if !jobs.is_empty() {
-        output.table(job_table(&jobs))?;
+        output.table(job_table(jobs))?;
     }
     if !uploads.is_empty() {
         output.table(transfer_table(&uploads.iter().collect::<Vec<_>>()))?;

@@ -9,7 +9,7 @@ use super::progress::Progress;
 use super::units;
 use crate::api::client::Client;
 use crate::api::place::is_alive;
-use crate::node::goodbye::LEFT_FILE;
+use crate::node::goodbye::{KeptCopies, LEFT_FILE};
 use crate::node::local::*;
 use std::time::{Duration, Instant};
 
@@ -80,7 +80,7 @@ async fn renamed(
 
 /// `leave`: returns when the node has ended, so that nothing of the device is left.
 pub(super) async fn leave(node: &Client, args: &LeaveArgs, output: Output) -> Outcome {
-    if !args.yes && !confirmed(args.now, output)? {
+    if !args.yes && !confirmed(node, args.now, output)? {
         output.note("nothing was changed");
         return if output.json { output.value(&serde_json::json!({ "left": false })) } else { Ok(()) };
     }
@@ -90,21 +90,39 @@ pub(super) async fn leave(node: &Client, args: &LeaveArgs, output: Output) -> Ou
         _ = tokio::signal::ctrl_c() => return Err(interrupted("the device still leaves, as soon as the master hears of it")),
     }
     if output.json {
-        return output.value(&serde_json::json!({ "left": true, "state_dir": node.state_dir() }));
+        let kept = KeptCopies::of(node.state_dir());
+        let copies = kept.map(|kept| serde_json::json!({ "folder": kept.folder, "count": kept.count }));
+        return output.value(&serde_json::json!({ "left": true, "state_dir": node.state_dir(), "copies": copies }));
     }
     output.line("this device has left its group; its keys are erased, and what it fetched is still there")?;
+    if let Some(kept) = KeptCopies::of(node.state_dir()) {
+        let (are, folder) = (copies_are(kept.count, "still"), kept.folder.display());
+        output.line(&format!("{are} in {folder}; contents.txt there tells their names"))?;
+    }
     let told = if args.now { "The master may not know: its person can disapprove the device. " } else { "" };
     output.note(&format!("{told}To come back: a new state directory (--state or --profile) and a new invite."));
     Ok(())
 }
 
-fn confirmed(now: bool, output: Output) -> Outcome<bool> {
+/// Copies of shared files, and how they are there.
+fn copies_are(count: u64, how: &str) -> String {
+    match count {
+        1 => format!("1 copy of a shared file is {how}"),
+        count => format!("{count} copies of shared files are {how}"),
+    }
+}
+
+fn confirmed(node: &Client, now: bool, output: Output) -> Outcome<bool> {
     let unheard = if now { " The master may never hear of it, and would go on listing the device." } else { "" };
     if !can_ask() {
         let error = format!("leaving is for ever, and there is no terminal to ask on.{unheard}");
         return Err(usage(error, "say --yes if it is meant").into());
     }
-    let question = format!("This device leaves its group for ever, and its keys are erased.{unheard} Go on? [y/N]");
+    let kept = KeptCopies::of(node.state_dir()).map_or_else(String::new, |kept| {
+        format!(" {} kept in {}.", copies_are(kept.count, "").trim_end(), kept.folder.display())
+    });
+    let question =
+        format!("This device leaves its group for ever, and its keys are erased.{kept}{unheard} Go on? [y/N]");
     Ok(matches!(output.ask(&question)?.as_deref(), Some("y" | "yes")))
 }
 
@@ -172,7 +190,7 @@ fn set_master_away(value: &str) -> Outcome<Command> {
     }
     let text =
         value.strip_prefix("wait=").ok_or_else(|| usage(format!("'{value}' is no rule for {MASTER_AWAY}"), &hint))?;
-    let wait = units::parse_lifetime(text).map_err(|error| usage(error, &hint))?;
+    let wait = units::parse_duration(text).map_err(|error| usage(error, &hint))?;
     if wait.subsec_millis() != 0 {
         return Err(usage(format!("'{text}' is not a whole number of seconds"), hint).into());
     }

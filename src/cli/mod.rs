@@ -21,6 +21,7 @@ mod remove;
 mod run;
 mod share;
 mod start;
+mod tips;
 mod transfers;
 mod units;
 
@@ -36,7 +37,7 @@ use tracing_subscriber::EnvFilter;
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => return misunderstood(&error),
+        Err(error) => return misunderstood(&tips::better(error)),
     };
     let output = Output { json: cli.global.json };
     log_to_stderr(cli.global.verbose);

@@ -2,18 +2,23 @@
 
 use super::daemon;
 use super::end::Outcome;
-use super::group::standing_text;
+use super::group::{other_name_text, standing_text};
 use super::output::Output;
 use super::run::Start;
+use crate::api::place::forget_failure;
 use crate::node::local::*;
+use crate::store::statedir::StateDir;
 use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 
 /// How long a client's first line waits for its id and its code: with everyone present they come at once.
 const REGISTRATION_WAIT: Duration = Duration::from_secs(3);
+/// How long the first line of a node in the background waits for the server's first word.
+const CONNECT_WAIT: Duration = Duration::from_millis(1_500);
 /// How long a master's first line waits for an invite: a master that starts waits 5 s for what others have seen.
 const INVITE_WAIT: Duration = Duration::from_secs(8);
 /// How often either looks.
@@ -36,6 +41,9 @@ pub(super) struct Ready {
     pub(super) id: Option<String>,
     /// Its name.
     pub(super) name: Option<String>,
+    /// The name that it asked for, if the master calls it otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) asked_name: Option<String>,
     /// Where it stands.
     pub(super) standing: Option<StandingRow>,
     /// The short code to compare.
@@ -73,8 +81,9 @@ pub(super) enum ReadyEvent {
 }
 
 /// Tells the story of a node to whoever started it. Nobody who listens is no reason to end the node.
-pub(super) async fn tell(start: Start, node: NodeHandle) {
+pub(super) async fn tell(start: Start, node: NodeHandle, dir: Arc<StateDir>) {
     let Ok(ready) = gather(&node).await else { return };
+    forget_failure(&dir);
     let output = if daemon::is_background() { Output { json: true } } else { start.output };
     let _ = announce(&ready, output);
     share(&start, &node).await;
@@ -105,6 +114,7 @@ async fn gather(node: &NodeHandle) -> Result<Ready, LocalError> {
         role: status.role,
         id: status.id,
         name: status.name,
+        asked_name: status.asked_name,
         standing: status.standing,
         code: status.code,
         waiting: status.waiting,
@@ -134,9 +144,13 @@ async fn registered(node: &NodeHandle) -> Result<Status, LocalError> {
         (NodeRole::Client | NodeRole::Master | NodeRole::Server, _) => true,
     };
     let deadline = Instant::now() + REGISTRATION_WAIT;
+    // Who has started it in the background hears of a server's no, if that comes soon.
+    let heard_by = Instant::now() + if daemon::is_background() { CONNECT_WAIT } else { Duration::ZERO };
     loop {
         let status = ask_status(node).await?;
-        if is_known(&status) || Instant::now() >= deadline {
+        let is_out = matches!(status.standing, Some(StandingRow::Disapproved | StandingRow::Left));
+        let is_heard = is_out || status.server != Link::Away || Instant::now() >= heard_by;
+        if (is_known(&status) && is_heard) || Instant::now() >= deadline {
             return Ok(status);
         }
         sleep(POLL).await;
@@ -213,6 +227,7 @@ fn client_lines(ready: &Ready) -> Vec<String> {
     let waiting = ready.waiting.as_ref().filter(|_| ready.standing != Some(StandingRow::Registered));
     let mut lines = vec![format!("client {name}: {first}")];
     lines.extend(waiting.cloned());
+    lines.extend(ready.asked_name.as_deref().map(|asked| other_name_text(name, asked)));
     lines
 }
 
@@ -240,6 +255,7 @@ async fn share(start: &Start, node: &NodeHandle) {
 /// Tells a client's person when its standing, or what it waits for, changes.
 async fn follow_standing(node: &NodeHandle, ready: &Ready) {
     let mut told = (ready.standing, ready.waiting.clone());
+    let mut told_name = ready.asked_name.clone();
     let mut events = node.watch();
     while !matches!(timeout(LOOK, events.next()).await, Ok(None)) {
         // Events come in swarms while files move.
@@ -251,6 +267,10 @@ async fn follow_standing(node: &NodeHandle, ready: &Ready) {
         if status.waiting != told.1 && status.standing != Some(StandingRow::Registered) {
             say(status.waiting.as_deref().unwrap_or("connected"));
         }
+        if let (Some(asked), true) = (&status.asked_name, status.asked_name != told_name) {
+            say(&other_name_text(status.name.as_deref().unwrap_or_default(), asked));
+        }
+        told_name = status.asked_name;
         told = (status.standing, status.waiting);
     }
 }

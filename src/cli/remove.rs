@@ -3,7 +3,7 @@
 use super::args::RemoveArgs;
 use super::end::{self, End, Outcome};
 use super::group::unexpected;
-use super::output::Output;
+use super::output::{Output, can_ask};
 use super::progress::Progress;
 use super::units;
 use crate::api::client::Client;
@@ -17,8 +17,9 @@ const NO_WAIT_GRACE: Duration = Duration::from_secs(2);
 
 /// `remove`.
 pub(super) async fn remove(node: &Client, args: &RemoveArgs, output: Output) -> Outcome {
-    let Reply::Files(rows) = node.ask(&Command::Remove { files: args.files.clone() }).await? else {
-        return Err(unexpected());
+    let Some(rows) = begin(node, args, output).await? else {
+        output.note("nothing was changed");
+        return if output.json { output.value::<[FileRow; 0]>(&[]) } else { Ok(()) };
     };
     tokio::select! {
         gone = gone(node, args.no_wait, output) => gone?,
@@ -34,6 +35,23 @@ pub(super) async fn remove(node: &Client, args: &RemoveArgs, output: Output) -> 
     output.line(&format!("removed from the catalog: {files}{more}, {size}"))?;
     output.note("nothing was deleted but copies that bailiwick made; `bailiwick add PATH` shares your own files again");
     Ok(())
+}
+
+/// What is removed; nothing if the person thought better of it.
+async fn begin(node: &Client, args: &RemoveArgs, output: Output) -> Outcome<Option<Vec<FileRow>>> {
+    let command = |yes| Command::Remove { files: args.files.clone(), yes };
+    let reply = match node.ask(&command(args.yes)).await {
+        Err(error) if error.code == ErrorCode::Unconfirmed && can_ask() => {
+            let answer = output.ask(&format!("{}, for everybody. Go on? [y/N]", error.error))?;
+            if !matches!(answer.as_deref(), Some("y" | "yes")) {
+                return Ok(None);
+            }
+            node.ask(&command(true)).await?
+        }
+        reply => reply?,
+    };
+    let Reply::Files(rows) = reply else { return Err(unexpected()) };
+    Ok(Some(rows))
 }
 
 /// Waits until nothing is left to be removed.

@@ -94,11 +94,14 @@ where
     let api = api::serve(dir.clone(), handle.clone(), ends_now).await?;
     let node =
         tokio::spawn(run(Home { dir: dir.clone(), ends, api: api.url.clone(), config: MemberConfig::default() }));
-    let story = tokio::spawn(ready::tell(start.clone(), handle.clone()));
+    let story = tokio::spawn(ready::tell(start.clone(), handle.clone(), dir.clone()));
     let outcome = until_end(node, signals, handle).await;
     story.abort();
     if dir.path(LEFT_FILE).exists() && outcome.is_ok() {
         ready::say("this device has left its group; its keys are erased, and this state directory can be deleted");
+    }
+    if let Err(End { error: Some(error), .. }) = &outcome {
+        api::place::keep_failure(&dir, error);
     }
     let _ = shutdown.send(true);
     api.ended().await;

@@ -110,7 +110,7 @@ fn in_part(failed: u64) -> End {
     let what = if failed == 1 { "1 file or folder".to_owned() } else { format!("{failed} files and folders") };
     let error = LocalError::new(
         ErrorCode::Failed,
-        format!("{what} could not be read, and so not shared"),
+        format!("{what} could not be read or was refused, and so is not shared"),
         "check owner and mode of those named above, then `bailiwick scan`",
     );
     End::with(end::IN_PART, error)

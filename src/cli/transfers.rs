@@ -88,8 +88,11 @@ pub(super) fn transfer_table(rows: &[&TransferRow]) -> Rows {
     Rows::new(&["JOB", "WAY", "FILE", "STATE", ">DONE", ">RATE", "PATH", "REASON"]).with(rows.iter().map(row))
 }
 
-/// What a transfer moves: its name where it will lie, else its file's id.
+/// What a transfer moves: an upload's path, a download's name where it will lie, else the file's id.
 pub(super) fn what(transfer: &TransferRow) -> String {
+    if let (Direction::Up, Some(path)) = (transfer.direction, &transfer.name) {
+        return path.clone();
+    }
     let name = transfer.dest.as_ref().and_then(|dest| dest.file_name());
     name.map_or_else(|| short(&transfer.file), |name| name.to_string_lossy().into_owned())
 }

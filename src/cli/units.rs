@@ -5,15 +5,7 @@ use std::time::Duration;
 /// The longest time that can be given: ten years are as good as for ever, and no clock overflows.
 const DURATION_MAX: Duration = Duration::from_secs(10 * 365 * 86_400);
 
-/// Parses a time that must name its unit: nobody knows what `--expires 5` means.
-pub(super) fn parse_lifetime(text: &str) -> Result<Duration, String> {
-    if !text.is_empty() && text.chars().all(|c| c.is_ascii_digit()) {
-        return Err(format!("'{text}' has no unit: write {text}s, {text}m, {text}h or {text}d"));
-    }
-    parse_duration(text)
-}
-
-/// A time in its largest unit that leaves no rest: `3m`, `90s`, `30d`. [`parse_lifetime`] reads it.
+/// A time in its largest unit that leaves no rest: `3m`, `90s`, `30d`. [`parse_duration`] reads it.
 pub(super) fn exact(duration: Duration) -> String {
     let seconds = duration.as_secs();
     let units = [(86_400, "d"), (3_600, "h"), (60, "m")];
@@ -21,7 +13,7 @@ pub(super) fn exact(duration: Duration) -> String {
     fits.map_or_else(|| format!("{seconds}s"), |(unit, name)| format!("{}{name}", seconds / unit))
 }
 
-/// Parses `90`, `90s`, `5m`, `24h`, `7d` or `200ms`.
+/// Parses `90` (seconds), `90s`, `5m`, `24h`, `7d` or `200ms`.
 pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
     let wrong = || format!("'{text}' is no time: write a number and s, m, h or d, such as 30s or 24h");
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
@@ -97,12 +89,10 @@ mod tests {
     }
 
     #[test]
-    fn a_lifetime_names_its_unit() {
-        let error = parse_lifetime("5").unwrap_err();
-        assert!(error.contains("5s, 5m, 5h or 5d"), "{error}");
+    fn exact_times_are_read_back() {
         for (seconds, text) in [(180, "3m"), (90, "90s"), (86_400, "1d"), (7_200, "2h"), (0, "0s")] {
             assert_eq!(exact(Duration::from_secs(seconds)), text);
-            assert_eq!(parse_lifetime(text), Ok(Duration::from_secs(seconds)));
+            assert_eq!(parse_duration(text), Ok(Duration::from_secs(seconds)));
         }
     }
 

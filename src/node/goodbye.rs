@@ -5,8 +5,12 @@
 
 use super::identity::state_error;
 use super::local::{ErrorCode, LocalError, now_rfc3339};
+use super::run::MEMBER_DB;
 use crate::store::copies::COPIES_NAME;
+use crate::store::member::{DbError, MemberStore};
 use crate::store::statedir::StateDir;
+use crate::wire::path::RelPath;
+use std::path::{Path, PathBuf};
 
 /// The mark of a directory whose device has left: the time.
 pub const LEFT_FILE: &str = "left";
@@ -14,8 +18,31 @@ pub const LEFT_FILE: &str = "left";
 /// What goes: keys, the database with its journals, and what is of no use without them.
 const ERASED: [&str; 8] = ["group", "identity", "quic", "member.db-wal", "member.db-shm", "member.db", "port", "role"];
 
-/// Marks the directory, and deletes what must not outlive the device; copies that bailiwick made of shared files, too.
-/// What was fetched stays.
+/// In the folder of copies: which copy is of which file.
+const CONTENTS_FILE: &str = "contents.txt";
+
+/// Copies of shared files that outlive the device: they may be the last there are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeptCopies {
+    /// The folder in which they lie.
+    pub folder: PathBuf,
+    /// How many they are.
+    pub count: u64,
+}
+
+impl KeptCopies {
+    /// Those in a state directory, if there are any.
+    pub fn of(state_dir: &Path) -> Option<KeptCopies> {
+        let folder = state_dir.join(COPIES_NAME);
+        let entries = std::fs::read_dir(&folder).ok()?.flatten();
+        // Names with an end are those of copies that are not whole, and of the list.
+        let count = entries.filter(|entry| entry.path().extension().is_none()).count() as u64;
+        (count > 0).then_some(KeptCopies { folder, count })
+    }
+}
+
+/// Marks the directory, and deletes what must not outlive the device. Copies that bailiwick made of shared files stay,
+/// with a list of their names, and so does what was fetched.
 pub fn erase(dir: &StateDir) -> Result<(), LocalError> {
     dir.write_secret(LEFT_FILE, now_rfc3339().as_bytes()).map_err(state_error)?;
     delete(dir)
@@ -33,13 +60,27 @@ pub(super) fn check(dir: &StateDir) -> Result<(), LocalError> {
 }
 
 fn delete(dir: &StateDir) -> Result<(), LocalError> {
-    match std::fs::remove_dir_all(dir.path(COPIES_NAME)) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            tracing::warn!(%error, "the copies of shared files can't be deleted");
-        }
-        _ => {}
+    if let Err(error) = list_copies(dir) {
+        // Keys that stay would be worse than copies without names.
+        tracing::warn!(%error, "the names of the copies of shared files can't be kept");
     }
     dir.delete(&ERASED).map_err(state_error)
+}
+
+fn list_copies(dir: &StateDir) -> Result<(), DbError> {
+    let database = dir.path(MEMBER_DB);
+    let Some(kept) = KeptCopies::of(&dir.path("")).filter(|_| database.exists()) else { return Ok(()) };
+    let list = list_of(&MemberStore::open(&database)?.copies()?);
+    Ok(std::fs::write(kept.folder.join(CONTENTS_FILE), list)?)
+}
+
+/// A line for each copy: its name here, and the path under which it was shared.
+fn list_of(copies: &[(PathBuf, RelPath)]) -> String {
+    let line = |(copy, path): &(PathBuf, RelPath)| {
+        let name = copy.file_name().unwrap_or_default();
+        format!("{}  {path}\n", name.display())
+    };
+    copies.iter().map(line).collect()
 }
 
 /// The error for a directory with this mark.

@@ -105,6 +105,13 @@ pub async fn master(home: Home, options: MasterOptions) -> Result<(), LocalError
         MasterServer::AsBefore(place) => place,
     };
     if let Some(ticket) = kept_ticket(&home.dir)? {
+        if place.listen.is_some() || !place.advertise.is_empty() {
+            return Err(LocalError::new(
+                ErrorCode::Usage,
+                "this group's server runs elsewhere: --listen and --advertise would do nothing here",
+                "leave them out, or give them to the server; another server: --server TICKET",
+            ));
+        }
         let left = server_that_is_left(&home.dir)?;
         let outcome = run_member(home, state_dir, Start::Master { ticket, name }, downloads).await;
         if let Some(server) = left {
@@ -288,6 +295,7 @@ async fn server_status(server: &ServerHandle, state_dir: &Path, api: &str) -> St
         waiting: None,
         leaving: false,
         rename: None,
+        asked_name: None,
         revision: None,
         state_dir: state_dir.to_owned(),
         downloads: None,

@@ -54,6 +54,12 @@ impl RelPath {
         self.0.split('/')
     }
 
+    /// The folders that it lies in, outermost first, and the path itself.
+    pub fn above(&self) -> impl Iterator<Item = RelPath> {
+        let ends = self.0.match_indices('/').map(|(at, _)| at).chain(std::iter::once(self.0.len()));
+        ends.map(|end| RelPath(self.0[..end].to_owned()))
+    }
+
     /// The last component.
     pub fn name(&self) -> &str {
         self.0.rsplit('/').next().unwrap_or(&self.0)

@@ -54,6 +54,52 @@ fn approving_without_names_and_without_a_terminal_says_who_waits() {
 }
 
 #[test]
+fn a_device_that_waits_for_approval_says_why_it_sees_nothing() {
+    let fake = Fake::new(|command, _| match command {
+        Command::Status => Ok(status(StandingRow::Registered, Link::Connected)),
+        Command::Files { .. } => Ok(Reply::Files(Vec::new())),
+        _ => Ok(Reply::Clients(Vec::new())),
+    });
+    for arguments in [&["files"][..], &["files", "x"], &["clients"]] {
+        let printed = run(bailiwick(fake.path()).args(arguments));
+        assert!(printed.code == 0 && printed.out.contains("not approved yet"), "{arguments:?}: {}", printed.out);
+    }
+    let member = Fake::new(|command, _| match command {
+        Command::Status => Ok(status(StandingRow::Approved, Link::Connected)),
+        _ => Ok(Reply::Files(Vec::new())),
+    });
+    let printed = run(bailiwick(member.path()).args(["files", "x"]));
+    assert!(printed.out.contains("holds 'x'"), "{}", printed.out);
+    let printed = run(bailiwick(member.path()).arg("status"));
+    assert!(printed.out.contains("ask for a new invite"), "the master is away: {}", printed.out);
+}
+
+#[test]
+fn what_was_there_already_has_no_rate() {
+    let there = |command: &Command, asked: usize| {
+        ending(command, asked, JobRow { received_bytes: 0, elapsed_ms: 0, ..job(TransferState::Done, 2, 0) })
+    };
+    let fake = Fake::new(there);
+    let printed = run(bailiwick(fake.path()).args(["get", "x"]));
+    assert!(printed.out.contains("already there") && !printed.out.contains("/s"), "{}", printed.out);
+}
+
+#[test]
+fn approving_somebody_again_says_so_and_who_still_waits() {
+    let fake = Fake::new(|command, _| match command {
+        Command::Clients => Ok(Reply::Clients(vec![
+            client("desktop-2", StandingRow::Registered),
+            client("desktop", StandingRow::Approved),
+        ])),
+        Command::Approve { .. } => Ok(Reply::Clients(vec![client("desktop", StandingRow::Approved)])),
+        _ => no(ErrorCode::Failed, "unexpected"),
+    });
+    let again = run(bailiwick(fake.path()).args(["approve", "desktop"]));
+    assert_eq!((again.code, again.out.as_str()), (0, "desktop (desktop-) is approved already\n"));
+    assert!(again.err.contains("desktop-2, 7KQ2-M4XD") && again.err.contains("id desktop-"), "{}", again.err);
+}
+
+#[test]
 fn disapproving_without_a_terminal_needs_yes() {
     let fake = Fake::new(|_, _| Ok(Reply::Clients(vec![client("laptop", StandingRow::Disapproved)])));
     let refused = run(bailiwick(fake.path()).args(["disapprove", "laptop"]));
@@ -130,6 +176,7 @@ fn jobs_and_uploads_are_paused_resumed_and_cancelled() {
     });
     let text = run(bailiwick(fake.path()).args(["pause", "12", "up-5d1e0c3a"]));
     assert!(text.code == 0 && text.out.contains("paused") && text.out.contains("up-5d1e0c3a"), "{}", text.out);
+    assert!(text.out.contains("docs/a"), "an upload is named: {}", text.out);
     let json = run(bailiwick(fake.path()).args(["pause", "12", "up-5d1e0c3a", "--json"]));
     let rows = parsed(&json.out);
     assert_eq!(
@@ -142,6 +189,39 @@ fn jobs_and_uploads_are_paused_resumed_and_cancelled() {
     for wrong in [&["cancel"][..], &["pause", "--all", "12"], &["get", "x", "--conflict", "ask"]] {
         assert_eq!(run(bailiwick(fake.path()).args(wrong)).code, 2, "{wrong:?}");
     }
+}
+
+#[test]
+fn a_resumed_job_that_stays_failed_has_the_code_that_get_would_have() {
+    let fake = Fake::new(|command, asked| match command {
+        Command::Resume { .. } => {
+            let jobs = vec![JobRow { looking: true, ..job(TransferState::Running, 0, 0) }];
+            Ok(Reply::Controlled(Controlled { jobs, uploads: Vec::new() }))
+        }
+        Command::Jobs { .. } if asked % 4 < 3 => {
+            Ok(Reply::Jobs(vec![JobRow { looking: true, ..job(TransferState::Running, 0, 0) }]))
+        }
+        _ => Ok(Reply::Jobs(vec![job(TransferState::Failed, 0, 1)])),
+    });
+    let printed = run(bailiwick(fake.path()).args(["resume", "12"]));
+    assert!(printed.code == 4 && printed.err.contains("the owner refused"), "{}", printed.err);
+    assert!(printed.err.contains("the other one was not fetched"), "{}", printed.err);
+    let json = run(bailiwick(fake.path()).args(["resume", "12", "--json"]));
+    assert_eq!((json.code, parsed(&json.out)["jobs"][0]["state"].as_str()), (4, Some("failed")));
+}
+
+#[test]
+fn get_says_how_much_was_skipped_and_when_a_job_cannot_be_resumed() {
+    let fake = Fake::new(|command, asked| {
+        ending(command, asked, JobRow { files_skipped: 1, ..job(TransferState::Done, 1, 0) })
+    });
+    let printed = run(bailiwick(fake.path()).args(["get", "x", "--conflict", "skip"]));
+    assert!(printed.code == 0 && printed.err.contains("skipped: 1 file"), "{}", printed.err);
+    let fake = Fake::new(|command, asked| {
+        ending(command, asked, JobRow { resumable: false, ..job(TransferState::Failed, 0, 2) })
+    });
+    let printed = run(bailiwick(fake.path()).args(["get", "x"]));
+    assert!(!printed.err.contains("resume") && printed.err.contains("get it again"), "{}", printed.err);
 }
 
 #[test]

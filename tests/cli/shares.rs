@@ -32,13 +32,20 @@ fn remove_waits_until_the_catalog_has_it_no_more() {
 #[test]
 fn remove_need_not_wait_for_the_master_and_a_refusal_has_its_code() {
     let fake = Fake::new(|command, _| match command {
-        Command::Remove { files } if files[0] == "other:a" => no(ErrorCode::Refused, "another device's"),
+        Command::Remove { files, yes: false } if files[0] == "all:" => {
+            no(ErrorCode::Unconfirmed, "this takes 5 files of all out")
+        }
+        Command::Remove { files, .. } if files[0] == "other:a" => no(ErrorCode::Refused, "another device's"),
         Command::Remove { .. } => Ok(Reply::Files(vec![file(1)])),
         _ => removals(1, Some("waiting for the master")),
     });
     let late = run(bailiwick(fake.path()).args(["remove", "laptop:a", "--no-wait", "--json"]));
     assert_eq!((late.code, json_error(&late)["code"].as_str()), (5, Some("not_now")));
     assert_eq!(run(bailiwick(fake.path()).args(["remove", "other:a"])).code, 4);
+    // More than it looks like is asked for twice, and there is no terminal to ask on.
+    let unsure = run(bailiwick(fake.path()).args(["remove", "all:", "--json"]));
+    assert_eq!((unsure.code, json_error(&unsure)["code"].as_str()), (2, Some("unconfirmed")));
+    assert_eq!(run(bailiwick(fake.path()).args(["remove", "all:", "--yes", "--no-wait"])).code, 5);
 }
 
 #[test]

@@ -78,7 +78,7 @@ fn usage_errors_exit_with_2_in_both_forms() {
         &["wait", "nonsense"],
         &["wait", "approved", "--timeout", "soon"],
         &["invite", "--expires", "1w"],
-        &["invite", "--expires", "5"],
+        &["invite", "--expires", "soon"],
         &["rename"],
         &["rename", "a", "b", "c"],
         &["leave", "--now", "--no-wait"],
@@ -165,6 +165,18 @@ fn a_directory_that_cannot_be_read_is_told_from_one_without_a_node() {
     assert_eq!(output.status.code(), Some(1));
     let error: serde_json::Value = serde_json::from_slice(&output.stderr).unwrap();
     assert!(error["error"].as_str().unwrap().starts_with("no permission to read "), "{error}");
+}
+
+#[test]
+fn why_the_last_node_ended_is_told_where_none_runs() {
+    let dir = tempdir().unwrap();
+    let failed = run(bailiwick(dir.path()).arg("client"));
+    assert!(failed.code != 0, "there is no invite");
+    let what = failed.err.lines().find_map(|line| line.strip_prefix("error: ")).unwrap().to_owned();
+    let told = run(bailiwick(dir.path()).arg("status"));
+    assert_eq!(told.code, 3);
+    assert!(told.err.contains(&format!("no node runs for {}", dir.path().display())), "{}", told.err);
+    assert!(told.err.contains(&what), "{}", told.err);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! What is at the destination already, names that it can't hold, and files that change while they come.
 
 use crate::world::{Node, World, noise, write};
-use bailiwick::node::local::{Command, Conflict, JobRow, Reply, TransferRow, TransferState};
+use bailiwick::node::local::{Command, Conflict, ErrorCode, JobRow, Reply, TransferRow, TransferState};
 use std::path::{Path, PathBuf};
 
 const MIB: usize = 1 << 20;
@@ -110,6 +110,106 @@ async fn what_is_in_the_way_is_skipped_renamed_or_overwritten_as_asked() {
     assert_eq!(read(&overwrite.join("papers/a.txt")), b"a.txt");
     assert_eq!(read(&overwrite.join("papers/large.bin")), read(&shared.join("large.bin")));
     assert!(overwrite.join("papers/b.txt").is_dir());
+    for node in [phone, laptop, master, server] {
+        node.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_where_a_folder_is_needed_is_named_and_the_folder_can_have_a_number() {
+    let world = World::new();
+    let (server, master, laptop, phone, shared) = papers(&world).await;
+    let place = |name: &str| {
+        let dest = world.folder(name);
+        write(&dest.join("papers"), b"a file");
+        dest
+    };
+    for conflict in [Conflict::Fail, Conflict::Overwrite] {
+        let dest = place("kept");
+        let job = phone.get_with("laptop:papers", &dest, Some(conflict)).await.expect("it begins");
+        let (row, _) = over(&phone, job).await;
+        assert_eq!((row.state, row.files_done), (TransferState::Failed, 0), "{row:?}");
+        let told = format!("{}: there is a file where a folder is needed", dest.join("papers").display());
+        assert!(
+            row.reason.as_deref().is_some_and(|why| why.starts_with(&told) && !why.contains("overwrite")),
+            "{row:?}"
+        );
+    }
+    let skip = place("skip");
+    let job = phone.get_with("laptop:papers", &skip, Some(Conflict::Skip)).await.expect("it begins");
+    let (row, _) = over(&phone, job).await;
+    assert_eq!((row.state, row.files_skipped), (TransferState::Done, 4), "{row:?}");
+    let rename = place("rename");
+    // A file of that number is in the way, too; a folder of the next one is gone into, and what is in it keeps its name.
+    write(&rename.join("papers (2)"), b"a file");
+    write(&rename.join("papers (3)/a.txt"), b"mine");
+    let job = phone.get_with("laptop:papers", &rename, Some(Conflict::Rename)).await.expect("it begins");
+    let (row, rows) = over(&phone, job).await;
+    assert_eq!((row.state, row.files_done), (TransferState::Done, 4), "{row:?} {rows:?}");
+    assert_eq!(names(&rename), ["papers", "papers (2)", "papers (3)"]);
+    let all = ["a (2).txt", "a.txt", "b.txt", "c.txt", "large.bin"];
+    assert_eq!(names(&rename.join("papers (3)")), all);
+    assert_eq!(read(&rename.join("papers (3)/a (2).txt")), b"a.txt");
+    assert_eq!(read(&rename.join("papers (3)/large.bin")), read(&shared.join("large.bin")));
+    assert_eq!(read(&rename.join("papers")), b"a file");
+    for node in [phone, laptop, master, server] {
+        node.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_jobs_on_the_same_small_files_do_not_blame_the_disk() {
+    let world = World::new();
+    let (server, master) = world.begun().await;
+    let laptop = world.member(&master, "laptop").await;
+    let phone = world.member(&master, "phone").await;
+    let shared = world.folder("many");
+    for number in 0..60u8 {
+        write(&shared.join(format!("{number}.bin")), &noise(number, usize::from(number % 3) * 700));
+    }
+    laptop.add(&shared).await;
+    phone.until_files("all", |rows| rows.len() == 60).await;
+    let dest = world.folder("got");
+    let jobs = [
+        phone.get("laptop:many", &dest).await.expect("it begins"),
+        phone.get("laptop:many/", &dest).await.expect("it begins"),
+        phone.get("laptop:many//", &dest).await.expect("it begins"),
+    ];
+    for job in jobs {
+        let ended = |row: &JobRow| {
+            let blamed = row.reason.as_deref().is_some_and(|why| why.contains("can't be written"));
+            assert!(!blamed, "nothing is wrong with the disk: {row:?}");
+            !matches!(row.state, TransferState::Waiting | TransferState::Running)
+        };
+        let row = phone.until_job(job, "the end of the job", ended).await;
+        assert_eq!((row.state, row.files_done), (TransferState::Done, 60), "{row:?}");
+    }
+    assert_eq!(names(&dest.join("many")).len(), 60);
+    for node in [phone, laptop, master, server] {
+        node.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_whose_file_was_added_again_is_not_resumed_but_begun_anew() {
+    let world = World::new();
+    let (server, master, laptop, phone, shared) = papers(&world).await;
+    laptop.stop().await;
+    phone.until_files("the owner to be away", |rows| rows.iter().all(|row| !row.available)).await;
+    let dest = world.folder("got");
+    let job = phone.get("laptop:papers/large.bin", &dest).await.expect("it begins");
+    let remove = Command::Remove { files: vec!["laptop:papers/large.bin".to_owned()], yes: false };
+    master.ask(remove).await.expect("it goes");
+    let (row, _) = over(&phone, job).await;
+    assert!(row.state == TransferState::Failed && !row.resumable, "{row:?}");
+    let laptop = world.client("laptop", None).await;
+    laptop.until_files("that it is gone", |rows| rows.len() == 3).await;
+    laptop.add(&shared.join("large.bin")).await;
+    phone.until_files("it again", |rows| rows.len() == 4).await;
+    let resumed = phone.ask(Command::Resume { ids: vec![job.to_string()], all: false }).await.unwrap_err();
+    assert!(resumed.code == ErrorCode::Refused && resumed.hint.contains("get them again"), "{resumed:?}");
+    let job = phone.get("laptop:papers/large.bin", &dest).await.expect("it begins");
+    phone.done(job).await;
     for node in [phone, laptop, master, server] {
         node.stop().await;
     }

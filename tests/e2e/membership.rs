@@ -124,6 +124,24 @@ async fn a_name_is_changed_by_its_device_or_by_the_master() {
     assert!(called(&master.clients().await, "Phone").is_some());
     let taken = rename(&master, Some("desk"), "NOTEBOOK").await.unwrap_err();
     assert_eq!(taken.code, ErrorCode::Refused);
+    let itself = master.ask(Command::Approve { ids: vec!["desk".to_owned()] }).await.unwrap_err();
+    assert_eq!(itself.code, ErrorCode::Failed);
+    // A name that is the beginning of another's id: nobody is mistaken for anybody.
+    let (id, other) = (laptop.status().await.id.expect("an id"), phone.status().await.id.expect("an id"));
+    rename(&master, Some("Phone"), &id[..8]).await.expect("it is free");
+    for command in [
+        Command::Approve { ids: vec![id[..8].to_owned()] },
+        Command::Disapprove { ids: vec![id[..8].to_owned()] },
+        Command::Rename { id: Some(id[..8].to_owned()), name: "x".to_owned() },
+    ] {
+        let unclear = master.ask(command).await.unwrap_err();
+        assert_eq!(unclear.code, ErrorCode::Ambiguous);
+        let codes = master.clients().await.into_iter().filter_map(|row| row.code).collect::<Vec<_>>();
+        let told = [&id, &other].into_iter().chain(&codes).all(|text| unclear.error.contains(text.as_str()));
+        assert!(told && codes.len() == 2, "{unclear:?}");
+    }
+    phone.until_status("that it is called otherwise", |status| status.asked_name.as_deref() == Some("phone")).await;
+    rename(&master, Some(&other), "Phone").await.expect("a whole id means one");
     let others = rename(&laptop, Some("Phone"), "x").await;
     assert!(matches!(others, Err(error) if matches!(error.code, ErrorCode::WrongRole | ErrorCode::NotFound)));
     // A name that somebody has comes back as words.

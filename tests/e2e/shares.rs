@@ -9,7 +9,7 @@ use std::path::Path;
 use std::time::Duration;
 
 async fn remove(node: &Node, file: &str) -> Result<Vec<FileRow>, LocalError> {
-    match node.ask(Command::Remove { files: vec![file.to_owned()] }).await? {
+    match node.ask(Command::Remove { files: vec![file.to_owned()], yes: true }).await? {
         Reply::Files(rows) => Ok(rows),
         other => panic!("{other:?}"),
     }
@@ -125,6 +125,11 @@ async fn w12_the_master_removes_files_and_downloads_of_them_stop_and_clean_up() 
             open.push(job);
         }
     }
+    let short = Command::Remove { files: vec!["laptop:".to_owned()], yes: false };
+    let unsure = master.ask(short).await.unwrap_err();
+    assert_eq!(unsure.code, ErrorCode::Unconfirmed);
+    assert!(unsure.error.contains("3 files of laptop"), "{unsure:?}");
+    assert_eq!(master.files().await.len(), 3, "nothing is removed before a person agrees");
     let rows = remove(&master, "laptop:films").await.expect("the master removes anybody's");
     assert_eq!(rows.len(), 3);
     for node in [&master, &phone] {
@@ -143,6 +148,7 @@ async fn w12_the_master_removes_files_and_downloads_of_them_stop_and_clean_up() 
     // Its owner learns when it is back, and leaves it out.
     let laptop = world.client("laptop", None).await;
     let row = until_share(&laptop, "the news", |share| share.removed == 3).await;
+    assert_eq!(row.taken_out, 3, "it was not this device's wish");
     assert_eq!(row.files, 0);
     scan(&laptop, false, &[]).await;
     until_share(&laptop, "the end of the scan", quiet).await;
@@ -388,7 +394,7 @@ fn copies(node: &Node) -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn w11_w12_copies_are_shared_after_their_originals_are_gone_and_deleted_with_the_entry() {
+async fn w11_w12_copies_outlive_their_originals_and_go_by_their_owners_wish_alone() {
     let world = World::new();
     let (server, master) = world.begun().await;
     let laptop = world.member(&master, "laptop").await;
@@ -427,9 +433,26 @@ async fn w11_w12_copies_are_shared_after_their_originals_are_gone_and_deleted_wi
     let master = world.master("desk", None).await;
     master.until_files("one", |rows| rows.len() == 1).await;
     laptop.until("its copy to go", |_| async { (copies(&laptop) == 1).then_some(()) }).await;
+    // What the master takes out stays with its owner, who may have nothing else of it, until the owner gives it up.
+    fs::remove_dir_all(&shared).unwrap();
     remove(&master, "laptop:report").await.expect("it is removed");
+    until_share(&laptop, "word of it", |share| share.taken_out == 1 && quiet(share)).await;
+    laptop.stop().await;
+    let laptop = world.client("laptop", None).await;
+    laptop.until_status("the master to be there", |status| status.master == Link::Connected).await;
+    write(&shared.join("c.txt"), b"c");
+    laptop
+        .ask(Command::Add { paths: vec![shared.clone()], copy: true, exclude: Vec::new() })
+        .await
+        .expect("it is shared");
+    master.until_files("what is new", |rows| rows.len() == 1 && rows[0].path == "report/c.txt").await;
+    let row = until_share(&laptop, "the end of the scan", quiet).await;
+    assert_eq!((row.taken_out, copies(&laptop)), (1, 2));
+    remove(&laptop, "laptop:report/c.txt").await.expect("it is removed");
+    laptop.until("its copy to go", |_| async { (copies(&laptop) == 1).then_some(()) }).await;
+    assert_eq!(remove(&laptop, "laptop:report/a.bin").await.expect("it is given up").len(), 1);
     laptop.until("the other copy to go", |_| async { (copies(&laptop) == 0).then_some(()) }).await;
-    assert!(shared.join("a.bin").exists(), "a person's own file is never deleted");
+    assert!(shared.join("c.txt").exists(), "a person's own file is never deleted");
     for node in [laptop, master, server] {
         node.stop().await;
     }
@@ -444,6 +467,17 @@ async fn w14_a_removed_file_is_idle_nowhere() {
     master.add(&shared).await;
     let rows = master.until_files("the film", |rows| rows.len() == 1).await;
     assert_eq!(rows[0].status, FileStatus::Idle);
+    // What people say instead of NAME:PATH is understood well enough to tell them.
+    let path = shared.canonicalize().unwrap().join("film.bin");
+    for (text, told) in [
+        (path.to_str().unwrap(), "'desk:films/film.bin'"),
+        ("/no/such/path", "NAME:PATH"),
+        ("desk", "'desk:'"),
+        ("desk:*", "patterns are not known"),
+    ] {
+        let no = remove(&master, text).await.unwrap_err();
+        assert!(no.hint.contains(told), "{text}: {no:?}");
+    }
     let removed = remove(&master, &rows[0].id).await.expect("an id will do");
     assert_eq!(removed[0].id, rows[0].id);
     master.until_files("none", <[FileRow]>::is_empty).await;

@@ -72,6 +72,28 @@ fn moving(row: &JobRow) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_watches_hears_of_files_by_name_and_of_the_end_of_a_job() {
+    let world = World::new();
+    let (server, master, laptop, phone, _) = film(&world, 3).await;
+    let mut events = phone.watch();
+    let job = phone.get("laptop:films", &world.folder("got")).await.expect("it begins");
+    phone.done(job).await;
+    // Ends with the node: each event that is waited for must be among those before.
+    phone.stop().await;
+    let mut seen = Vec::new();
+    while let Some(event) = events.next().await {
+        let text = |name: &str| event.detail.get(name).and_then(|it| it.as_str()).unwrap_or_default().to_owned();
+        seen.push([event.event.clone(), text("file"), text("what"), text("state"), text("files")]);
+    }
+    assert!(seen.contains(&["transfer", "films/film.bin", "", "done", ""].map(str::to_owned)), "{seen:?}");
+    let ended: Vec<_> = seen.iter().filter(|event| event[0] == "job" && event[3] == "done").collect();
+    assert_eq!(ended, [&["job", "", "laptop:films", "done", "1 of 1"].map(str::to_owned)], "{seen:?}");
+    for node in [laptop, master, server] {
+        node.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn w16_a_paused_download_keeps_what_it_has_and_goes_on_over_restarts() {
     let world = slow_world();
     let (server, master, laptop, phone, film) = film(&world, 96).await;

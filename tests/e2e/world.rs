@@ -2,7 +2,7 @@
 
 use bailiwick::node::local::{
     ClientRow, Command, Conflict, FileRow, JobRow, LocalError, NodeHandle, Reply, ShareRow, StandingRow, Status,
-    TransferState,
+    TransferState, Watch,
 };
 use bailiwick::node::member::MemberConfig;
 use bailiwick::node::options::{ClientOptions, MasterOptions, MasterServer, ServerOptions, ServerPlace};
@@ -30,6 +30,11 @@ pub(crate) struct Node {
 }
 
 impl Node {
+    /// What happens there from now on.
+    pub(crate) fn watch(&self) -> Watch {
+        self.handle.watch()
+    }
+
     /// Asks it.
     pub(crate) async fn ask(&self, command: Command) -> Result<Reply, LocalError> {
         self.handle.ask(command).await

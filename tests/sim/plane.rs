@@ -441,7 +441,7 @@ impl Plane {
         let glance = |look: &Look| match disk.done.get(&(folder.to_owned(), look.dest.as_str().to_owned())) {
             None => Glance::Free,
             Some(there) if *there == look.root => Glance::Same,
-            Some(_) => Glance::InTheWay,
+            Some(_) => Glance::InTheWay(Outcome::AlreadyThere),
         };
         looks.iter().map(|look| (look.transfer, glance(look))).collect()
     }

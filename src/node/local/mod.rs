@@ -115,6 +115,9 @@ pub enum Command {
     Remove {
         /// Ids, prefixes of ids, or `NAME:PATH`; a folder means its tree.
         files: Vec<String>,
+        /// Whether a person has agreed to several files of other devices; else they are counted, and stay.
+        #[serde(default)]
+        yes: bool,
     },
     /// How much of what was removed is still in the catalog: one [`RemovalRow`].
     Removals,
@@ -254,6 +257,8 @@ pub enum ErrorCode {
     NotFound,
     /// There are several such things (exit 2).
     Ambiguous,
+    /// It would do more than it looks like: it is to be said once more, with a yes (exit 2).
+    Unconfirmed,
     /// No node runs for this state directory (exit 3).
     NotRunning,
     /// Refused by the master, by the owner, or this device is expelled (exit 4).

@@ -35,6 +35,9 @@ pub struct Status {
     /// The name that the device would like to have, if it has another one.
     #[serde(default)]
     pub rename: Option<RenameRow>,
+    /// The name that the device asked for, if the master calls it otherwise.
+    #[serde(default)]
+    pub asked_name: Option<String>,
     /// The newest entry that this node holds, `GENERATION.REVISION`.
     pub revision: Option<String>,
     /// The state directory.
@@ -251,7 +254,10 @@ pub struct ShareRow {
     /// Files that were removed, and stay out until they are added again.
     #[serde(default)]
     pub removed: u64,
-    /// Files and folders that could not be read at the last scan.
+    /// Those of them that the master took out; copies of them are kept until their owner removes them.
+    #[serde(default)]
+    pub taken_out: u64,
+    /// What was to be shared and is not: what could not be read at the last scan, was refused, or got no answer.
     #[serde(default)]
     pub failed: u64,
     /// Whether it is being walked and hashed now.
@@ -312,6 +318,9 @@ pub struct TransferRow {
     pub job: Option<u64>,
     /// The file's id.
     pub file: String,
+    /// Its path: among its owner's files for an upload, below the job's folder for a download.
+    #[serde(default)]
+    pub name: Option<String>,
     /// Where to or from.
     pub direction: Direction,
     /// The other device's id; `null` for an upload that passes the server, which doesn't tell for whom.
@@ -350,6 +359,12 @@ pub struct JobRow {
     /// The kind of that failure, so that the CLI's exit code can tell a refusal from the rest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code: Option<ErrorCode>,
+    /// Whether its places are still looked at, before anything is fetched.
+    #[serde(default)]
+    pub looking: bool,
+    /// Whether a job that failed can be resumed: something of it is still in the catalog.
+    #[serde(default)]
+    pub resumable: bool,
     /// Files in all.
     pub files: u64,
     /// Files that are there and verified.

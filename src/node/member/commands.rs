@@ -84,7 +84,7 @@ impl MemberCore {
             Command::SetPolicy { master_away_wait_s } => self.set_master_away_wait(cx, master_away_wait_s),
             Command::Add { paths, copy, exclude } => self.add(cx, &paths, copy, &exclude),
             Command::Scan { paths, confirm } => self.scan(cx, &paths, confirm),
-            Command::Remove { files } => self.remove(cx, &files),
+            Command::Remove { files, yes } => self.remove(cx, &files, yes),
             Command::Removals => self.removals(),
             Command::Get { files, dest, conflict } => self.get(cx, &files, dest, conflict),
             Command::Pause { ids, all } => self.control(cx, Control::Pause, &ids, all),
@@ -248,6 +248,13 @@ impl MemberCore {
 
     fn approve(&mut self, cx: &mut Cx<'_>, ids: &[String]) -> Result<Reply, LocalError> {
         let ids = self.devices(ids)?;
+        if let Some(master) = ids.iter().find(|id| self.me == Some(**id)) {
+            return Err(LocalError::new(
+                ErrorCode::Failed,
+                format!("{} is the master itself", self.owner_name(master)),
+                "name a device that waits: 'bailiwick approve' shows them",
+            ));
+        }
         self.all_can_be(cx, &ids, Standing::Approved)?;
         for id in &ids {
             self.with_authority(cx, |authority, moment| authority.approve(moment, id)).transpose().map_err(not_done)?;

@@ -2,6 +2,7 @@
 
 use super::core::{Cx, MemberCore};
 use super::io::{Leftover, Output, Place};
+use super::jobs::in_words;
 use super::pen::Pen;
 use crate::state::downloads::fetch::Wanted;
 use crate::state::downloads::{Asked, Came, Effect, Outcome, TransferId};
@@ -192,7 +193,12 @@ impl MemberCore {
         if outcome == Outcome::Skipped {
             return self.skip_transfer(transfer, received);
         }
-        let reason = (outcome != Outcome::Done).then(|| outcome.to_string());
+        let row = self.store.transfer(transfer)?;
+        let reason = match &row {
+            _ if outcome == Outcome::Done => None,
+            Some(row) => Some(in_words(outcome, &self.store.job_dest(row.job)?.unwrap_or_default(), &row.dest)),
+            None => Some(outcome.to_string()),
+        };
         let refused = matches!(outcome, Outcome::Refused(_) | Outcome::Expelled | Outcome::Removed);
         let failure = reason.as_deref().map(|reason| Failure { reason, refused });
         self.store.settle(transfer, failure, received)?;
@@ -202,8 +208,11 @@ impl MemberCore {
         let state = if outcome == Outcome::Done { "done" } else { "failed" };
         let mut detail = vec![("id", transfer.to_string()), ("state", state.to_owned())];
         detail.extend(reason.map(|reason| ("reason", reason)));
+        if let Some(row) = &row {
+            detail.extend([("job", row.job.to_string()), ("file", row.dest.to_string())]);
+        }
         self.event("transfer", detail);
-        Ok(())
+        row.map_or(Ok(()), |row| self.tell_job_end(row.job))
     }
 
     /// The owner says that this version is gone: there may be a newer one in the catalog, or one under way.
@@ -282,6 +291,7 @@ fn wanted_of(row: &StoredTransfer) -> Option<Wanted> {
     let size = if row.kind == FileKind::Folder { 0 } else { row.size };
     Some(Wanted {
         transfer: row.id,
+        job: row.job,
         owner: row.owner,
         content: row.content,
         geometry: Geometry::new(size, row.chunk).ok()?,

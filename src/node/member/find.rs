@@ -9,7 +9,10 @@ use crate::wire::ids::{PublicId, hex};
 use crate::wire::log::Standing;
 use crate::wire::path::RelPath;
 use std::collections::HashSet;
+use std::path::Path;
 
+/// Devices that are named where a text means several, at most.
+const DEVICES_SHOWN: usize = 5;
 /// Digits of an id's prefix, at least.
 pub(super) const PREFIX_DIGITS_MIN: usize = 4;
 
@@ -19,21 +22,20 @@ impl MemberCore {
         let folded = text.to_lowercase();
         let named = |device: &&Device| device.name.folded() == folded;
         let living = |device: &&Device| !device.standing.is_final();
-        if let Some(device) = self.roster().devices().filter(living).find(named) {
-            return Ok(device);
-        }
         let digits = text.replace('-', "").to_ascii_lowercase();
         let is_prefix = digits.len() >= PREFIX_DIGITS_MIN && digits.chars().all(|c| c.is_ascii_hexdigit());
         let begins = |device: &&Device| is_prefix && hex(&device.id.0).starts_with(&digits);
-        let mut found = self.roster().devices().filter(begins);
-        match (found.next(), found.next()) {
-            (Some(device), None) => Ok(device),
-            (Some(_), Some(_)) => Err(LocalError::new(
-                ErrorCode::Ambiguous,
-                format!("'{text}' means several devices"),
-                "give more digits of the id; 'bailiwick clients' shows them",
-            )),
-            (None, _) => self.roster().devices().find(named).ok_or_else(|| {
+        if let Some(device) = self.roster().devices().filter(living).find(named) {
+            // A name that is another one's id was chosen to be mistaken for it.
+            let others = self.roster().devices().filter(living).filter(begins).filter(|other| other.id != device.id);
+            let meant: Vec<&Device> = std::iter::once(device).chain(others).collect();
+            return if meant.len() == 1 { Ok(device) } else { Err(several(text, &meant)) };
+        }
+        let found: Vec<&Device> = self.roster().devices().filter(begins).collect();
+        match found.as_slice() {
+            [device] => Ok(device),
+            [_, _, ..] => Err(several(text, &found)),
+            [] => self.roster().devices().find(named).ok_or_else(|| {
                 LocalError::new(
                     ErrorCode::NotFound,
                     format!("there is no device '{text}' in the group"),
@@ -122,13 +124,28 @@ impl MemberCore {
                 "give more digits of the id, or NAME:PATH",
             );
         }
-        LocalError::new(
-            ErrorCode::NotFound,
-            format!("there is no file '{text}' in the catalog"),
+        let hint = self.meant_otherwise(text).unwrap_or_else(|| {
             format!(
                 "give NAME:PATH, or the first digits ({PREFIX_DIGITS_MIN} or more) of an id that 'bailiwick files' shows"
-            ),
-        )
+            )
+        });
+        LocalError::new(ErrorCode::NotFound, format!("there is no file '{text}' in the catalog"), hint)
+    }
+
+    /// What to say instead, for a path of this device's disk or a device's name.
+    fn meant_otherwise(&self, text: &str) -> Option<String> {
+        if text.starts_with(['/', '~', '.']) {
+            let name = self.me.map(|me| self.owner_name(&me))?;
+            let shared = self.share_above(Path::new(text)).ok().flatten();
+            return Some(match shared {
+                Some((_, path)) => format!("it is shared as '{name}:{path}': give that"),
+                None => "give NAME:PATH as 'bailiwick files' shows it; 'bailiwick shares' tells what is shared as what"
+                    .to_owned(),
+            });
+        }
+        let device = self.find_device(text).ok()?;
+        let name = &device.name;
+        Some(format!("all that {name} shares is '{name}:'; 'bailiwick files {name}:' lists it"))
     }
 
     /// Devices whose name, with a colon and a path, could hold this text.
@@ -139,13 +156,25 @@ impl MemberCore {
     }
 }
 
+/// A text means more than one device.
+fn several(text: &str, devices: &[&Device]) -> LocalError {
+    let shown =
+        devices.iter().take(DEVICES_SHOWN).map(|device| format!("{} ({}, id {})", device.name, device.code, device.id));
+    let more = if devices.len() > DEVICES_SHOWN { "; and more" } else { "" };
+    LocalError::new(
+        ErrorCode::Ambiguous,
+        format!("'{text}' is ambiguous: it means {}{more}", shown.collect::<Vec<_>>().join("; ")),
+        "give the whole id of the one that you mean, or more digits of it",
+    )
+}
+
 /// A device has nothing at this path.
 pub(super) fn nothing_at(text: &str, name: &str) -> LocalError {
-    LocalError::new(
-        ErrorCode::NotFound,
-        format!("there is no file '{text}' in the catalog"),
-        format!("'bailiwick files' shows what there is; 'bailiwick files {name}:' what that device shares"),
-    )
+    let hint = match text.contains(['*', '?']) {
+        true => format!("patterns are not known: '{name}:' means all that it shares, and a folder's path its tree"),
+        false => format!("'bailiwick files' shows what there is; 'bailiwick files {name}:' what that device shares"),
+    };
+    LocalError::new(ErrorCode::NotFound, format!("there is no file '{text}' in the catalog"), hint)
 }
 
 fn transfer_below(row: CatalogRow, above: usize) -> Result<NewTransfer, LocalError> {

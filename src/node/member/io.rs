@@ -173,8 +173,8 @@ pub enum Glance {
     Free,
     /// The same content.
     Same,
-    /// Something else.
-    InTheWay,
+    /// Something else: what a transfer ends with for it.
+    InTheWay(Outcome),
 }
 
 /// A scan, by a random number: what an earlier process or core began is nobody's.

@@ -9,6 +9,8 @@ use crate::state::downloads::{Opened, Outcome, TransferId};
 use crate::store::member::{DbError, Ended, Failure, JobStanding, Leavings, TransferStanding};
 use crate::wire::geometry::Geometry;
 use crate::wire::log::FileKind;
+use crate::wire::path::RelPath;
+use std::path::Path;
 
 /// Places of a job that are looked at at once.
 const LOOKED_AT_ONCE: usize = 1_024;
@@ -16,6 +18,19 @@ const LOOKED_AT_ONCE: usize = 1_024;
 const NOT_FETCHED: &str = "not fetched: something is in the way of other files of this job";
 /// Ended transfers whose leavings are looked up at once.
 const LEAVINGS_AT_ONCE: usize = 1_024;
+
+/// How a transfer ended; with the path of what is in its way, if that is why.
+pub(super) fn in_words(outcome: Outcome, folder: &Path, dest: &RelPath) -> String {
+    let taken = match outcome {
+        Outcome::AlreadyThere | Outcome::FolderThere => Some(dest.clone()),
+        Outcome::FileAbove(depth) => dest.above().nth(usize::from(depth).saturating_sub(1)),
+        _ => None,
+    };
+    match taken {
+        Some(taken) => format!("{}: {outcome}", folder.join(taken.as_str()).display()),
+        None => outcome.to_string(),
+    }
+}
 
 /// What a person wants done with a job or an upload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,6 +88,13 @@ impl MemberCore {
             let hint = "'bailiwick transfers' shows what is under way; 'bailiwick get' begins anew";
             Err(LocalError::new(ErrorCode::Failed, format!("job {job} {what}"), hint))
         };
+        if control == Control::Resume && open == 0 && gave_up > 0 && !self.store.can_retry(job).map_err(failed)? {
+            return Err(LocalError::new(
+                ErrorCode::Refused,
+                format!("job {job} can't go on: its files are not in the catalog any more"),
+                "if they were added again, get them again: they are other files to the catalog",
+            ));
+        }
         match (control, standing) {
             (_, JobStanding::Cancelled) => is_over("was cancelled already"),
             (Control::Resume, _) if open == 0 && gave_up == 0 => is_over("is done already"),
@@ -136,7 +158,25 @@ impl MemberCore {
     pub(super) fn skip_transfer(&mut self, transfer: TransferId, received: u64) -> Result<(), DbError> {
         let reason = Outcome::Skipped.to_string();
         let failure = Failure { reason: &reason, refused: false };
-        self.store.settle_as(transfer, TransferStanding::Skipped, Some(failure), received)
+        self.store.settle_as(transfer, TransferStanding::Skipped, Some(failure), received)?;
+        let row = self.store.transfer(transfer)?;
+        row.map_or(Ok(()), |row| self.tell_job_end(row.job))
+    }
+
+    /// Says how a job ended, once nothing of it is open.
+    pub(super) fn tell_job_end(&mut self, job: u64) -> Result<(), DbError> {
+        if self.store.first_open(job)?.is_some() {
+            return Ok(());
+        }
+        for sum in self.store.jobs(Some(job), 1)? {
+            let state = if sum.files_failed > 0 { "failed" } else { "done" };
+            let files = format!("{} of {}", sum.files_done, sum.files);
+            self.event(
+                "job",
+                vec![("job", job.to_string()), ("what", sum.what), ("state", state.to_owned()), ("files", files)],
+            );
+        }
+        Ok(())
     }
 
     /// Looks whether anything is in the way of a job's files, a page after the other, before anything is fetched.
@@ -165,15 +205,16 @@ impl MemberCore {
     }
 
     pub(super) fn looked(&mut self, cx: &mut Cx<'_>, job: u64, seen: &[(TransferId, Glance)]) -> Result<(), DbError> {
-        let reason = Outcome::AlreadyThere.to_string();
+        let folder = self.store.job_dest(job)?.unwrap_or_default();
         for (transfer, glance) in seen {
-            if self.store.transfer(*transfer)?.is_none_or(|row| row.standing != TransferStanding::Open) {
+            let Some(row) = self.store.transfer(*transfer)?.filter(|row| row.standing == TransferStanding::Open) else {
                 continue;
-            }
+            };
             match glance {
                 Glance::Free => {}
                 Glance::Same => self.store.settle(*transfer, None, 0)?,
-                Glance::InTheWay => {
+                Glance::InTheWay(outcome) => {
+                    let reason = in_words(*outcome, &folder, &row.dest);
                     self.store.settle(*transfer, Some(Failure { reason: &reason, refused: false }), 0)?;
                 }
             }
@@ -186,6 +227,7 @@ impl MemberCore {
             return self.store.leave_out(job, NOT_FETCHED);
         }
         self.store.set_looked(job)?;
+        self.tell_job_end(job)?;
         self.load_job(cx, job)
     }
 

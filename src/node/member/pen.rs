@@ -222,7 +222,7 @@ impl MemberCore {
         }
         let tip = self.tip();
         self.uploads.roster_changed(cx.now, cx.random, &tip);
-        self.announce(body);
+        self.announce(body)?;
         if let Body::FilesAdded { owner, .. } | Body::FilesChanged { owner, .. } = body
             && self.me == Some(*owner)
         {
@@ -240,10 +240,11 @@ impl MemberCore {
             Body::PolicySet(policy) => {
                 self.uploads.set_fresh_for(std::time::Duration::from_millis(policy.master_away_wait_ms));
             }
+            // The master's answer comes later, if at all: by then the master may have chosen yet another name.
+            Body::ClientRenamed { .. } => self.drop_fulfilled_wish()?,
             Body::GroupBegun { .. }
             | Body::ClientRegistered { .. }
             | Body::ClientApproved { .. }
-            | Body::ClientRenamed { .. }
             | Body::FilesAdded { .. }
             | Body::EpochBegun(_) => {}
             Body::ServersSet(_) => self.servers_changed(cx)?,
@@ -251,7 +252,7 @@ impl MemberCore {
         Ok(())
     }
 
-    fn announce(&mut self, body: &Body) {
+    fn announce(&mut self, body: &Body) -> Result<(), DbError> {
         let id = |id: &crate::wire::ids::PublicId| vec![("id", id.to_string())];
         let files = |owner: &crate::wire::ids::PublicId, count: usize| {
             vec![("owner", owner.to_string()), ("count", count.to_string())]
@@ -281,8 +282,17 @@ impl MemberCore {
             Body::ClientLeft { id: of } => self.event("left", id(of)),
             Body::FilesAdded { owner, files: rows } => self.event("files_added", files(owner, rows.len())),
             Body::FilesChanged { owner, files: rows } => self.event("files_changed", files(owner, rows.len())),
-            Body::FileRemoved { owner, files: rows } => self.event("files_removed", files(owner, rows.len())),
+            Body::FileRemoved { owner, files: rows } => {
+                let mut detail = files(owner, rows.len());
+                let taken_out = if self.me == Some(*owner) { self.store.taken_out(rows)? } else { 0 };
+                if taken_out > 0 {
+                    tracing::warn!(files = taken_out, "the master took files of this device out of the catalog");
+                    detail.push(("by", "master".to_owned()));
+                }
+                self.event("files_removed", detail);
+            }
             Body::GroupBegun { .. } | Body::ServersSet(_) | Body::EpochBegun(_) => {}
         }
+        Ok(())
     }
 }

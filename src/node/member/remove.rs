@@ -4,13 +4,14 @@
 use super::core::{Cx, MemberCore};
 use super::find::{PREFIX_DIGITS_MIN, nothing_at};
 use super::opening::failed;
+use super::rows::files;
 use crate::node::local::{ErrorCode, FILES_PAGE_MAX, FileRow, FileStatus, LocalError, RemovalRow, Reply};
 use crate::state::random::draw;
 use crate::store::member::{CatalogRow, DbError, Found, LocalStatus};
 use crate::wire::ids::{ContentId, FileId, PublicId};
 use crate::wire::limits::FILES_PER_REQUEST_MAX;
 use crate::wire::path::RelPath;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What a FILE on the command line means.
 enum Named {
@@ -24,16 +25,20 @@ enum Named {
 
 impl MemberCore {
     /// Files that a person wants out of the catalog. Answers with their rows; a client's go when the master has answered.
-    pub(super) fn remove(&mut self, cx: &mut Cx<'_>, files: &[String]) -> Result<Reply, LocalError> {
+    /// Several files of other devices go only with a person's yes: a short word may mean all that somebody shares.
+    pub(super) fn remove(&mut self, cx: &mut Cx<'_>, texts: &[String], yes: bool) -> Result<Reply, LocalError> {
         self.must_not_be_out()?;
         // All are found before anything is decided.
-        let named = files.iter().map(|text| self.named(text)).collect::<Result<Vec<_>, _>>()?;
-        if let (false, Some(text)) = (self.is_master(), refused(files, &named)) {
+        let named = texts.iter().map(|text| self.named(text)).collect::<Result<Vec<_>, _>>()?;
+        if let (false, Some(text)) = (self.is_master(), refused(texts, &named)) {
             return Err(LocalError::new(
                 ErrorCode::Refused,
                 format!("'{text}' is another device's: a device can remove its own files only"),
                 "its owner or the master can remove it",
             ));
+        }
+        if !yes {
+            self.must_be_few_of_others(&named)?;
         }
         let mut rows = Vec::new();
         for named in named {
@@ -59,6 +64,27 @@ impl MemberCore {
         self.tidy_shares().map_err(failed)?;
         rows.truncate(FILES_PAGE_MAX as usize);
         Ok(Reply::Files(rows))
+    }
+
+    fn must_be_few_of_others(&self, named: &[Named]) -> Result<(), LocalError> {
+        let mut of: BTreeMap<PublicId, BTreeSet<FileId>> = BTreeMap::new();
+        for named in named {
+            match named {
+                Named::Others(rows) => rows.iter().for_each(|row| {
+                    of.entry(row.owner).or_default().insert(row.file.id);
+                }),
+                Named::Own(_) | Named::AllOwn => {}
+            }
+        }
+        if of.values().map(BTreeSet::len).sum::<usize>() <= 1 {
+            return Ok(());
+        }
+        let what = of.iter().map(|(owner, ids)| format!("{} of {}", files(ids.len() as u64), self.owner_name(owner)));
+        Err(LocalError::new(
+            ErrorCode::Unconfirmed,
+            format!("this takes {} out of the catalog", what.collect::<Vec<_>>().join(" and ")),
+            "say --yes if it is meant; nothing was changed yet",
+        ))
     }
 
     fn named(&self, text: &str) -> Result<Named, LocalError> {
@@ -97,7 +123,7 @@ impl MemberCore {
         let Some(me) = self.me else { return Ok(Vec::new()) };
         let limit = FILES_PAGE_MAX as usize;
         for file in self.store.local_below(path, limit)? {
-            if file.status != LocalStatus::Unlisted {
+            if file.status != LocalStatus::Unlisted || file.kept_copy {
                 rows.insert(file.meta.path.to_string(), self.local_row(&file));
             }
         }

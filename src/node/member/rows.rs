@@ -29,6 +29,8 @@ use std::time::Duration;
 const MOVING_GAP: Duration = Duration::from_secs(2);
 /// The time that a job has been moving is persisted in steps of this many milliseconds.
 const MOVING_STEP_MS: u64 = 1_000;
+/// An upload of which all was sent is over when nothing more was sent for this long.
+const UPLOAD_QUIET: Duration = Duration::from_secs(1);
 /// An upload is shown for this long after its last chunk.
 const UPLOAD_SHOWN: Duration = Duration::from_secs(5);
 /// Transfers of all jobs that are listed at once.
@@ -59,6 +61,14 @@ struct UploadActivity {
     bytes: u64,
     last: Time,
     rate: Rate,
+}
+
+impl UploadActivity {
+    /// One of which all bytes went out, and nothing since, is over; more may be asked for at any time.
+    fn state(&self, now: Time, size: u64) -> TransferState {
+        let is_over = self.bytes >= size && now.since(self.last) >= UPLOAD_QUIET;
+        if is_over { TransferState::Done } else { TransferState::Running }
+    }
 }
 
 impl Activity {
@@ -177,6 +187,7 @@ impl MemberCore {
             waiting: self.waiting(),
             leaving: self.wishes.is_leaving(),
             rename: self.rename_row(),
+            asked_name: self.asked_name(),
             revision: (tip.at.revision > 0).then(|| tip.at.to_string()),
             state_dir: PathBuf::new(),
             downloads: Some(self.downloads_dir.clone()),
@@ -227,9 +238,11 @@ impl MemberCore {
             return Some(because.clone());
         }
         match (self.session.class, self.standing()) {
-            (Some(Class::Unsettled), _) => {
-                Some("the server waits for the master, or for a member who knows the newest membership".to_owned())
-            }
+            (Some(Class::Unsettled), _) => Some(
+                "the server waits for the master, or for a member who knows the newest membership; if the group \
+                     moved to another server, ask for a new invite"
+                    .to_owned(),
+            ),
             (Some(Class::Expelled), _) => {
                 Some("the server says that this device was expelled; waiting for the master's word of it".to_owned())
             }
@@ -353,7 +366,8 @@ impl MemberCore {
             missing: last.missing,
             leaving: share.leaving,
             removed: share.removed,
-            failed: last.failed,
+            taken_out: share.taken_out,
+            failed: last.failed + share.refused + share.timed_out,
             scanning: share.scanning,
             skipped,
             skipped_count: last.skipped_count + share.refused + share.timed_out,
@@ -381,6 +395,7 @@ impl MemberCore {
             id: row.id.to_string(),
             job: Some(row.job),
             file: row.file.to_string(),
+            name: Some(row.dest.to_string()),
             direction: Direction::Down,
             peer: Some(row.owner.to_string()),
             state,
@@ -455,7 +470,7 @@ impl MemberCore {
         let upload = self.activity.uploads.get(&file.meta.content);
         let (state, reason) = match (self.paused_uploads.contains(&file.meta.id), upload) {
             (true, _) => (TransferState::Paused, Some(format!("paused here; `bailiwick resume {id}` lets it go on"))),
-            (false, Some(_)) => (TransferState::Running, None),
+            (false, Some(upload)) => (upload.state(cx.now, file.meta.size), None),
             (false, None) => (TransferState::Waiting, Some("waiting for somebody to ask for it".to_owned())),
         };
         let running = state == TransferState::Running;
@@ -463,11 +478,13 @@ impl MemberCore {
             id,
             job: None,
             file: file.meta.id.to_string(),
+            name: Some(file.meta.path.to_string()),
             direction: Direction::Up,
             peer: None,
             state,
             reason,
-            done_bytes: upload.map_or(0, |upload| upload.bytes),
+            // Several devices may have fetched it: no more than all of it is told.
+            done_bytes: upload.map_or(0, |upload| upload.bytes).min(file.meta.size),
             total_bytes: file.meta.size,
             received_bytes: 0,
             rate: upload.filter(|_| running).map_or(0, |upload| upload.rate.per_second(cx.now)),
@@ -506,6 +523,8 @@ impl MemberCore {
         let rate = if running { self.activity.job_rate(cx.now, job.job) } else { 0 };
         let kind = if job.refused { ErrorCode::Refused } else { ErrorCode::Failed };
         JobRow {
+            looking: state == TransferState::Running && !job.looked,
+            resumable: state == TransferState::Failed && self.store.can_retry(job.job).unwrap_or(true),
             code: (state == TransferState::Failed).then_some(kind),
             job: job.job,
             what: job.what,
@@ -531,8 +550,12 @@ pub(super) fn invite_row(id: &InviteId, invite: String, expires_ms: u64) -> Invi
     InviteRow { id: id.to_string(), invite, expires: rfc3339(expires_ms as i64) }
 }
 
-fn files(count: u64) -> String {
-    if count == 1 { "1 file".to_owned() } else { format!("{count} files") }
+/// Files, counted.
+pub(super) fn files(count: u64) -> String {
+    match count {
+        1 => "1 file".to_owned(),
+        count => format!("{count} files"),
+    }
 }
 
 /// Why a job of this device's person does not move.
@@ -546,4 +569,22 @@ fn eta(left: u64, rate: u64) -> Option<u64> {
 
 fn addresses(addresses: &[crate::wire::invite::Address]) -> String {
     addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_upload_of_which_all_was_sent_is_over_until_somebody_asks_again() {
+        let (mut activity, content) = (Activity::default(), ContentId([1; 16]));
+        activity.sent(Time(0), content, 600);
+        let state = |activity: &Activity, now| activity.uploads[&content].state(Time(now), 1_000);
+        assert_eq!(state(&activity, 1_500), TransferState::Running, "slow is not over");
+        activity.sent(Time(2_000), content, 400);
+        assert_eq!(state(&activity, 2_100), TransferState::Running);
+        assert_eq!(state(&activity, 3_000), TransferState::Done);
+        activity.sent(Time(4_000), content, 600);
+        assert_eq!(state(&activity, 4_100), TransferState::Running);
+    }
 }

@@ -109,6 +109,13 @@ impl MemberCore {
         Some(RenameRow { name: wish.name.to_string(), refused: wish.refused.clone() })
     }
 
+    /// The name that this device registered by, or was started with, if the master gave it another one.
+    pub(super) fn asked_name(&self) -> Option<String> {
+        let own = self.roster().by_key(&self.key)?;
+        let is_other = own.name != self.name && self.wishes.name.is_none() && !self.is_master();
+        is_other.then(|| self.name.to_string())
+    }
+
     /// `rename`: any device's name at the master; its own at a client.
     pub(super) fn rename(&mut self, cx: &mut Cx<'_>, of: Option<&str>, name: &str) -> Result<Reply, LocalError> {
         let name = DeviceName::parse(name)

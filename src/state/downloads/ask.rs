@@ -1,10 +1,21 @@
-//! Which units to ask of whom: within the asker's credit, shared evenly among owners.
+//! Which units to ask of whom: within the asker's credit, shared evenly among owners, and among the jobs at each.
 
 use super::fetch::{Fetch, Phase};
 use super::{Asked, Downloads, Effect, TransferId};
 use crate::state::time::Time;
 use crate::wire::ids::{ContentId, PublicId};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+/// What one job wants of one owner: these share the credit. The transfers of a lane come one after the other.
+pub(super) type Lane = (PublicId, u64);
+
+/// What one round asks for.
+#[derive(Default)]
+struct Round {
+    requests: BTreeMap<PublicId, u64>,
+    asks: BTreeMap<u64, (PublicId, Vec<Asked>)>,
+    joins: BTreeMap<u64, Vec<Asked>>,
+}
 
 impl Downloads {
     /// Bytes that may be outstanding: what half a second brings at the present rate, between the named limits.
@@ -17,12 +28,45 @@ impl Downloads {
         if !self.linked || self.asked_bytes >= credit || self.asked_units >= self.config.units_max {
             return;
         }
-        let ready: BTreeSet<PublicId> =
-            self.fetches.values().filter(|fetch| self.may_ask(fetch)).map(|fetch| fetch.wanted.owner).collect();
-        let share = if ready.len() > 1 { credit / 2 } else { credit };
-        for owner in ready {
-            self.ask_owner(now, owner, credit, share);
+        let mut lanes: BTreeMap<Lane, VecDeque<TransferId>> = BTreeMap::new();
+        for (transfer, fetch) in self.fetches.iter().filter(|(_, fetch)| self.may_ask(fetch)) {
+            lanes.entry(fetch.wanted.lane()).or_default().push_back(*transfer);
         }
+        let owners: BTreeSet<PublicId> = lanes.keys().map(|(owner, _)| *owner).collect();
+        let share = if owners.len() > 1 { credit / 2 } else { credit };
+        let was_idle = self.asked_units == 0;
+        let mut round = Round::default();
+        while self.asked_bytes < credit && self.asked_units < self.config.units_max {
+            let Some(lane) = self.lane_with_least(&lanes, share) else { break };
+            let Some(transfers) = lanes.get_mut(&lane) else { break };
+            match transfers.front() {
+                Some(transfer) if self.ask_next(now, *transfer, &mut round) => {}
+                Some(_) => {
+                    transfers.pop_front();
+                }
+                None => {
+                    lanes.remove(&lane);
+                }
+            }
+        }
+        if was_idle && self.asked_units > 0 {
+            self.heard = now;
+        }
+        for (request, (owner, units)) in round.asks {
+            self.effects.push_back(Effect::Ask { request, owner, units });
+        }
+        for (request, units) in round.joins {
+            self.effects.push_back(Effect::Join { request, units });
+        }
+    }
+
+    /// Whose turn it is: the lane with the fewest bytes outstanding, of an owner that is below its share.
+    fn lane_with_least(&self, lanes: &BTreeMap<Lane, VecDeque<TransferId>>, share: u64) -> Option<Lane> {
+        let asked_of = |owner: &PublicId| -> u64 {
+            self.asked_in.range((*owner, 0)..=(*owner, u64::MAX)).map(|(_, bytes)| *bytes).sum()
+        };
+        let outstanding = |lane: &&Lane| self.asked_in.get(*lane).copied().unwrap_or(0);
+        lanes.keys().filter(|(owner, _)| asked_of(owner) < share).min_by_key(outstanding).copied()
     }
 
     fn may_ask(&self, fetch: &Fetch) -> bool {
@@ -33,55 +77,58 @@ impl Downloads {
             && self.online.get(&fetch.wanted.owner) != Some(&false)
     }
 
-    fn ask_owner(&mut self, now: Time, owner: PublicId, credit: u64, share: u64) {
-        let ids: Vec<TransferId> = self
-            .fetches
-            .iter()
-            .filter(|(_, fetch)| fetch.wanted.owner == owner && self.may_ask(fetch))
-            .map(|(id, _)| *id)
-            .collect();
-        let (mut units, mut joins) = (Vec::new(), BTreeMap::<u64, Vec<Asked>>::new());
-        'all: for transfer in ids {
-            loop {
-                let of = self.asked_of.get(&owner).copied().unwrap_or(0);
-                if self.asked_bytes >= credit || of >= share || self.asked_units >= self.config.units_max {
-                    break 'all;
-                }
-                let Some(fetch) = self.fetches.get_mut(&transfer) else { break };
-                let Some((index, length)) = fetch.next_missing() else { break };
-                let content = fetch.wanted.content;
-                let under_way = self.request_for(content, index);
-                let Some(fetch) = self.fetches.get_mut(&transfer) else { break };
-                if fetch.asked.is_empty() {
-                    fetch.asked_since = now;
-                }
-                fetch.asked.insert(index, under_way.unwrap_or(self.request + 1));
-                self.by_unit.entry((content, index)).or_default().insert(transfer);
-                self.asked_bytes += u64::from(length);
-                self.asked_units += 1;
-                *self.asked_of.entry(owner).or_default() += u64::from(length);
-                let unit = Asked { transfer, content, index, length };
-                match under_way {
-                    Some(request) => joins.entry(request).or_default().push(unit),
-                    None => units.push(unit),
-                }
-            }
+    /// Asks for the next unit of a transfer, if one is missing.
+    fn ask_next(&mut self, now: Time, transfer: TransferId, round: &mut Round) -> bool {
+        let Some(fetch) = self.fetches.get_mut(&transfer) else { return false };
+        let Some((index, length)) = fetch.next_missing() else { return false };
+        let (lane, content) = (fetch.wanted.lane(), fetch.wanted.content);
+        let under_way = self.request_for(content, index);
+        let request = under_way.unwrap_or_else(|| {
+            *round.requests.entry(lane.0).or_insert_with(|| {
+                self.request += 1;
+                self.request
+            })
+        });
+        let Some(fetch) = self.fetches.get_mut(&transfer) else { return false };
+        if fetch.asked.is_empty() {
+            fetch.asked_since = now;
         }
-        if !units.is_empty() {
-            if self.asked_units == units.len() {
-                self.heard = now;
-            }
-            self.request += 1;
-            self.effects.push_back(Effect::Ask { request: self.request, owner, units });
+        fetch.asked.insert(index, request);
+        if under_way.is_some() {
+            fetch.joined.insert(index);
         }
-        for (request, units) in joins {
-            self.effects.push_back(Effect::Join { request, units });
+        self.by_unit.entry((content, index)).or_default().insert(transfer);
+        self.asked_bytes += u64::from(length);
+        self.asked_units += 1;
+        *self.asked_in.entry(lane).or_default() += u64::from(length);
+        let unit = Asked { transfer, content, index, length };
+        match under_way {
+            Some(request) => round.joins.entry(request).or_default().push(unit),
+            None => round.asks.entry(request).or_insert_with(|| (lane.0, Vec::new())).1.push(unit),
         }
+        true
     }
 
-    /// The request by which a unit is asked for already, if it is. Two transfers of one content ask for it once.
-    pub(super) fn request_for(&self, content: ContentId, index: u32) -> Option<u64> {
+    /// The request by which a unit is asked for already, if it is. Two transfers of one content ask for it once. Who only
+    /// joined tells nothing: its request may be over by now, and two that trust each other would wait for ever.
+    fn request_for(&self, content: ContentId, index: u32) -> Option<u64> {
         let of = self.by_unit.get(&(content, index))?;
-        of.iter().find_map(|transfer| self.fetches.get(transfer)?.asked.get(&index).copied())
+        let own = |fetch: &&Fetch| !fetch.joined.contains(&index);
+        of.iter().find_map(|transfer| self.fetches.get(transfer).filter(own)?.asked.get(&index).copied())
+    }
+
+    /// A transfer no longer waits for a unit of this request. Says whether another one still does, which is then the one
+    /// that asked for it.
+    pub(super) fn pass_on(&mut self, content: ContentId, index: u32, request: u64) -> bool {
+        let Some(of) = self.by_unit.get(&(content, index)) else { return false };
+        let waits = |fetch: &Fetch| fetch.asked.get(&index) == Some(&request);
+        let others: Vec<TransferId> = of.iter().copied().filter(|id| self.fetches.get(id).is_some_and(waits)).collect();
+        let is_owned = |id: &TransferId| self.fetches.get(id).is_some_and(|fetch| !fetch.joined.contains(&index));
+        if let (Some(first), false) = (others.first(), others.iter().any(is_owned))
+            && let Some(fetch) = self.fetches.get_mut(first)
+        {
+            fetch.joined.remove(&index);
+        }
+        !others.is_empty()
     }
 }

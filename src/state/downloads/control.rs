@@ -52,8 +52,8 @@ impl Downloads {
             for unit in &units {
                 self.give_back(transfer, unit.index);
             }
-            let shared = |unit: &Asked| self.request_for(unit.content, unit.index) == Some(request);
-            let (shared, alone): (Vec<Asked>, Vec<Asked>) = units.into_iter().partition(shared);
+            let (shared, alone): (Vec<Asked>, Vec<Asked>) =
+                units.into_iter().partition(|unit| self.pass_on(unit.content, unit.index, request));
             if !alone.is_empty() {
                 self.effects.push_back(Effect::Cancel { request, units: alone });
             }

@@ -2,18 +2,21 @@
 //!
 //! Invariant: a unit is missing, asked for, or there; only what was verified is there.
 
+use super::ask::Lane;
 use super::bits::Bits;
 use super::{Outcome, TransferId};
 use crate::state::time::Time;
 use crate::wire::geometry::{Geometry, Unit};
 use crate::wire::ids::{ContentId, PublicId};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A file to fetch, as it was persisted.
 #[derive(Debug, Clone)]
 pub struct Wanted {
     /// The transfer.
     pub transfer: TransferId,
+    /// The job that it belongs to.
+    pub job: u64,
     /// Whose file.
     pub owner: PublicId,
     /// Which version of it.
@@ -30,6 +33,13 @@ pub struct Wanted {
     pub kept_done: u64,
     /// Bytes that ever came in, as they were persisted.
     pub kept_received: u64,
+}
+
+impl Wanted {
+    /// With which others it takes turns.
+    pub(super) fn lane(&self) -> Lane {
+        (self.owner, self.job)
+    }
 }
 
 /// Where a fetch stands.
@@ -56,6 +66,8 @@ pub struct Fetch {
     pub asked_since: Time,
     /// Units that are asked for, with the request's number.
     pub asked: BTreeMap<u32, u64>,
+    /// Those of them that another transfer asked for, and this one waits for as well.
+    pub joined: BTreeSet<u32>,
     /// Chunks that are there, claimed or not.
     pub there: Bits,
     /// List parts that are there.
@@ -85,6 +97,7 @@ impl Fetch {
             held: None,
             asked_since: Time::default(),
             asked: BTreeMap::new(),
+            joined: BTreeSet::new(),
             there,
             list_there,
             unclaimed: Vec::new(),
@@ -159,6 +172,7 @@ impl Fetch {
     /// A unit is no longer asked for; it must be looked for again if it is missing.
     pub fn give_back(&mut self, index: u32) -> bool {
         let was_asked = self.asked.remove(&index).is_some();
+        self.joined.remove(&index);
         if let Unit::Chunk(chunk) = Unit::from_index(index) {
             self.next = self.next.min(chunk);
         }

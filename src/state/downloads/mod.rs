@@ -17,6 +17,7 @@ use super::time::Time;
 use crate::wire::frame::ChunkRefusal;
 use crate::wire::geometry::CHUNK_BYTES_MAX;
 use crate::wire::ids::{ContentId, PublicId};
+use ask::Lane;
 use bits::Bits;
 use fetch::{Fetch, Phase, Wanted};
 use rate::Rate;
@@ -172,7 +173,7 @@ pub struct Downloads {
     request: u64,
     asked_bytes: u64,
     asked_units: usize,
-    asked_of: HashMap<PublicId, u64>,
+    asked_in: BTreeMap<Lane, u64>,
     finishing: Vec<TransferId>,
     finish_since: Option<Time>,
     pauses: HashMap<TransferId, (u32, u32)>,
@@ -197,7 +198,7 @@ impl Downloads {
             request: 0,
             asked_bytes: 0,
             asked_units: 0,
-            asked_of: HashMap::new(),
+            asked_in: BTreeMap::new(),
             finishing: Vec::new(),
             finish_since: None,
             pauses: HashMap::new(),
@@ -522,8 +523,11 @@ impl Downloads {
         let length = u64::from(fetch.wanted.geometry.unit_len(index).unwrap_or(0));
         self.asked_bytes -= length;
         self.asked_units -= 1;
-        if let Some(of) = self.asked_of.get_mut(&fetch.wanted.owner) {
-            *of -= length;
+        if let Entry::Occupied(mut outstanding) = self.asked_in.entry(fetch.wanted.lane()) {
+            *outstanding.get_mut() -= length;
+            if *outstanding.get() == 0 {
+                outstanding.remove();
+            }
         }
         let key = (fetch.wanted.content, index);
         if let Some(set) = self.by_unit.get_mut(&key) {

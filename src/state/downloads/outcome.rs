@@ -26,6 +26,16 @@ pub enum Outcome {
         "there is something else at the destination already: get it with --conflict skip, rename or overwrite, or to another folder with -o"
     )]
     AlreadyThere,
+    /// A folder is at the destination.
+    #[error(
+        "there is a folder of that name already, which is never replaced: get it with --conflict skip or rename, or to another folder with -o"
+    )]
+    FolderThere,
+    /// A file lies where a folder is needed: at so many first parts of the destination's path.
+    #[error(
+        "there is a file where a folder is needed: move it elsewhere, or get this with --conflict skip or rename, or to another folder with -o"
+    )]
+    FileAbove(u8),
     /// Something else is at the destination, and the job leaves such files out.
     #[error("skipped: there is something else at the destination already")]
     Skipped,
@@ -65,6 +75,8 @@ impl Outcome {
         match self {
             Outcome::Done
             | Outcome::AlreadyThere
+            | Outcome::FolderThere
+            | Outcome::FileAbove(_)
             | Outcome::Skipped
             | Outcome::Jail
             | Outcome::NameTooLong

@@ -9,6 +9,7 @@ const KIB: u64 = 1 << 10;
 fn wanted(transfer: TransferId, owner: PublicId, size: u64) -> Wanted {
     Wanted {
         transfer,
+        job: 1,
         owner,
         content: ContentId([transfer as u8; 16]),
         geometry: Geometry::new(size, ChunkSize::small(10)).unwrap(),
@@ -215,6 +216,38 @@ fn one_owner_gets_at_most_half_of_the_credit_while_another_waits() {
 }
 
 #[test]
+fn a_small_file_of_another_job_does_not_wait_for_a_big_one() {
+    let big = Wanted { has_list: true, ..wanted(1, OWNER, 1_000 * KIB) };
+    let next_of_big = Wanted { has_list: true, ..wanted(2, OWNER, 10 * KIB) };
+    let mut downloads = begun(small_credit(), vec![big, next_of_big]);
+    let under_way = asked(effects(&mut downloads));
+    assert_eq!(under_way.len(), 4, "the big one has all the credit");
+    downloads.add(Time(1), vec![Wanted { job: 2, ..wanted(3, OWNER, KIB) }], true);
+    downloads.opened(Time(1), 3, Opened::Ready);
+    assert!(asked(effects(&mut downloads)).is_empty(), "the credit is used up");
+    downloads.came(Time(2), under_way[0].1, Came::Verified);
+    let next: Vec<TransferId> = asked(effects(&mut downloads)).iter().map(|(_, unit)| unit.transfer).collect();
+    assert_eq!(next, [3]);
+    downloads.came(Time(3), under_way[1].1, Came::Verified);
+    let next: Vec<TransferId> = asked(effects(&mut downloads)).iter().map(|(_, unit)| unit.transfer).collect();
+    assert_eq!(next, [1], "a job's own files come one after the other");
+}
+
+#[test]
+fn owners_share_the_credit_and_jobs_the_share_of_an_owner() {
+    let mut downloads = Downloads::new(DownloadsConfig { credit_min: 8 * KIB, credit_max: 8 * KIB, ..small_credit() });
+    let files = [(1, 1, OWNER), (2, 1, OWNER), (3, 2, OWNER), (4, 3, OTHER)];
+    let wanted = files.map(|(id, job, owner)| Wanted { job, has_list: true, ..wanted(id, owner, 10 * KIB) });
+    downloads.add(Time(0), wanted.to_vec(), true);
+    files.iter().for_each(|(id, _, _)| downloads.opened(Time(0), *id, Opened::Ready));
+    downloads.linked(Time(0), true);
+    let units = asked(effects(&mut downloads));
+    let of = |transfer: TransferId| units.iter().filter(|(_, unit)| unit.transfer == transfer).count();
+    assert_eq!([of(1), of(2), of(3), of(4)], [2, 0, 2, 4]);
+    assert!(units.iter().all(|(request, unit)| (*request == units[0].0) == (unit.transfer != 4)), "a request an owner");
+}
+
+#[test]
 fn a_full_disk_waits_and_goes_on() {
     let mut downloads = begun(small_credit(), vec![wanted(1, OWNER, KIB)]);
     let first = asked(effects(&mut downloads));
@@ -407,6 +440,46 @@ fn two_transfers_of_one_content_ask_for_it_once_and_part_without_harm() {
         downloads.came(Time(2), unit, Came::Verified);
     }
     assert!(effects(&mut downloads).contains(&Effect::Finish(vec![2])));
+}
+
+/// Transfers, each with the request by which one of its units is asked for.
+type Requests = Vec<(u64, TransferId)>;
+
+/// Those that ask, and those that join a request.
+fn asked_and_joined(effects: Vec<Effect>) -> (Requests, Requests) {
+    let (mut asks, mut joins) = (Vec::new(), Vec::new());
+    for effect in effects {
+        match effect {
+            Effect::Ask { request, units, .. } => asks.extend(units.iter().map(|unit| (request, unit.transfer))),
+            Effect::Join { request, units } => joins.extend(units.iter().map(|unit| (request, unit.transfer))),
+            _ => {}
+        }
+    }
+    (asks, joins)
+}
+
+#[test]
+fn twins_do_not_join_a_request_that_is_over() {
+    let twins: Vec<Wanted> = (1..=3).map(|transfer| Wanted { transfer, ..wanted(1, OWNER, KIB) }).collect();
+    let mut downloads = begun(small_credit(), twins);
+    let (asks, joins) = asked_and_joined(effects(&mut downloads));
+    assert_eq!((asks.len(), joins.len()), (1, 2));
+    let unit = |transfer| Asked { transfer, content: ContentId([1; 16]), index: 0, length: KIB as u32 };
+    // The first has it; the others were too late for that.
+    downloads.came(Time(1), unit(1), Came::Verified);
+    downloads.came(Time(1), unit(2), Came::Broken);
+    let (again, joined) = asked_and_joined(effects(&mut downloads));
+    assert!(again.len() == 1 && again[0].1 == 2 && again[0].0 > asks[0].0, "{again:?}");
+    assert!(joined.is_empty(), "{joined:?}");
+    downloads.came(Time(1), unit(3), Came::Broken);
+    assert_eq!(asked_and_joined(effects(&mut downloads)), (vec![], vec![(again[0].0, 3)]));
+    // Who asked leaves: the other one is now who asked, and a newcomer joins it.
+    downloads.pause(Time(2), 2);
+    effects(&mut downloads);
+    downloads.add(Time(3), vec![Wanted { transfer: 4, ..wanted(1, OWNER, KIB) }], true);
+    downloads.opened(Time(3), 4, Opened::Ready);
+    let (asks, joins) = asked_and_joined(effects(&mut downloads));
+    assert_eq!((asks, joins), (vec![], vec![(again[0].0, 4)]));
 }
 
 #[test]

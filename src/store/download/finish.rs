@@ -92,9 +92,14 @@ impl Folder {
         let to = jail::parent(&self.root, &item.dest, true)?;
         let name = item.dest.name();
         // Somebody else's part may have come to lie under this name; what was verified is what is held open.
-        let there = statat(&from, &part, AtFlags::SYMLINK_NOFOLLOW).map_err(|error| DiskError::of(error, &part))?;
+        let there = match statat(&from, &part, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(there) => Some((there.st_dev, there.st_ino)),
+            // Another download to the same place made it its own.
+            Err(Errno::NOENT) => None,
+            Err(error) => return Err(DiskError::of(error, &part).into()),
+        };
         let held = item.part.file.metadata().map_err(|error| item.part.failed(error))?;
-        if (there.st_dev, there.st_ino) != (held.dev(), held.ino()) {
+        if there != Some((held.dev(), held.ino())) {
             return Err(DiskError::Unfinished(item.part.dest.to_string()).into());
         }
         let renamed = match item.replace {
@@ -186,6 +191,10 @@ mod tests {
         let other = item(&folder, "film", b"half");
         assert!(matches!(folder.finish(own), Err(FinishError::Disk(DiskError::Unfinished(_)))));
         assert!(!dir.path().join("downloads/film").exists());
+        let late = item(&folder, "late", b"same");
+        folder.remove_part(&rel("late")).unwrap();
+        let gone = folder.finish(late);
+        assert!(matches!(gone, Err(FinishError::Disk(DiskError::Unfinished(_)))), "{gone:?}");
         folder.finish(other).unwrap();
         assert_eq!(fs::read(dir.path().join("downloads/film")).unwrap(), b"half");
     }

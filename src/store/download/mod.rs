@@ -143,6 +143,14 @@ impl Folder {
         Ok(Some(Existing { kind, size }))
     }
 
+    /// How many first parts of the path `dest`, itself included, name something that is there and is no folder.
+    pub fn file_above(&self, dest: &RelPath) -> Option<u8> {
+        (1u8..).zip(dest.above()).find_map(|(depth, path)| match self.existing(&path) {
+            Ok(Some(existing)) if existing.kind != ExistingKind::Folder => Some(depth),
+            Ok(_) | Err(_) => None,
+        })
+    }
+
     /// The hash of the file `dest`: where it is the one asked for, there is nothing to download.
     pub fn hash_existing(&self, dest: &RelPath) -> Result<Hash, DiskError> {
         let parent = jail::parent(&self.root, dest, false)?;
@@ -224,6 +232,8 @@ mod tests {
         assert_eq!(kind("gone"), None);
         assert_eq!(kind("gone/too"), None);
         assert!(matches!(folder.existing(&rel("folder/file/below")), Err(DiskError::InTheWay(_))));
+        assert_eq!(folder.file_above(&rel("folder/file/below/more")), Some(2));
+        assert_eq!(folder.file_above(&rel("folder/new/below")), None);
 
         assert_eq!(folder.hash_existing(&rel("folder/file")).unwrap(), Hash::of(b"12345"));
         for bad in ["folder", "pipe"] {

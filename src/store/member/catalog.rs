@@ -151,6 +151,9 @@ impl MemberStore {
                 params![limit as i64, offset as i64],
             );
         };
+        if !query.is_ascii() {
+            return self.files_folded(query, owners, offset, limit);
+        }
         let owned =
             owners.iter().map(|id| format!("x'{}'", crate::wire::ids::hex(&id.0))).collect::<Vec<_>>().join(",");
         let pattern = format!("%{}%", query.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_"));
@@ -161,6 +164,32 @@ impl MemberStore {
             ),
             params![pattern, limit as i64, offset as i64],
         )
+    }
+
+    /// As [`MemberStore::files_page`]: SQLite knows upper and lower case of ASCII alone.
+    fn files_folded(
+        &self,
+        query: &str,
+        owners: &[PublicId],
+        offset: u64,
+        limit: u64,
+    ) -> Result<Vec<CatalogRow>, DbError> {
+        let folded = query.to_lowercase();
+        let mut statement = self.db.prepare_cached(&format!("SELECT {COLUMNS} FROM files ORDER BY owner, path"))?;
+        let (mut rows, mut found, mut passed) = (statement.query([])?, Vec::new(), 0);
+        while let Some(row) = rows.next()? {
+            if found.len() as u64 >= limit {
+                break;
+            }
+            let file = read_row(row)?;
+            if owners.contains(&file.owner) || file.file.path.as_str().to_lowercase().contains(&folded) {
+                passed += 1;
+                if passed > offset {
+                    found.push(file);
+                }
+            }
+        }
+        Ok(found)
     }
 
     /// Files in the order that they were put in, after a row's number, each with its own.
@@ -226,4 +255,39 @@ fn read_row(row: &Row<'_>) -> Result<CatalogRow, DbError> {
         executable: row.get(9)?,
     };
     Ok(CatalogRow { owner: PublicId(row.get(0)?), file })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::geometry::ChunkSize;
+    use crate::wire::ids::Hash;
+
+    #[test]
+    fn a_query_ignores_the_case_of_every_script() {
+        let store = MemberStore::open_in_memory().unwrap();
+        let owner = PublicId([1; 16]);
+        for (number, path) in (1u8..).zip(["Ünï/Äpfel.jpg", "unrelated", "ÜNÏ/zwei", "x/ünï"]) {
+            let file = FileMeta {
+                id: FileId([number; 16]),
+                content: ContentId([number; 16]),
+                path: RelPath::parse(path).unwrap(),
+                kind: FileKind::File,
+                size: 1,
+                hash: Hash([0; 32]),
+                chunk: ChunkSize::for_file(1),
+                mtime_ms: 0,
+                executable: false,
+            };
+            store.put_file(&owner, &file).unwrap();
+        }
+        let found = |query: &str, offset, limit| -> Vec<String> {
+            let rows = store.files_page(Some(query), &[], offset, limit).unwrap();
+            rows.into_iter().map(|row| row.file.path.to_string()).collect()
+        };
+        assert_eq!(found("ünÏ", 0, 9), ["x/ünï", "ÜNÏ/zwei", "Ünï/Äpfel.jpg"]);
+        assert_eq!(found("ünÏ", 1, 1), ["ÜNÏ/zwei"]);
+        assert_eq!(found("äPFEL.JPG", 0, 9), ["Ünï/Äpfel.jpg"]);
+        assert_eq!(found("UNREL", 0, 9), ["unrelated"]);
+    }
 }

@@ -126,6 +126,16 @@ impl MemberStore {
         Ok(())
     }
 
+    /// Whether anything of a job that is not done is still in the catalog.
+    pub fn can_retry(&self, job: u64) -> Result<bool, DbError> {
+        Ok(self
+            .db
+            .prepare_cached(
+                "SELECT 1 FROM transfers t JOIN files f ON f.id = t.file WHERE t.job = ?1 AND t.state IN (2, 3)",
+            )?
+            .exists([job as i64])?)
+    }
+
     /// The failed transfers of a job are to be tried again, and those that were not fetched for their sake.
     pub fn retry_transfers(&self, job: u64) -> Result<(), DbError> {
         let tried = self

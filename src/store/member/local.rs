@@ -76,6 +76,8 @@ pub struct LocalFile {
     pub status: LocalStatus,
     /// Why the master refused it.
     pub refused: Option<String>,
+    /// Whether the master took it out of the catalog, and its copy is kept.
+    pub kept_copy: bool,
 }
 
 /// What is known of a shared path.
@@ -100,7 +102,7 @@ pub struct Sighted {
 pub struct StageOutcome {
     /// Whether the catalog must hear of it.
     pub news: bool,
-    /// Where the version before lay, if it was elsewhere.
+    /// Where the version lay that is not needed any more, if it was elsewhere.
     pub replaced: Option<PathBuf>,
 }
 
@@ -118,7 +120,8 @@ pub struct Staged {
 }
 
 pub(super) const COLUMNS: &str =
-    "id, content, path, kind, size, hash, chunk, executable, abs, mtime_ns, inode, device, list, status, refused";
+    "id, content, path, kind, size, hash, chunk, executable, abs, mtime_ns, inode, device, list, status, refused,
+    status = 2 AND by_master AND share IN (SELECT path FROM shares WHERE copy)";
 
 impl MemberStore {
     /// Puts a file that a scan found into staging. A path that is there already gets a new version if its content is
@@ -135,8 +138,10 @@ impl MemberStore {
         let replaced = |file: &LocalFile| (file.abs != staged.abs).then(|| file.abs.clone());
         match there {
             None => self.insert_local(share, staged).map(|()| StageOutcome { news: true, replaced: None }),
+            // A copy that was made of it is of no use.
             Some(file) if matches!(file.status, LocalStatus::Unlisted | LocalStatus::Leaving) => {
-                Ok(StageOutcome { news: false, replaced: None })
+                let unused = (file.abs != staged.abs).then(|| staged.abs.clone());
+                Ok(StageOutcome { news: false, replaced: unused })
             }
             Some(file) if same(&file) => {
                 self.restamp(&file.meta.id, staged)?;
@@ -290,6 +295,19 @@ impl MemberStore {
         )
     }
 
+    /// The copies that are kept, each with its file's path among this device's files.
+    pub fn copies(&self) -> Result<Vec<(PathBuf, RelPath)>, DbError> {
+        let mut statement = self.db.prepare_cached(
+            "SELECT abs, path FROM local_files WHERE kind = 0 AND share IN (SELECT path FROM shares WHERE copy) ORDER BY path",
+        )?;
+        let rows = statement.query_map([], |row| Ok((path_of(row.get(0)?), row.get::<_, String>(1)?)))?;
+        rows.map(|row| {
+            let (abs, path) = row?;
+            Ok((abs, RelPath::parse(&path).map_err(damaged)?))
+        })
+        .collect()
+    }
+
     /// The share that the file of this content belongs to.
     pub fn share_of_content(&self, content: &ContentId) -> Result<Option<PathBuf>, DbError> {
         let path: Option<Vec<u8>> = self
@@ -358,5 +376,6 @@ fn read_local(row: &Row<'_>) -> Result<LocalFile, DbError> {
         list: row.get(12)?,
         status: LocalStatus::of(row.get(13)?)?,
         refused: row.get(14)?,
+        kept_copy: row.get(15)?,
     })
 }

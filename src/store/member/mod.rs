@@ -222,7 +222,7 @@ CREATE TABLE local_files(
   n INTEGER PRIMARY KEY, share BLOB NOT NULL, id BLOB NOT NULL UNIQUE, content BLOB NOT NULL UNIQUE, path TEXT NOT NULL UNIQUE,
   abs BLOB NOT NULL, kind INTEGER NOT NULL, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, inode INTEGER NOT NULL,
   device INTEGER NOT NULL, hash BLOB NOT NULL, chunk INTEGER NOT NULL, executable INTEGER NOT NULL, list BLOB NOT NULL,
-  status INTEGER NOT NULL, refused TEXT, generation INTEGER NOT NULL);
+  status INTEGER NOT NULL, refused TEXT, generation INTEGER NOT NULL, by_master INTEGER NOT NULL DEFAULT 0);
 CREATE INDEX local_files_by_status ON local_files(status);
 CREATE INDEX local_files_by_share ON local_files(share, status);
 -- Files of this device that are to leave the catalog and that no row above is of.

@@ -61,6 +61,8 @@ pub struct ShareSum {
     pub leaving: u64,
     /// Files that were removed, and stay out.
     pub removed: u64,
+    /// Those of them that the master took out.
+    pub taken_out: u64,
     /// Files that were dropped from staging, for the master did not answer.
     pub timed_out: u64,
     /// Whether a person removed all of it, so that it ends when the catalog has nothing of it.
@@ -178,7 +180,8 @@ impl MemberStore {
                 "SELECT {COLUMNS}, coalesce(sum(f.status NOT IN (2, 4, 5)), 0),
                    coalesce(sum(CASE WHEN f.status NOT IN (2, 4, 5) THEN f.size END), 0),
                    coalesce(sum(f.status IN (0, 6)), 0), coalesce(sum(f.status = 3), 0),
-                   coalesce(sum(f.status IN (4, 5)), 0), coalesce(sum(f.status = 2), 0)
+                   coalesce(sum(f.status IN (4, 5)), 0), coalesce(sum(f.status = 2), 0),
+                   coalesce(sum(f.status = 2 AND f.by_master), 0)
                  FROM shares s LEFT JOIN local_files f ON f.share = s.path GROUP BY s.path ORDER BY s.name"
             ),
             [],
@@ -187,7 +190,7 @@ impl MemberStore {
 
     /// The share at this path, without its sums, for which all of its files must be looked at.
     pub fn share(&self, path: &Path) -> Result<Option<ShareSum>, DbError> {
-        let sql = format!("SELECT {COLUMNS}, 0, 0, 0, 0, 0, 0 FROM shares s WHERE path = ?1");
+        let sql = format!("SELECT {COLUMNS}, 0, 0, 0, 0, 0, 0, 0 FROM shares s WHERE path = ?1");
         Ok(self.read_shares(&sql, [path.as_os_str().as_bytes()])?.pop())
     }
 
@@ -216,6 +219,7 @@ impl MemberStore {
                 refused: number(17)?,
                 leaving: number(18)?,
                 removed: number(19)?,
+                taken_out: number(20)?,
                 timed_out: number(10)?,
                 ending: row.get(5)?,
                 scanning: row.get(4)?,

@@ -56,7 +56,8 @@ impl MemberStore {
         // This device asked for the path by another id, and forgot: its database was restored from a backup, or what it
         // had staged was dropped before the answer came.
         let mut adopt = self.db.prepare_cached(
-            "UPDATE local_files SET status = 0, id = ?2, refused = NULL WHERE path = ?1 AND status IN (0, 2, 3) AND id <> ?2",
+            "UPDATE local_files SET status = 0, id = ?2, refused = NULL, by_master = 0
+             WHERE path = ?1 AND status IN (0, 2, 3) AND id <> ?2",
         )?;
         // A version that this device did not make: another copy of it did. What lies here is the truth.
         let mut restate = self.db.prepare_cached(
@@ -76,7 +77,8 @@ impl MemberStore {
     pub(super) fn unlist_local(&self, files: &[FileId], generation: u32) -> Result<(), DbError> {
         let mut forget = self.db.prepare_cached("DELETE FROM local_files WHERE id = ?1 AND status = 5")?;
         let mut unlist = self.db.prepare_cached(
-            "UPDATE local_files SET status = 2, generation = ?2 WHERE id = ?1 AND status NOT IN (5, 6)",
+            "UPDATE local_files SET by_master = CASE WHEN status IN (2, 4) THEN by_master ELSE 1 END, status = 2,
+             generation = ?2 WHERE id = ?1 AND status NOT IN (5, 6)",
         )?;
         let mut granted = self.db.prepare_cached("DELETE FROM unwanted WHERE id = ?1")?;
         for id in files {
@@ -135,7 +137,8 @@ impl MemberStore {
             params,
         )?;
         self.db.execute(
-            "UPDATE local_files SET status = CASE WHEN generation = ?2 THEN 2 ELSE 0 END WHERE status = 1 AND NOT EXISTS
+            "UPDATE local_files SET by_master = generation = ?2,
+             status = CASE WHEN generation = ?2 THEN 2 ELSE 0 END WHERE status = 1 AND NOT EXISTS
              (SELECT 1 FROM files f WHERE f.id = local_files.id AND f.owner = ?1)",
             params,
         )?;
@@ -145,10 +148,16 @@ impl MemberStore {
     /// A person wants this path, and what is below it, out of the catalog. Says how many files that is.
     pub fn leave(&self, me: &PublicId, path: &RelPath) -> Result<u64, DbError> {
         let (from, to) = below(path);
+        // What the master took out before is this person's to give up, too.
+        self.db
+            .prepare_cached(
+                "UPDATE local_files SET by_master = 0 WHERE (path = ?1 OR path >= ?2 AND path < ?3) AND status = 2",
+            )?
+            .execute(params![path.as_str(), from, to])?;
         let known = self
             .db
             .prepare_cached(
-                "UPDATE local_files SET status = 4 WHERE (path = ?1 OR path >= ?2 AND path < ?3) AND status IN (0, 1, 3, 5, 6)",
+                "UPDATE local_files SET by_master = 0, status = 4 WHERE (path = ?1 OR path >= ?2 AND path < ?3) AND status IN (0, 1, 3, 5, 6)",
             )?
             .execute(params![path.as_str(), from, to])?;
         let unknown = self
@@ -167,12 +176,14 @@ impl MemberStore {
         Ok((known + unknown) as u64)
     }
 
-    /// A person wants this path, and what is below it, in the catalog again.
+    /// A person wants this path, and what is below it, in the catalog again. Copies that the master took out stay out, for
+    /// their rows are all that keeps them: they are given up first.
     pub fn relist(&self, me: Option<&PublicId>, path: &RelPath) -> Result<(), DbError> {
         let (from, to) = below(path);
         let params = params![path.as_str(), from, to];
         let here = "(path = ?1 OR path >= ?2 AND path < ?3)";
-        self.db.execute(&format!("DELETE FROM local_files WHERE status = 2 AND {here}"), params)?;
+        self.db
+            .execute(&format!("DELETE FROM local_files WHERE status = 2 AND NOT ({KEPT_COPY}) AND {here}"), params)?;
         self.db.execute(&format!("UPDATE local_files SET status = 6 WHERE status = 4 AND {here}"), params)?;
         // What was refused is asked for once more.
         self.db.execute(
@@ -256,15 +267,27 @@ impl MemberStore {
         }
     }
 
-    /// The copies of files that left the catalog: their rows are gone, and the copies may go.
+    /// The copies of files that left the catalog by this device's own wish: their rows are gone, and the copies may go. One
+    /// that the master took out may be the last there is, and stays until its owner gives it up.
     pub fn take_dropped_copies(&self) -> Result<Vec<PathBuf>, DbError> {
-        let dropped = "status = 2 AND share IN (SELECT path FROM shares WHERE copy)";
+        let dropped = "status = 2 AND NOT by_master AND share IN (SELECT path FROM shares WHERE copy)";
         let mut statement = self.db.prepare_cached(&format!("SELECT abs FROM local_files WHERE {dropped}"))?;
         let copies: Vec<Vec<u8>> = statement.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
         if !copies.is_empty() {
             self.db.prepare_cached(&format!("DELETE FROM local_files WHERE {dropped}"))?.execute([])?;
         }
         Ok(copies.into_iter().map(path_of).collect())
+    }
+
+    /// How many of these files of this device's the master took out of the catalog.
+    pub fn taken_out(&self, files: &[FileId]) -> Result<u64, DbError> {
+        let mut statement =
+            self.db.prepare_cached("SELECT 1 FROM local_files WHERE id = ?1 AND status = 2 AND by_master")?;
+        let mut count = 0;
+        for id in files {
+            count += u64::from(statement.exists([id.0])?);
+        }
+        Ok(count)
     }
 
     /// Drops what is staged: the master is there, and did not answer. Says how many files that is.
@@ -395,6 +418,9 @@ impl MemberStore {
     }
 }
 
+/// The master took it out of the catalog, and its copy is kept.
+pub(super) const KEPT_COPY: &str = "status = 2 AND by_master AND share IN (SELECT path FROM shares WHERE copy)";
+
 /// Files of the catalog that this device owns and has no row of.
 const ORPHANS: &str = "owner = ?1 AND (path = ?2 OR path >= ?3 AND path < ?4)
     AND NOT EXISTS (SELECT 1 FROM local_files l WHERE l.path = files.path)";
@@ -523,6 +549,40 @@ mod tests {
         store.settle_local(ME, Some(ME), std::slice::from_ref(&newer), 3).unwrap();
         assert_eq!(status(&store, 1), Some(LocalStatus::Syncing));
         assert_eq!(store.staged(9).unwrap()[0].meta.id, newer.id);
+    }
+
+    #[test]
+    fn copies_that_the_master_took_out_stay_until_their_owner_gives_them_up() {
+        let store = store(&[1, 2, 3], 3);
+        store.db.execute("UPDATE shares SET copy = 1", []).unwrap();
+        let copy_of = |number: u8| PathBuf::from(format!("{SHARE}/{number}"));
+        // One goes by its owner's wish, one by the master's, and one is absent from a snapshot.
+        store.leave(&ME, &rel("s/1")).unwrap();
+        for number in [1, 2, 3] {
+            drop_from_catalog(&store, number);
+        }
+        store.unlist_local(&[meta(1).id, meta(2).id], 3).unwrap();
+        store.reconcile_local(&ME, 3).unwrap();
+        assert_eq!(store.taken_out(&[meta(1).id, meta(2).id, meta(3).id]).unwrap(), 2);
+        assert_eq!(store.take_dropped_copies().unwrap(), [copy_of(1)]);
+        let sum = &store.shares().unwrap()[0];
+        assert_eq!((sum.removed, sum.taken_out), (2, 2));
+        // Neither a scan nor another `add` asks the master again, nor forgets that there is a copy.
+        store.relist(Some(&ME), &rel("s")).unwrap();
+        let stamp = Stamp { size: 5, mtime_ns: 0, inode: 9, device: 1 };
+        let again = Staged { meta: meta(2), abs: copy_of(9), stamp, list: Vec::new() };
+        let outcome = store.stage(Path::new(SHARE), &again).unwrap();
+        assert_eq!(outcome, crate::store::member::StageOutcome { news: false, replaced: Some(copy_of(9)) });
+        assert_eq!(status(&store, 2), Some(LocalStatus::Unlisted));
+        assert_eq!(store.take_dropped_copies().unwrap(), Vec::<PathBuf>::new());
+        // An earlier log that lists it is mended, and that is no wish of the owner's.
+        store.put_file(&ME, &meta(3)).unwrap();
+        store.reconcile_local(&ME, 4).unwrap();
+        drop_from_catalog(&store, 3);
+        store.unlist_local(&[meta(3).id], 4).unwrap();
+        assert_eq!(store.take_dropped_copies().unwrap(), Vec::<PathBuf>::new());
+        store.leave(&ME, &rel("s")).unwrap();
+        assert_eq!(store.take_dropped_copies().unwrap(), [copy_of(2), copy_of(3)]);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 fn remove(world: &mut World, node: usize, file: &str) -> u64 {
-    world.ask(node, Command::Remove { files: vec![file.to_owned()] })
+    world.ask(node, Command::Remove { files: vec![file.to_owned()], yes: true })
 }
 
 fn paths(world: &World, node: usize) -> Vec<String> {

@@ -44,7 +44,7 @@ impl World {
         if let Some(file) = dice.pick(files) {
             // The first wish counts: a later one finds nothing to remove, and may come after the file was wished in again.
             self.model.wished_out.entry(*file).or_insert(self.now);
-            self.ask(node, Command::Remove { files: vec![file.to_string()] });
+            self.ask(node, Command::Remove { files: vec![file.to_string()], yes: true });
         }
     }
 

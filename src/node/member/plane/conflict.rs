@@ -28,14 +28,46 @@ pub(super) fn met(place: &Place, folder: &Folder, existing: Existing) -> Result<
         // What was begun goes on; its name is chosen when it is whole.
         return if place.had_part { Ok(None) } else { free_name(place, folder).map(Some) };
     }
+    let in_the_way = in_the_way(&place.dest, place.is_folder, existing);
     Ok(match place.conflict {
-        Conflict::Fail | Conflict::Rename => Some(Opened::Not(Outcome::AlreadyThere)),
+        Conflict::Fail | Conflict::Rename => Some(Opened::Not(in_the_way)),
         Conflict::Skip => Some(Opened::Not(Outcome::Skipped)),
-        Conflict::Overwrite if existing.kind == ExistingKind::Folder || place.is_folder => {
-            Some(Opened::Not(Outcome::AlreadyThere))
-        }
-        Conflict::Overwrite => None,
+        Conflict::Overwrite => Some(in_the_way).filter(|why| *why != Outcome::AlreadyThere).map(Opened::Not),
     })
+}
+
+/// What is at the place of a file, or of an empty folder, and is something else.
+fn in_the_way(dest: &RelPath, is_folder: bool, existing: Existing) -> Outcome {
+    match (is_folder, existing.kind) {
+        (true, _) => Outcome::FileAbove(dest.components().count() as u8),
+        (false, ExistingKind::Folder) => Outcome::FolderThere,
+        (false, ExistingKind::File | ExistingKind::Other) => Outcome::AlreadyThere,
+    }
+}
+
+/// A file lies where a folder of the path is needed. Where names get numbers, the folder gets one: all files of it go to
+/// the first of that name that is a folder or can become one.
+pub(super) fn blocked(place: &Place, folder: &Folder) -> Result<Opened, DiskError> {
+    let Some(depth) = folder.file_above(&place.dest) else { return Ok(Opened::Not(Outcome::AlreadyThere)) };
+    match place.conflict {
+        Conflict::Skip => return Ok(Opened::Not(Outcome::Skipped)),
+        Conflict::Rename if !place.had_part => {}
+        Conflict::Fail | Conflict::Rename | Conflict::Overwrite => {
+            return Ok(Opened::Not(Outcome::FileAbove(depth)));
+        }
+    }
+    let Some(above) = place.dest.above().nth(usize::from(depth) - 1) else {
+        return Ok(Opened::Not(Outcome::FileAbove(depth)));
+    };
+    let rest = &place.dest.as_str()[above.as_str().len()..];
+    for number in 2..NUMBERS_TRIED {
+        let name = names::numbered(&above, number);
+        let fits = folder.existing(&name)?.is_none_or(|existing| existing.kind == ExistingKind::Folder);
+        if let (true, Ok(dest)) = (fits, RelPath::parse(&format!("{name}{rest}"))) {
+            return Ok(Opened::Elsewhere(dest));
+        }
+    }
+    Ok(Opened::Not(Outcome::FileAbove(depth)))
 }
 
 /// Whether a name that is taken gets a number. A name that was changed already belongs to nobody's choice.
@@ -46,6 +78,12 @@ fn is_renamed(place: &Place) -> bool {
 /// Whether the end of this download may replace a file.
 pub(super) fn replaces(place: &Place) -> bool {
     place.conflict == Conflict::Overwrite && place.dest == place.wish
+}
+
+/// Whether the place has the content already.
+pub(super) fn is_there(place: &Place, folder: &Folder) -> bool {
+    let same = |existing| is_same(&place.dest, false, &place.geometry, &place.root, folder, existing);
+    matches!(folder.existing(&place.dest), Ok(Some(existing)) if same(existing).unwrap_or(false))
 }
 
 fn is_same(
@@ -63,7 +101,7 @@ fn is_same(
 /// A name with a number that is free, or that the same content has already.
 fn free_name(place: &Place, folder: &Folder) -> Result<Opened, DiskError> {
     for number in 2..NUMBERS_TRIED {
-        let name = names::numbered(base(place), number);
+        let name = names::numbered(&base(place), number);
         let free = match folder.existing(&name)? {
             None => true,
             Some(existing) => is_same(&name, place.is_folder, &place.geometry, &place.root, folder, existing)?,
@@ -75,12 +113,17 @@ fn free_name(place: &Place, folder: &Folder) -> Result<Opened, DiskError> {
     Ok(Opened::Not(Outcome::AlreadyThere))
 }
 
-/// The name that numbers are put to: the one that was wished for, as this system can hold it.
-fn base(place: &Place) -> &RelPath {
+/// The name that numbers are put to: the one that was wished for, as this system can hold it, in the folder that it got.
+fn base(place: &Place) -> RelPath {
     let is_fitted =
         std::iter::successors(names::fitted(&place.wish, &place.wish), |name| names::fitted(&place.wish, name))
             .any(|name| name == place.dest);
-    if is_fitted { &place.dest } else { &place.wish }
+    if is_fitted {
+        return place.dest.clone();
+    }
+    let above = place.dest.as_str().len() - place.dest.name().len();
+    RelPath::parse(&format!("{}{}", &place.dest.as_str()[..above], place.wish.name()))
+        .unwrap_or_else(|_| place.wish.clone())
 }
 
 /// The target system can't hold the name.
@@ -115,7 +158,7 @@ fn resolve_at_the_end(place: &Place, folder: &Folder) -> Result<(Outcome, Option
             Ok(part) => part,
             Err(outcome) => return Ok((outcome, None)),
         };
-        let name = names::numbered(base(place), number);
+        let name = names::numbered(&base(place), number);
         match folder.finish(item(place, part, name.clone(), false)) {
             Ok(()) => return Ok((Outcome::Done, Some(name))),
             Err(FinishError::AlreadyThere(_)) => {}
@@ -143,10 +186,12 @@ fn glance_at(folder: &Folder, look: &Look) -> Glance {
                 Ok(true) => Glance::Same,
                 // Names that the disk can't tell apart are renamed.
                 _ if folder.is_exact(&look.dest).is_ok_and(|exact| !exact) => Glance::Free,
-                Ok(false) | Err(_) => Glance::InTheWay,
+                Ok(false) | Err(_) => Glance::InTheWay(in_the_way(&look.dest, look.is_folder, existing)),
             }
         }
-        Err(DiskError::InTheWay(_)) => Glance::InTheWay,
+        Err(DiskError::InTheWay(_)) => {
+            Glance::InTheWay(folder.file_above(&look.dest).map_or(Outcome::AlreadyThere, Outcome::FileAbove))
+        }
         // Whatever else there is to say is said when it is opened.
         Ok(None) | Err(_) => Glance::Free,
     }

@@ -63,6 +63,7 @@ fn open_part(place: &Place, folder: &Folder) -> Result<(Option<Part>, Opened), D
         Ok(None) => None,
         Ok(Some(existing)) => conflict::met(place, folder, existing)?,
         Err(DiskError::Name(_)) => Some(conflict::unholdable(place)),
+        Err(DiskError::InTheWay(_)) => Some(conflict::blocked(place, folder)?),
         Err(error) => return Err(error),
     };
     if let Some(opened) = opened {
@@ -171,6 +172,10 @@ pub(super) fn finish(endings: Vec<Ending>) -> Vec<Ended> {
             let (outcome, name) = match finished {
                 Ok(()) => (Outcome::Done, None),
                 Err(FinishError::AlreadyThere(_)) => conflict::met_at_the_end(place, &folder),
+                // Another download to the same place was faster.
+                Err(FinishError::Disk(DiskError::Unfinished(_))) if conflict::is_there(place, &folder) => {
+                    (Outcome::Done, None)
+                }
                 Err(FinishError::Disk(error)) => (outcome_of(&error), None),
             };
             (place.transfer, outcome, name)
@@ -194,7 +199,8 @@ pub(super) fn part_of(place: &Place, folder: &Folder) -> Result<Part, Outcome> {
     match open {
         Some(part) => Ok(part),
         None if size == 0 => folder.create_part(&place.dest, 0).map_err(|error| outcome_of(&error)),
-        None => Err(Outcome::CannotWrite),
+        // Another download to the same place took it, or somebody deleted it: the place is looked at anew.
+        None => Err(Outcome::PlaceTaken),
     }
 }
 
