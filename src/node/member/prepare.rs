@@ -22,9 +22,9 @@ pub(super) fn prepare(command: Command) -> Result<Command, LocalError> {
             must_name(&files, "file")?;
             Ok(Command::Get { files, dest: dest.map(destination).transpose()?, conflict })
         }
-        Command::Remove { files } => {
+        Command::Remove { files, yes } => {
             must_name(&files, "file")?;
-            Ok(Command::Remove { files })
+            Ok(Command::Remove { files, yes })
         }
         other => Ok(other),
     }
@@ -141,7 +141,7 @@ mod tests {
         }
         assert!(refused(Command::Add { paths: vec![], copy: false, exclude: vec![] }));
         assert!(refused(Command::Get { files: vec![], dest: None, conflict: None }));
-        assert!(refused(Command::Remove { files: vec![] }));
+        assert!(refused(Command::Remove { files: vec![], yes: false }));
         assert!(prepare(Command::Scan { paths: vec![], confirm: false }).is_ok(), "all shares");
     }
 }
