@@ -237,6 +237,10 @@ impl Link {
 
     /// When to call [`Link::tick`].
     pub fn poll_timeout(&self) -> Option<Time> {
+        // A connection may be left that its other end closes; nothing is done about it any more.
+        if self.ended.is_some() {
+            return None;
+        }
         let redial = self.dialing.map(|since| since.after(self.config.dial_wait));
         let awaited = self.awaited.map(|_| match (self.pinged, self.dialing) {
             (None, _) => self.silent_for(self.config.ping_after),
@@ -457,6 +461,16 @@ mod tests {
         assert!(matches!(link.poll_effect(), Some(Effect::Ping(ConnId(1), _))));
         link.look(Time(5_100));
         assert_eq!(link.poll_effect(), None);
+    }
+
+    #[test]
+    fn a_link_that_ended_is_never_due_whatever_is_awaited_on_its_last_connection() {
+        let mut link = up();
+        link.awaiting(Some(Time(0)));
+        link.end(Ended::Expelled);
+        link.awaiting(Some(Time(0)));
+        link.tick(Time(60_000));
+        assert_eq!((link.poll_effect(), link.poll_timeout()), (None, None));
     }
 
     #[test]
