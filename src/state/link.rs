@@ -127,7 +127,7 @@ impl Link {
 
     /// A dial succeeded.
     pub fn dialed(&mut self, conn: ConnId) {
-        let wanted = self.ended.is_none() && (self.current.is_none() || self.dialing.is_some());
+        let wanted = self.ended.is_none() && (self.current.is_none() || self.is_dialing());
         if !wanted {
             self.effects.push_back(Effect::Close(conn));
             return;
@@ -154,7 +154,8 @@ impl Link {
     pub fn dial_failed(&mut self, now: Time, random: &mut dyn Random, attempt: u64) {
         if attempt == self.attempt {
             self.dialing = None;
-            if self.current.is_none() {
+            // One beside a connection that is silent, too: it may fail at once, over and over.
+            if self.current.is_none() || self.pinged.is_some() {
                 self.retry_later(now, random);
             }
         }
@@ -168,7 +169,7 @@ impl Link {
         self.current = None;
         self.awaited = None;
         self.effects.push_back(Effect::Down(conn));
-        if replaced && self.dialing.is_none() {
+        if replaced && !self.is_dialing() {
             return self.end(Ended::Replaced);
         }
         self.down_since.get_or_insert(now);
@@ -214,6 +215,9 @@ impl Link {
         self.pinged = None;
         if self.current.is_some() {
             self.dialing = None;
+            if self.retry_at.take().is_some() {
+                self.failures = 0;
+            }
         }
     }
 
@@ -237,11 +241,15 @@ impl Link {
 
     /// When to call [`Link::tick`].
     pub fn poll_timeout(&self) -> Option<Time> {
+        // A connection may be left that its other end closes; nothing is done about it any more.
+        if self.ended.is_some() {
+            return None;
+        }
         let redial = self.dialing.map(|since| since.after(self.config.dial_wait));
-        let awaited = self.awaited.map(|_| match (self.pinged, self.dialing) {
-            (None, _) => self.silent_for(self.config.ping_after),
-            (Some(_), None) => self.silent_for(self.config.redial_after),
-            (Some(_), Some(_)) => self.silent_for(self.config.give_up_after),
+        let awaited = self.awaited.map(|_| match self.pinged {
+            None => self.silent_for(self.config.ping_after),
+            Some(_) if self.is_dialing() => self.silent_for(self.config.give_up_after),
+            Some(_) => self.silent_for(self.config.redial_after),
         });
         self.retry_at.into_iter().chain(redial).chain(awaited).min()
     }
@@ -269,12 +277,17 @@ impl Link {
             self.effects.push_back(Effect::Down(conn));
             self.effects.push_back(Effect::Close(conn));
             // Who slept from the ping until now has not dialled beside it.
-            if self.dialing.is_none() {
+            if !self.is_dialing() {
                 self.dial(now);
             }
-        } else if silent(self.config.redial_after) && self.dialing.is_none() {
+        } else if silent(self.config.redial_after) && !self.is_dialing() {
             self.dial(now);
         }
+    }
+
+    /// Whether a dial is under way, or about to be.
+    fn is_dialing(&self) -> bool {
+        self.dialing.is_some() || self.retry_at.is_some()
     }
 
     /// When nothing will have been heard for this long. What is awaited may be asked for again and again; from the ping
@@ -298,7 +311,10 @@ impl Link {
         if self.ended.is_some() {
             return;
         }
-        let down_since = *self.down_since.get_or_insert(now);
+        let down_since = self.down_since.unwrap_or(now);
+        if self.current.is_none() {
+            self.down_since = Some(down_since);
+        }
         let pause = if now.since(down_since) >= self.config.patience {
             self.config.retry_late
         } else {
@@ -407,6 +423,27 @@ mod tests {
     }
 
     #[test]
+    fn dials_beside_a_silent_link_that_fail_at_once_have_pauses() {
+        let mut link = up();
+        link.awaiting(Some(Time(0)));
+        let mut dials = 0;
+        for ms in 1..7_999 {
+            link.tick(Time(ms));
+            while let Some(effect) = link.poll_effect() {
+                if let Effect::Dial(attempt) = effect {
+                    dials += 1;
+                    link.dial_failed(Time(ms), &mut Middle, attempt);
+                }
+            }
+            assert!(link.poll_timeout() > Some(Time(ms)));
+        }
+        assert!((3..=10).contains(&dials), "{dials}");
+        assert_eq!(link.current(), Some(ConnId(1)));
+        link.heard(Time(7_999));
+        assert_eq!(link.poll_timeout(), None, "it speaks again, and nothing is dialled any more");
+    }
+
+    #[test]
     fn who_sleeps_right_after_a_ping_dials_when_it_wakes() {
         let mut link = up();
         link.awaiting(Some(Time(0)));
@@ -457,6 +494,16 @@ mod tests {
         assert!(matches!(link.poll_effect(), Some(Effect::Ping(ConnId(1), _))));
         link.look(Time(5_100));
         assert_eq!(link.poll_effect(), None);
+    }
+
+    #[test]
+    fn a_link_that_ended_is_never_due_whatever_is_awaited_on_its_last_connection() {
+        let mut link = up();
+        link.awaiting(Some(Time(0)));
+        link.end(Ended::Expelled);
+        link.awaiting(Some(Time(0)));
+        link.tick(Time(60_000));
+        assert_eq!((link.poll_effect(), link.poll_timeout()), (None, None));
     }
 
     #[test]

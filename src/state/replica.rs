@@ -274,8 +274,10 @@ impl Replica {
             match self.tip.judge(&header) {
                 Judgement::Next => {
                     // An answer that brings nothing is no reason to ask again at once.
+                    if !self.apply(header, salted) {
+                        break;
+                    }
                     self.asked = None;
-                    self.apply(header, salted);
                 }
                 Judgement::Old => {}
                 Judgement::Gap => break,
@@ -348,15 +350,20 @@ impl Replica {
         }
     }
 
-    fn apply(&mut self, header: VerifiedHeader, salted: Vec<u8>) {
-        let Some(salted) = SaltedBody::check(salted, header.header()) else { return };
-        let Ok(body) = salted.body() else { return self.stop(Stopped::NeedsNewer) };
+    /// Says whether it was applied: what does not fit its header is not, and what only a newer version knows.
+    fn apply(&mut self, header: VerifiedHeader, salted: Vec<u8>) -> bool {
+        let Some(salted) = SaltedBody::check(salted, header.header()) else { return false };
+        let Ok(body) = salted.body() else {
+            self.stop(Stopped::NeedsNewer);
+            return false;
+        };
         self.tip = LogTip::after(&header);
         self.roster.apply(&header, &body);
         self.effects.push_back(Effect::Apply(Box::new(Entry { header, body: salted }), Box::new(body)));
         if self.is_caught_up() {
             self.effects.push_back(Effect::CaughtUp);
         }
+        true
     }
 
     fn take_expulsion(&mut self, header: &VerifiedHeader) {
@@ -427,3 +434,7 @@ pub fn content_of(pages: impl IntoIterator<Item = Hash>) -> Hash {
     }
     Hash(*hasher.finalize().as_bytes())
 }
+
+#[cfg(test)]
+#[path = "replica_tests.rs"]
+mod tests;

@@ -137,7 +137,8 @@ impl Requests {
         let Some(request) = request else { return };
         // After this request there may be more.
         self.wanted = true;
-        self.number += 1;
+        // Only a master that is out of its mind has answered so many.
+        self.number = self.number.saturating_add(1);
         let outstanding = Outstanding { number: self.number, generation: self.at.generation, request };
         self.outstanding = Some(outstanding);
         self.keep();
@@ -289,6 +290,14 @@ mod tests {
         requests.answered(Time(500_000), 1, Answer::StaleNumber { last: 7 });
         requests.difference(Time(500_000), Some(Request::AddFiles(Vec::new())));
         assert!(!run(&mut requests, 1_099_000));
+    }
+
+    #[test]
+    fn a_last_number_that_is_the_last_of_all_ends_nothing() {
+        let mut requests = asked(Request::RemoveFile(Vec::new()));
+        requests.answered(Time(1), 1, Answer::StaleNumber { last: u64::MAX });
+        requests.difference(Time(1), Some(Request::RemoveFile(Vec::new())));
+        assert_eq!(requests.outstanding.as_ref().map(|one| one.number), Some(u64::MAX));
     }
 
     #[test]

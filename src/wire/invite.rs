@@ -51,7 +51,7 @@ impl Address {
     /// Parses `HOST:PORT`; `HOST` is a name, an IPv4 address or an IPv6 address in brackets.
     pub fn parse(text: &str) -> Option<Address> {
         if let Ok(address) = text.parse::<std::net::SocketAddr>() {
-            return Some(Address::from(address));
+            return (address.port() != 0).then(|| Address::from(address));
         }
         let (host, port) = text.rsplit_once(':')?;
         let port = port.parse().ok().filter(|port| *port != 0)?;
@@ -252,7 +252,7 @@ mod tests {
 
     #[test]
     fn addresses_are_parsed_strictly() {
-        for bad in ["", "host", "host:", "host:0", "ho st:1", "host:99999", "a\u{202e}:1"] {
+        for bad in ["", "host", "host:", "host:0", "192.0.2.1:0", "[::1]:0", "ho st:1", "host:99999", "a\u{202e}:1"] {
             assert!(Address::parse(bad).is_none(), "{bad:?}");
         }
     }

@@ -296,6 +296,17 @@ impl Cache {
         self.used
     }
 
+    /// Whether nothing is held, asked for or remembered of anybody; for tests.
+    pub fn is_idle(&self) -> bool {
+        self.entries.is_empty()
+            && self.keys.is_empty()
+            && self.owners.is_empty()
+            && self.askers.is_empty()
+            && self.forwards.is_empty()
+            && self.turns.is_empty()
+            && self.spare.is_empty()
+    }
+
     fn order(&mut self, now: Time, order: ChunkOrder) {
         match order {
             ChunkOrder::Ask { asker, request, group, owner, owner_conn, ranges } => {
@@ -317,13 +328,14 @@ impl Cache {
     /// All or nothing.
     fn ask(&mut self, now: Time, asked: &Asked, ranges: &[ChunkRange]) -> Result<(), ChunkRefusal> {
         let (count, bytes) = measure(ranges).ok_or(ChunkRefusal::Malformed)?;
-        let asker = self.askers.entry(asked.asker).or_insert_with(|| Asker::new(now));
-        let (chunks, outstanding) = asker.outstanding();
+        let (chunks, outstanding) = self.askers.get(&asked.asker).map_or((0, 0), Asker::outstanding);
         let fits = count <= self.config.asker_chunks_max.saturating_sub(chunks) as u64
             && bytes <= self.config.asker_bytes_max.saturating_sub(outstanding);
         if !fits {
             return Err(ChunkRefusal::OverQuota);
         }
+        // Not before: whoever is refused all that it asks for is not remembered.
+        self.askers.entry(asked.asker).or_insert_with(|| Asker::new(now));
         for (content, index, length) in ranges.iter().flat_map(ChunkRange::chunks) {
             let key = Key { group: asked.group, owner: asked.owner, content, index, length };
             self.want(now, asked, key);
@@ -386,5 +398,6 @@ fn measure(ranges: &[ChunkRange]) -> Option<(u64, u64)> {
         return None;
     }
     let bytes = |range: &ChunkRange| u64::from(range.count - 1) * u64::from(range.bytes) + u64::from(range.last_bytes);
-    Some((ranges.iter().map(|range| u64::from(range.count)).sum(), ranges.iter().map(bytes).sum()))
+    let count = ranges.iter().map(|range| u64::from(range.count)).sum();
+    Some((count, ranges.iter().map(bytes).fold(0, u64::saturating_add)))
 }

@@ -40,10 +40,17 @@ impl Cache {
 
     fn reserve(&mut self, now: Time, id: EntryId, payer: ConnId, uploads: &mut HashMap<ConnId, u64>) {
         let Some(entry) = self.entries.get_mut(&id) else { return };
-        let upload = *uploads.entry(entry.owner).or_insert_with(|| {
+        // One number for all that is reserved now; but two lengths of one chunk under one number would be one to the
+        // owner's side, and who asked for the right one would wait for the other's.
+        let (owner, chunk) = (entry.owner, (entry.key.content, entry.key.index));
+        let is_used = |upload: &u64| {
+            self.owners.get(&owner).is_some_and(|owner| owner.uploads.contains_key(&(*upload, chunk.0, chunk.1)))
+        };
+        let upload = uploads.get(&owner).copied().filter(|upload| !is_used(upload)).unwrap_or_else(|| {
             self.next += 1;
             self.next
         });
+        uploads.insert(owner, upload);
         entry.stage = Stage::Reserved { upload, since: now };
         entry.payer = Some(payer);
         self.used += entry.bytes;

@@ -248,6 +248,53 @@ fn too_much_at_once_and_nonsense_are_refused() {
     assert_eq!(measure(&[range(3, 3, 10, 4)]), Some((3, 24)));
 }
 
+/// What a cache says to an asker of these ranges.
+fn said(cache: &mut Cache, asker: u64, ranges: Vec<ChunkRange>) -> Vec<Effect> {
+    let (asker, group, owner) = (ConnId(asker), GroupId([7; 32]), owner_id());
+    let ask = ChunkOrder::Ask { asker, request: 1, group, owner, owner_conn: OWNER, ranges };
+    cache.handle(Time(0), Input::Order(ask));
+    std::iter::from_fn(|| cache.poll_effect()).collect()
+}
+
+fn is_refused(effects: &[Effect]) -> bool {
+    matches!(effects, [Effect::Send { frame: Frame::ChunkRefused { reason: ChunkRefusal::OverQuota, .. }, .. }])
+}
+
+#[test]
+fn who_is_refused_all_that_it_asks_for_is_not_remembered() {
+    let mut cache = Cache::new(CacheConfig::default());
+    let range = ChunkRange { count: 1_000, ..ChunkRange::one(content(), 0, MIB) };
+    assert!(is_refused(&said(&mut cache, 1, vec![range])));
+    assert!(cache.is_idle());
+}
+
+#[test]
+fn ranges_of_more_bytes_than_a_number_holds_are_refused() {
+    let mut cache = Cache::new(CacheConfig::default());
+    let range = ChunkRange { count: u32::MAX, ..ChunkRange::one(content(), 0, CHUNK_BYTES_MAX) };
+    assert!(is_refused(&said(&mut cache, 1, vec![range; RANGES_PER_FRAME_MAX])));
+}
+
+/// Who asks for a chunk by a wrong length does not keep it from who asks for it by the right one.
+#[test]
+fn two_lengths_of_one_chunk_are_asked_for_under_two_numbers() {
+    let mut cache = Cache::new(CacheConfig::with_capacity(0));
+    let of = |index, length| vec![ChunkRange::one(content(), index, length)];
+    said(&mut cache, 1, of(5, CHUNK_BYTES_MAX));
+    said(&mut cache, 1, [of(6, CHUNK_BYTES_MAX), of(7, CHUNK_BYTES_MAX)].concat());
+    assert!(said(&mut cache, 2, of(0, MIB)).is_empty() && said(&mut cache, 3, of(0, MIB - 1)).is_empty(), "they wait");
+    let gone = ChunkOrder::Gone { conn: ConnId(1), reason: ChunkRefusal::OwnerAway };
+    cache.handle(Time(0), Input::Order(gone));
+    let mut numbers = HashSet::new();
+    while let Some(effect) = cache.poll_effect() {
+        if let Effect::Send { frame: Frame::UploadChunk { request, ranges }, .. } = effect {
+            assert_eq!(ranges.len(), 1);
+            numbers.insert(request);
+        }
+    }
+    assert_eq!(numbers.len(), 2);
+}
+
 #[test]
 fn only_what_was_asked_for_comes_in() {
     let mut lab = lab();

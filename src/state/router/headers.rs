@@ -20,6 +20,8 @@ use std::collections::BTreeSet;
 struct News {
     records: Vec<Record>,
     concerned: BTreeSet<DeviceKey>,
+    /// A generation began: what the chain said of anybody may be gone.
+    concerns_all: bool,
     expulsions: Vec<SignedHeader>,
     /// What else the chain was extended by.
     others: Vec<SignedHeader>,
@@ -61,7 +63,9 @@ impl Router {
         let Some(group) = self.groups.get_mut(&id) else { return Ok(()) };
         let Some(change) = &header.header().membership else { return Ok(()) };
         let standing_before = group.membership.standing(&change.device);
-        match group.membership.take(header, &mut news.records) {
+        let taken = group.membership.take(header, &mut news.records);
+        news.concerns_all |= news.records.iter().any(|record| matches!(record, Record::Truncated { .. }));
+        match taken {
             Taken::Extended | Taken::ExpelledEarly => {}
             Taken::Nothing => return Ok(()),
             Taken::Gap => {
@@ -218,14 +222,14 @@ impl Router {
         self.groups.get(&id).is_some_and(|group| group.membership.is_settled())
     }
 
-    /// Places all whom the news concern: everybody, if the group got settled or unsettled by them.
+    /// Places all whom the news concern: everybody, if the group got settled or unsettled by them, or begins anew.
     fn place_concerned(&mut self, now: Time, id: GroupId, settled_before: bool, news: &News) {
         let settled = self.is_settled(id);
         let Some(group) = self.groups.get(&id) else { return };
         if settled != settled_before {
             tracing::info!(group = ?id, settled, "membership is complete or not");
         }
-        let all = settled != settled_before;
+        let all = settled != settled_before || news.concerns_all;
         let concerned = group.connected.iter().filter(|(device, _)| all || news.concerned.contains(device));
         let concerned: Vec<(DeviceKey, ConnId)> = concerned.map(|(device, conn)| (*device, *conn)).collect();
         for device in &news.concerned {

@@ -257,6 +257,21 @@ fn a_new_generation_may_branch_off_or_begin_anew() {
     }
 }
 
+/// The header that begins it vouches for itself, so the group is settled before and after: all the same nobody stays
+/// what only the chain of before said.
+#[test]
+fn a_generation_that_begins_by_a_broadcast_places_everybody_anew() {
+    let (mut world, mut log) = World::settled(&[1, 2]);
+    world.client(1, 1);
+    world.client(2, 2);
+    assert_eq!((world.class(1), world.class(2)), (Some(Class::Approved), Some(Class::Approved)));
+    log.next_generation();
+    log.begin_membership_anew();
+    let again = log.change(0, Standing::Approved);
+    world.broadcast(&again);
+    assert_eq!((world.class(1), world.class(2)), (Some(Class::Stranger), Some(Class::Stranger)));
+}
+
 #[test]
 fn an_older_head_is_refused_silently() {
     let (mut world, log) = World::settled(&[1]);
