@@ -162,7 +162,8 @@ fn restored_client_and_askers() {
 fn one_of(world: &mut World, one: usize, other: usize) {
     world.run_for(120_000);
     let (first, second) = (world.waits_for(one), world.waits_for(other));
-    let gave_up = |why: &Option<String>| why.as_ref().is_some_and(|why| why.contains("another process uses a copy of this"));
+    let gave_up =
+        |why: &Option<String>| why.as_ref().is_some_and(|why| why.contains("another process uses a copy of this"));
     world.check(gave_up(&first) != gave_up(&second), &format!("one goes on: {first:?} {second:?}"));
     let on = if gave_up(&first) { other } else { one };
     world.check(world.connected(on), "and is connected");
