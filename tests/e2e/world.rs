@@ -11,8 +11,10 @@ use bailiwick::store::statedir::StateDir;
 use bailiwick::wire::invite::{Invite, Ticket};
 use bailiwick::wire::name::DeviceName;
 use std::future::Future;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
@@ -204,6 +206,19 @@ async fn one_job(node: NodeHandle, job: u64) -> JobRow {
     }
 }
 
+/// An address that is free again whenever its server is started again: the system gives ports of this range to nobody
+/// who does not ask for one by its number.
+fn lasting_address() -> SocketAddr {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    loop {
+        let next = std::process::id().wrapping_mul(97).wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
+        let address = SocketAddr::from(([127, 0, 0, 1], 16_000 + (next % 16_000) as u16));
+        if std::net::UdpSocket::bind(address).is_ok() {
+            return address;
+        }
+    }
+}
+
 /// A place for nodes.
 pub(crate) struct World {
     root: TempDir,
@@ -232,10 +247,10 @@ impl World {
         (dir, handle, Home { dir: held, ends, api: "http://127.0.0.1:0".to_owned(), config: self.config })
     }
 
-    /// Starts a server, at a port that the system chooses the first time.
+    /// Starts a server, at a port that is its own from then on.
     pub(crate) async fn server(&self, name: &str) -> Node {
         let (dir, handle, home) = self.home(name);
-        let listen = (!dir.join("server-place").exists()).then(|| "127.0.0.1:0".parse().expect("an address"));
+        let listen = (!dir.join("server-place").exists()).then(lasting_address);
         let options = ServerOptions { state_dir: dir.clone(), place: ServerPlace { listen, advertise: Vec::new() } };
         let task = tokio::spawn(run::server(home, options));
         Node { dir, handle, task }

@@ -1,6 +1,6 @@
 //! A master's machine is lost, and comes back from a backup.
 
-use crate::node::{Node, Place, text};
+use crate::node::{Node, Place, lasting_address, text};
 use serde_json::Value;
 use std::path::Path;
 
@@ -34,7 +34,7 @@ fn imported_master() {
     let words = passphrase(&place, "correct horse battery");
     let wrong = passphrase(&place, "wrong horse battery");
     // It runs its own server, whose port and key come back with it.
-    let master = place.start("desk", &["master", "--name", "desk", "--listen", "127.0.0.1:0"]);
+    let master = place.start("desk", &["master", "--name", "desk", "--listen", &lasting_address()]);
     let laptop = place.member(&master, "laptop");
     let thief = place.member(&master, "thief");
     share(&place, &laptop, "early.txt", b"early");

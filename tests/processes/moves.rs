@@ -1,13 +1,13 @@
 //! A master leaves the server in its own process.
 
-use crate::node::{Place, text};
+use crate::node::{Place, lasting_address, text};
 use bailiwick::wire::invite::{Invite, Ticket};
 use std::os::unix::fs::PermissionsExt;
 
 #[test]
 fn moved_master() {
     let place = Place::new();
-    let master = place.start("desk", &["master", "--name", "desk", "--listen", "127.0.0.1:0"]);
+    let master = place.start("desk", &["master", "--name", "desk", "--listen", &lasting_address()]);
     let laptop = place.member(&master, "laptop");
     let server = place.server();
     let ticket = text(&server.ready, "ticket");

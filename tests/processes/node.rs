@@ -4,6 +4,7 @@ use serde_json::Value;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
@@ -61,7 +62,9 @@ impl Place {
 
     pub(crate) fn server(&self) -> Node {
         let first = !self.path("server").exists();
-        self.start("server", if first { &["server", "--listen", "127.0.0.1:0"] } else { &["server"] })
+        let address = lasting_address();
+        let arguments = ["server", "--listen", &address];
+        self.start("server", if first { &arguments } else { &arguments[..1] })
     }
 
     pub(crate) fn begun(&self) -> (Node, Node) {
@@ -169,6 +172,19 @@ impl Drop for Node {
         // A test that failed leaves no process behind.
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// An address that is free again whenever its server is started again: the system gives ports of this range to nobody
+/// who does not ask for one by its number.
+pub(crate) fn lasting_address() -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    loop {
+        let next = std::process::id().wrapping_mul(97).wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
+        let address = format!("127.0.0.1:{}", 16_000 + next % 16_000);
+        if std::net::UdpSocket::bind(&address).is_ok() {
+            return address;
+        }
     }
 }
 
