@@ -8,6 +8,7 @@ use crate::wire::codec::{decode, encode};
 use crate::wire::ids::{DeviceKey, GroupId, Position};
 use crate::wire::invite::AdmissionSecret;
 use crate::wire::log::{SignedHead, SignedHeader};
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OptionalExtension, params};
 use std::path::Path;
 use std::time::Duration;
@@ -72,6 +73,9 @@ impl ServerStore {
         db.pragma_update(None, "journal_mode", "WAL")?;
         db.pragma_update(None, "synchronous", "FULL")?;
         db.pragma_update(None, "journal_size_limit", 16 << 20)?;
+        db.set_prepared_statement_cache_capacity(128);
+        // Plans that don't look at bound values: else every `LIMIT ?` is planned anew at each use.
+        db.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
         let version: i64 = db.pragma_query_value(None, "user_version", |row| row.get(0))?;
         match version {
             // Both or neither: a process killed between them would find tables that it has to make.

@@ -24,6 +24,7 @@ pub use shares::{NewShare, ScanNote, ShareSum};
 pub use wishes::{Gone, Leave};
 
 use crate::wire::codec::{decode, encode};
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OptionalExtension, params};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -111,6 +112,8 @@ impl MemberStore {
         db.pragma_update(None, "cache_size", -8_192)?;
         db.pragma_update(None, "temp_store", "MEMORY")?;
         db.set_prepared_statement_cache_capacity(128);
+        // Plans that don't look at bound values: else every `LIMIT ?` is planned anew at each use.
+        db.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
         let version: i64 = db.pragma_query_value(None, "user_version", |row| row.get(0))?;
         match version {
             // Both or neither: a process killed between them would find tables that it has to make.
