@@ -261,7 +261,7 @@ impl World {
     fn restart(&mut self) {
         let Disk { tip, roster, epochs, head, loading, fork, .. } = &self.disk;
         let (roster, epochs, head) = (roster.clone(), epochs.clone(), head.clone());
-        let restored = Restored { tip: *tip, roster, epochs, head, loading: loading.clone(), fork: *fork };
+        let restored = Restored { tip: *tip, roster, epochs, head, tip_head: None, loading: loading.clone(), fork: *fork };
         self.replica = Replica::restore(ReplicaConfig::default(), key(1), key(5), restored);
         (self.asked, self.may_ask) = (None, true);
     }
@@ -287,6 +287,7 @@ impl World {
                     self.disk.roster.expel_ahead(change);
                     self.is_out |= change.device == key(5);
                 }
+                Effect::KeepTipHead(_) => {}
                 Effect::KeepHead(head) => {
                     let at = |head: &SignedHead| head.verify(&key(1)).expect("the master's").at;
                     assert!(self.disk.head.as_ref().is_none_or(|before| at(before) < at(&head)), "heads go up");

@@ -61,7 +61,9 @@ pub enum Effect {
     KeepPage(Manifest, u32, Vec<u8>),
     /// All pages are there: check them and swap the snapshot in, then say [`Replica::loaded`].
     Load(Manifest),
-    /// Persist the proof of a fork, with the head that shows it, if one does; show that to the server.
+    /// Persist the head of this replica's end: a newer one was shown.
+    KeepTipHead(SignedHead),
+    /// Persist a fork, with the head that shows others that there are two logs, if one does; show that to the server.
     Forked(Fork, Option<SignedHead>),
     /// A new generation has ended the fork: persist that.
     ForkEnded,
@@ -82,6 +84,8 @@ pub struct Restored {
     pub epochs: Vec<Epoch>,
     /// The newest head that it was shown.
     pub head: Option<SignedHead>,
+    /// The head of its end, if it was shown a newer one since.
+    pub tip_head: Option<SignedHead>,
     /// The snapshot that it was loading, and the pages that it has.
     pub loading: Option<(Manifest, u32)>,
     /// The fork that it met.
@@ -99,6 +103,8 @@ pub struct Replica {
     head: Option<SignedHead>,
     /// The place of that head. Broadcasts and entries, which show no head, may be ahead of it.
     head_at: Position,
+    /// The head of where it ended when it was shown a newer one: should the log fork here, others are shown this one.
+    tip_head: Option<SignedHead>,
     shown: Position,
     loading: Option<(Manifest, u32)>,
     asked: Option<Time>,
@@ -112,7 +118,7 @@ pub struct Replica {
 impl Replica {
     /// A replica of `master`'s log at the device `me`.
     pub fn restore(config: ReplicaConfig, master: DeviceKey, me: DeviceKey, restored: Restored) -> Replica {
-        let Restored { tip, roster, epochs, head, loading, fork } = restored;
+        let Restored { tip, roster, epochs, head, tip_head, loading, fork } = restored;
         let head_at = head.as_ref().and_then(|head| head.verify(&master).ok()).map(|head| head.at).unwrap_or_default();
         let expelled = roster.is_expelled(&me);
         Replica {
@@ -124,6 +130,7 @@ impl Replica {
             epochs: epochs.into_iter().map(|epoch| (epoch.id, epoch)).collect(),
             head,
             head_at,
+            tip_head,
             shown: head_at,
             loading,
             asked: None,
@@ -200,11 +207,15 @@ impl Replica {
         let ours = [Some((self.tip.at, self.tip.header)), known.map(|known| (known.at, known.header))];
         let ours = ours.into_iter().flatten().find(|(at, header)| *at == head.at && *header != head.header);
         if let Some((at, ours)) = ours {
-            self.fork(Fork { at, ours, theirs: head.header }, Some(signed));
+            self.fork(Fork { at, ours, theirs: head.header }, Some(signed.clone()), true);
             return true;
         }
         self.shown = self.shown.max(head.at);
         if self.head.is_none() || head.at > self.head_at {
+            if let Some(head) = self.head.take().filter(|head| self.is_of_tip(head)) {
+                self.tip_head = Some(head.clone());
+                self.effects.push_back(Effect::KeepTipHead(head));
+            }
             self.head_at = head.at;
             self.head = Some(signed.clone());
             self.effects.push_back(Effect::KeepHead(signed.clone()));
@@ -385,16 +396,23 @@ impl Replica {
             // It says itself what it follows; and that is not what is here.
             Fork { at: self.tip.at, ours: self.tip.header, theirs: header.header().previous }
         };
-        self.fork(fork, None);
+        let of_tip = self.head.iter().chain(&self.tip_head).find(|head| self.is_of_tip(head));
+        let of_tip = of_tip.cloned();
+        self.fork(fork, of_tip, false);
     }
 
-    fn fork(&mut self, fork: Fork, proof: Option<&SignedHead>) {
+    fn is_of_tip(&self, head: &SignedHead) -> bool {
+        head.verify(&self.master).is_ok_and(|head| (head.at, head.header) == (self.tip.at, self.tip.header))
+    }
+
+    /// `to_show` proves it to whoever follows the other log; `proved` if it is a head of that one.
+    fn fork(&mut self, fork: Fork, to_show: Option<SignedHead>, proved: bool) {
         let is_known = matches!(self.stopped, Some(Stopped::Fork(_)));
-        if is_known && (proof.is_none() || self.fork_is_proved) {
+        if is_known && (!proved || self.fork_is_proved) {
             return;
         }
-        self.fork_is_proved = proof.is_some();
-        self.effects.push_back(Effect::Forked(fork, proof.cloned()));
+        self.fork_is_proved = proved;
+        self.effects.push_back(Effect::Forked(fork, to_show));
         self.stop(Stopped::Fork(fork));
     }
 

@@ -216,6 +216,13 @@ struct Open {
     list_parts: BTreeSet<u32>,
 }
 
+impl Disk {
+    /// Whether an unfinished download lies at a place.
+    pub(crate) fn has_part(&self, folder: &Path, dest: &RelPath) -> bool {
+        self.parts.contains_key(&(folder.to_owned(), dest.as_str().to_owned()))
+    }
+}
+
 fn key(place: &Place) -> (PathBuf, String) {
     (place.folder.clone(), place.dest.as_str().to_owned())
 }

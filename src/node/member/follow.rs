@@ -1,6 +1,7 @@
 //! A client's replica: what it applies, and what it asks for.
 
 use super::core::{Cx, MemberCore};
+use super::fork::TIP_HEAD;
 use super::io::Output;
 use super::opening::{load_roster, tip_of};
 use super::pen::Pen;
@@ -45,6 +46,7 @@ impl MemberCore {
             }
             Effect::Forked(fork, proof) => self.forked(&fork, proof.as_ref())?,
             Effect::ForkEnded => self.fork_ended()?,
+            Effect::KeepTipHead(head) => self.store.set(TIP_HEAD, &head)?,
             Effect::KeepHead(head) => self.store.set("head", &head)?,
             Effect::KeepPage(manifest, page, bytes) => self.store.keep_page(&manifest, page, &bytes)?,
             Effect::Load(manifest) => self.load(cx, &manifest)?,

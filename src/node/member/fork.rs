@@ -12,7 +12,9 @@ use crate::wire::log::{SignedHead, SignedHeader};
 
 /// Under this key lies the fork that a replica met.
 const FORK: &str = "fork";
-/// Under this one the head that proves it, if one does.
+/// Under this one the head of the replica's end, once a newer one was shown.
+pub(super) const TIP_HEAD: &str = "tip_head";
+/// Under this one the head that shows it to others, if one does.
 const FORK_HEAD: &str = "fork_head";
 
 /// The fork that is kept.
@@ -43,7 +45,7 @@ impl MemberCore {
         Ok(())
     }
 
-    /// Shows the server the other head, so that the master and all others see both.
+    /// Shows the server that head, so that the master and all others see both.
     pub(super) fn show_fork(&mut self, conn: ConnId) -> Result<(), DbError> {
         if let Some(proof) = self.store.get(FORK_HEAD)? {
             self.send(conn, Frame::Head(proof));

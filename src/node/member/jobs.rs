@@ -49,6 +49,9 @@ impl MemberCore {
         ids: &[String],
         all: bool,
     ) -> Result<Reply, LocalError> {
+        if control != Control::Cancel {
+            self.must_not_be_out()?;
+        }
         let (mut jobs, mut uploads) = (Vec::new(), Vec::new());
         for id in ids {
             match id.starts_with(UPLOAD_PREFIX) {

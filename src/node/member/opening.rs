@@ -1,7 +1,7 @@
 //! How a core is opened: from what was persisted, or as a new member.
 
 use super::core::{Cx, Group, MemberConfig, MemberCore, Name, Start};
-use super::fork::kept_fork;
+use super::fork::{TIP_HEAD, kept_fork};
 use super::moving::Servers;
 use super::pen::Pen;
 use super::session::Session;
@@ -195,6 +195,7 @@ fn restore_replica(store: &MemberStore, group: &Group, key: DeviceKey, config: &
         roster: load_roster(store, &group.master)?,
         epochs: store.epochs()?,
         head: store.head()?,
+        tip_head: store.get(TIP_HEAD)?,
         loading: store.loading()?,
         fork: kept_fork(store)?,
     };

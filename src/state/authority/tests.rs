@@ -334,6 +334,39 @@ fn two_histories_for_one_place_stop_the_replica() {
     assert!(matches!(replica.stopped(), Some(Stopped::Fork(fork)) if fork.at == tip.at));
 }
 
+/// Whoever meets a fork in the entries themselves shows the head of its own log, though it was shown a newer one since.
+#[test]
+fn who_meets_a_fork_shows_the_head_of_its_own_end() {
+    let (mut desk, mut old_copy) = (Desk::new(), Desk::new());
+    desk.member(2);
+    old_copy.member(2);
+    assert_eq!(desk.authority.tip(), old_copy.authority.tip(), "one log so far");
+    desk.member(3);
+    let head_of = |desk: &Desk| {
+        let tip = desk.authority.tip();
+        let group = GroupId::of(&identity(1).device_key());
+        let head = Head { group, at: tip.at, header: tip.header, membership: tip.membership, nonce: [0; 16] };
+        SignedHead::sign(&identity(1), &head)
+    };
+    let mut replica = replica(2);
+    replica.entries_came(Time(0), desk.plain(0));
+    replica.head_shown(Time(0), &head_of(&desk));
+    let known = desk.entries.len();
+    old_copy.member(4);
+    old_copy.member(5);
+    replica.head_shown(Time(1), &head_of(&old_copy));
+    assert_eq!(replica.stopped(), None, "it is only behind, for all that it knows");
+    replica.entries_came(Time(1), old_copy.plain(known));
+    assert!(matches!(replica.stopped(), Some(Stopped::Fork(_))));
+    let shown: Vec<SignedHead> = std::iter::from_fn(|| replica.poll_effect())
+        .filter_map(|effect| match effect {
+            crate::state::replica::Effect::Forked(_, shown) => shown,
+            _ => None,
+        })
+        .collect();
+    assert_eq!(shown, [head_of(&desk)]);
+}
+
 #[test]
 fn a_copy_that_is_behind_what_others_saw_signs_nothing() {
     use std::time::Duration;

@@ -42,6 +42,9 @@ impl Router {
         if let Some(tip) = group.membership.tip().filter(|_| from_master) {
             self.send(conn, Frame::HeadersStored(tip));
         }
+        if from_master {
+            self.tell_fallen_out(conn, id, &news);
+        }
         self.place_concerned(now, id, before, &news);
         self.pass_on_expulsions(id, conn, news.expulsions);
         self.pass_on_to_master(id, conn, news.others);
@@ -88,10 +91,16 @@ impl Router {
     }
 
     pub(super) fn head(&mut self, now: Time, conn: ConnId, head: SignedHead) {
-        if !self.show_head(now, conn, head) {
+        if !self.show_head(now, conn, head.clone()) {
             return;
         }
         let Some(group) = self.group_of(conn).and_then(|id| self.groups.get_mut(&id)) else { return };
+        // An older one shows a fork, perhaps, that the master alone can see: it knows what it signed there.
+        let is_old = group.membership.head().is_some_and(|newest| *newest != head) && group.fork.is_none();
+        if let Some(master) = group.master.as_ref().filter(|master| is_old && master.conn != conn) {
+            let to = vec![master.conn];
+            return self.send_all(to, Frame::Head(head));
+        }
         let first = group.master.as_mut().filter(|master| master.conn == conn && !master.shown);
         let Some(master) = first else { return };
         master.shown = true;
@@ -196,6 +205,7 @@ impl Router {
         if let Some(tip) = tip.filter(|_| changes_membership) {
             self.send(conn, Frame::HeadersStored(tip));
         }
+        self.tell_fallen_out(conn, id, &news);
         self.place_concerned(now, id, before, &news);
         if let Some(group) = self.groups.get(&id) {
             let to = group.approved.iter().copied().collect();
@@ -220,6 +230,13 @@ impl Router {
 
     fn is_settled(&self, id: GroupId) -> bool {
         self.groups.get(&id).is_some_and(|group| group.membership.is_settled())
+    }
+
+    /// A master that begins a generation learns which expulsions of the chain before it left out: it may not know them.
+    fn tell_fallen_out(&mut self, master: ConnId, id: GroupId, news: &News) {
+        let Some(group) = self.groups.get(&id).filter(|_| news.concerns_all) else { return };
+        let expulsions = group.membership.expulsions_beside_chain();
+        self.send_headers(master, expulsions);
     }
 
     /// Places all whom the news concern: everybody, if the group got settled or unsettled by them, or begins anew.

@@ -213,6 +213,11 @@ impl Membership {
         self.beside_chain().chain(self.chain_above(at)).map(|link| link.signed.clone()).collect()
     }
 
+    /// The expulsions that the chain lacks.
+    pub(super) fn expulsions_beside_chain(&self) -> Vec<SignedHeader> {
+        self.beside_chain().map(|link| link.signed.clone()).collect()
+    }
+
     /// The membership header at a place.
     pub(super) fn header_at(&self, at: Position) -> Option<&SignedHeader> {
         let place = self.chain.binary_search_by_key(&at, |link| link.at).ok()?;

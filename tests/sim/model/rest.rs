@@ -3,6 +3,7 @@
 use super::*;
 use crate::world::Node;
 use bailiwick::state::requests::Outstanding;
+use bailiwick::store::member::StoredTransfer;
 use bailiwick::wire::name::DeviceName;
 
 impl Model {
@@ -60,7 +61,7 @@ impl Model {
                 if known != expelled(&master.expulsions().expect("a store"), &self.master) {
                     return Some("its expulsions are not the master's".to_owned());
                 }
-                self.wishes_unsettled(store)
+                self.wishes_unsettled(node)
             }
         }
     }
@@ -71,7 +72,8 @@ impl Model {
     }
 
     /// What a device still wants.
-    pub(crate) fn wishes_unsettled(&self, store: &MemberStore) -> Option<String> {
+    pub(crate) fn wishes_unsettled(&self, node: &Node) -> Option<String> {
+        let store = node.store();
         if let Some(file) = store.staged(1).expect("a store").first() {
             return Some(format!("{} is still syncing", file.meta.path));
         }
@@ -108,8 +110,14 @@ impl Model {
             };
             owner.is_some_and(is_none)
         };
+        // Who was restored finds parts that it does not know of, and takes over none: a person removes them.
+        let is_in_the_way = |one: &StoredTransfer| {
+            let place = store.job_place(one.job).expect("a store");
+            let found = !one.part && place.is_some_and(|place| node.disk.has_part(&place.dest, &one.dest));
+            found && self.promises.restored.contains(&node.key())
+        };
         open.iter()
-            .find(|one| !restored(one.owner))
+            .find(|one| !restored(one.owner) && !is_in_the_way(one))
             .map(|one| format!("transfer {} of {} is still open", one.id, one.file))
     }
 }

@@ -83,6 +83,36 @@ fn restored_master_alone() {
     world.run_for(600_000);
 }
 
+/// An old copy of the master signs further than the members' log went, before they come back: what they hold is older
+/// than its newest head, and is not what it signed there.
+#[test]
+fn restored_master_far_ahead() {
+    let mut world = group(18, 2);
+    let (master, server) = (world.backup(0), world.server_backup());
+    share(&mut world, 1, "films", &[5; 2]);
+    let tip = world.nodes[1].store().tip().unwrap();
+    (0..3).for_each(|node| world.crash(node));
+    world.crash_server();
+    world.model.master_was_restored = true;
+    world.restore(0, master);
+    world.replace_server_store(server);
+    world.start_server();
+    world.start_node(0);
+    world.run_for(300_000);
+    world.nodes[0].is_old_copy = true;
+    for name in ["more", "still more", "and more"] {
+        world.share(0, name, &[5]);
+        world.run_for(10_000);
+    }
+    world.start_node(1);
+    world.run_for(60_000);
+    let why = world.waits_for(1).unwrap_or_default();
+    world.check(why.contains("forked"), &format!("the member says what is wrong: {why}"));
+    let why = world.waits_for(0).unwrap_or_default();
+    world.check(why.contains("forked"), &format!("and so does the master: {why}"));
+    world.check(world.nodes[1].store().tip().unwrap() == tip, "the member keeps what it has");
+}
+
 /// Somebody asks something of an old copy of the master as soon as it starts: it waits for what members have to show.
 #[test]
 fn restored_master_at_work() {

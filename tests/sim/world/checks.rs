@@ -1,6 +1,7 @@
 //! What must hold at any time, and what must come to rest.
 
 use super::*;
+use bailiwick::node::local::TransferState;
 
 impl World {
     /// A node's batch is on disk: everything that must hold at any time holds.
@@ -59,10 +60,27 @@ impl World {
             }
             rested = unsettled.is_none();
             if let Some(why) = unsettled.filter(|_| self.now >= end) {
+                self.note_transfers();
                 self.fail(&format!("it never settles: {why}"));
             }
         }
         self.longest_settle = self.longest_settle.max(self.now - begun);
+    }
+
+    /// What everybody says of what is not done, for whoever looks into it.
+    fn note_transfers(&mut self) {
+        for node in 0..self.nodes.len() {
+            let token = self.ask(node, Command::Transfers { job: None });
+            self.run_till(5_000, |world| world.nodes[node].replies.contains_key(&token));
+            let Some(Ok(Reply::Transfers(rows))) = self.nodes[node].replies.remove(&token) else { continue };
+            for row in rows.iter().filter(|row| row.state != TransferState::Done) {
+                let note = format!(
+                    "{}: {:?} {} is {:?}: {:?}",
+                    self.nodes[node].name, row.direction, row.file, row.state, row.reason
+                );
+                self.note(note);
+            }
+        }
     }
 
     /// What has not come to rest yet.
@@ -79,7 +97,7 @@ impl World {
         if log.importing().expect("a store").is_some() {
             return Some("the imported master still listens".to_owned());
         }
-        let of_master = || self.model.wishes_unsettled(log).map(|why| format!("the master: {why}"));
+        let of_master = || self.model.wishes_unsettled(&self.nodes[master]).map(|why| format!("the master: {why}"));
         self.model.server_unsettled(&groups, log).or_else(of_master).or_else(|| {
             self.nodes.iter().enumerate().filter(|(_, node)| !node.is_master()).find_map(|(id, node)| {
                 if self.has_copies(id) {

@@ -121,7 +121,6 @@ impl World {
         }
         let header = ChunkHeader { request, ..stream.header };
         let (root, list) = (stream.source.root, stream.source.list.clone());
-        self.note(format!("{} <~{} chunk {:?} {}", self.nodes[node].name, conn.0, header.content, header.index));
         let one = &mut self.nodes[node];
         if one.core.is_none() {
             return;
@@ -133,6 +132,10 @@ impl World {
             self.coverage.event("unit came broken");
         }
         let landed = one.plane.land(&mut one.disk, &header, root, &list, broken);
+        let came: Vec<&Came> = landed.iter().map(|landed| &landed.came).collect();
+        let note = format!("{} <~{} chunk {:?} {}: {came:?}", one.name, conn.0, header.content, header.index);
+        self.note(note);
+        let one = &mut self.nodes[node];
         if landed.is_empty() {
             return self.tell_server(ServerInput::Unwanted(forward));
         }

@@ -52,6 +52,25 @@ fn a_head_is_passed_to_a_master_that_lacks_it() {
 }
 
 #[test]
+fn an_older_head_of_a_member_is_the_masters_to_judge() {
+    let (mut world, mut log) = World::settled(&[1]);
+    let mut other = log.clone();
+    other.change(7, Standing::Registered);
+    (0..2).for_each(|_| {
+        let entry = log.plain();
+        world.broadcast(&entry);
+    });
+    world.say(0, Frame::Head(log.head()));
+    world.client(1, 1);
+    world.take();
+    world.say(1, Frame::Head(other.head()));
+    assert!(matches!(&world.got(0)[..], [Frame::Head(head)] if *head == other.head()), "it may show a fork");
+    assert!(world.got(1).is_empty());
+    world.say(1, Frame::Head(log.head()));
+    assert!(world.got(0).is_empty(), "it has that one");
+}
+
+#[test]
 fn a_fork_is_told_to_each_once_and_changes_nothing() {
     let (mut world, mut log) = World::settled(&[1]);
     let mut other = log.clone();
@@ -270,6 +289,31 @@ fn a_generation_that_begins_by_a_broadcast_places_everybody_anew() {
     let again = log.change(0, Standing::Approved);
     world.broadcast(&again);
     assert_eq!((world.class(1), world.class(2)), (Some(Class::Stranger), Some(Class::Stranger)));
+}
+
+/// It may have begun without knowing them: what it was shown when it came may have been lost on the way.
+#[test]
+fn a_master_that_begins_a_generation_learns_what_fell_out_of_the_chain() {
+    for by_broadcast in [false, true] {
+        let (mut world, mut log) = World::settled(&[1, 2]);
+        let mut backup = log.clone();
+        let expelled = log.change(2, Standing::Disapproved);
+        world.broadcast(&expelled);
+        backup.next_generation();
+        backup.begin_membership_anew();
+        let begins = backup.change(0, Standing::Approved);
+        world.master(0, &backup);
+        world.take();
+        match by_broadcast {
+            true => world.broadcast(&begins),
+            false => world.say(0, signed(&[&begins])),
+        }
+        let told = world
+            .got(0)
+            .into_iter()
+            .any(|frame| matches!(frame, Frame::Headers(headers) if headers == [expelled.signed().clone()]));
+        assert!(told, "by broadcast: {by_broadcast}");
+    }
 }
 
 #[test]
