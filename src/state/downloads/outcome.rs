@@ -40,7 +40,9 @@ pub enum Outcome {
     #[error("skipped: there is something else at the destination already")]
     Skipped,
     /// Another download to the same place is not over.
-    #[error("waiting for another unfinished download to the same place")]
+    #[error(
+        "waiting for another download to the same place, which left a .bwpart file there; if there is none any more, remove that file"
+    )]
     PlaceTaken,
     /// No room where the state lies.
     #[error(

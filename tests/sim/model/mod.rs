@@ -29,6 +29,8 @@ pub(crate) struct Model {
     pub(crate) master_was_restored: bool,
     /// It came back by an import: it never signs at a place that was signed before.
     pub(crate) master_was_imported: bool,
+    /// The server lied for a time.
+    pub(crate) server_lied: bool,
     /// Every entry that the master ever put on its disk.
     entries: HashSet<Hash>,
     tip: Position,
@@ -111,6 +113,7 @@ impl Model {
             server: ServerView::default(),
             master_was_restored: false,
             master_was_imported: false,
+            server_lied: false,
             entries: HashSet::new(),
             tip: Position::default(),
             files_ever: HashSet::new(),

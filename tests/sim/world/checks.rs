@@ -88,6 +88,10 @@ impl World {
         if self.model.master_was_restored && self.says_old_copy() {
             return None;
         }
+        // The head that would show it to the master may be what the server dropped.
+        if self.model.master_was_restored && self.model.server_lied && self.a_member_says_fork() {
+            return None;
+        }
         let masters = (0..self.nodes.len()).filter(|node| self.nodes[*node].is_master());
         let Some(master) = masters.into_iter().find(|node| self.connected(*node)) else {
             return Some("no master is connected".to_owned());
@@ -139,6 +143,11 @@ impl World {
         masters
             .into_iter()
             .any(|node| self.waits_for(node).is_some_and(|why| why.contains("old one") || why.contains("forked")))
+    }
+
+    fn a_member_says_fork(&mut self) -> bool {
+        let members: Vec<NodeId> = (0..self.nodes.len()).filter(|node| !self.nodes[*node].is_master()).collect();
+        members.into_iter().any(|node| self.waits_for(node).is_some_and(|why| why.contains("forked")))
     }
 
     /// The group's id.

@@ -32,6 +32,7 @@ impl World {
     pub(crate) fn lie(&mut self, lies: Lies) {
         self.note(format!("the server lies: {lies:?}"));
         self.lies = lies;
+        self.model.server_lied |= lies != Lies::None;
         self.coverage.event(match lies {
             Lies::None => "honest server",
             Lies::Drops(_) => "server drops frames",
