@@ -5,7 +5,7 @@ use super::{Group, Router, Timer};
 use crate::state::conn::ConnId;
 use crate::state::time::Time;
 use crate::wire::frame::{Frame, Present};
-use crate::wire::ids::{DeviceKey, GroupId};
+use crate::wire::ids::{DeviceKey, GroupId, PublicId};
 use crate::wire::limits::PRESENCE_PER_FRAME_MAX;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -25,14 +25,21 @@ pub(super) struct Presence {
     due: bool,
 }
 
-impl Presence {
-    fn row(&self, now: Time, group: &Group, device: &DeviceKey) -> Option<Present> {
-        let id = group.membership.id_of(device)?;
-        let since = match self.seen.get(device)? {
-            Seen::Now => return Some(Present { id, online: true, since_ms: 0 }),
-            Seen::Last(at) => now.since(*at),
-        };
-        Some(Present { id, online: false, since_ms: u64::try_from(since.as_millis()).unwrap_or(u64::MAX) })
+impl Seen {
+    fn row(self, now: Time, id: PublicId) -> Present {
+        match self {
+            Seen::Now => Present { id, online: true, since_ms: 0 },
+            Seen::Last(at) => {
+                let since_ms = u64::try_from(now.since(at).as_millis()).unwrap_or(u64::MAX);
+                Present { id, online: false, since_ms }
+            }
+        }
+    }
+}
+
+impl Group {
+    fn presence_row(&self, now: Time, (device, seen): (&DeviceKey, &Seen)) -> Option<Present> {
+        Some(seen.row(now, self.membership.id_of(device)?))
     }
 }
 
@@ -60,7 +67,7 @@ impl Router {
     /// Tells all that is known to one connection.
     pub(super) fn tell_presence(&mut self, now: Time, id: GroupId, conn: ConnId) {
         let Some(group) = self.groups.get(&id) else { return };
-        let rows = group.presence.seen.keys().filter_map(|device| group.presence.row(now, group, device)).collect();
+        let rows = group.presence.seen.iter().filter_map(|seen| group.presence_row(now, seen)).collect();
         self.send_presence(vec![conn], rows);
     }
 
@@ -70,7 +77,10 @@ impl Router {
         group.presence.due = false;
         group.presence.told = Some(now);
         let changed = std::mem::take(&mut group.presence.changed);
-        let rows = changed.iter().filter_map(|device| group.presence.row(now, group, device)).collect();
+        let rows = changed
+            .iter()
+            .filter_map(|device| group.presence_row(now, group.presence.seen.get_key_value(device)?))
+            .collect();
         let to = group.members();
         self.send_presence(to, rows);
     }

@@ -1,6 +1,7 @@
 //! A test for each rule of the router, without sockets.
 
 mod admission;
+mod crowded;
 mod headers;
 mod random;
 mod routing;
@@ -68,7 +69,7 @@ impl Log {
         self.entry(None)
     }
 
-    fn entry(&mut self, membership: Option<MembershipChange>) -> VerifiedHeader {
+    pub(super) fn entry(&mut self, membership: Option<MembershipChange>) -> VerifiedHeader {
         self.at.revision += 1;
         let header = Header {
             group: group(),
