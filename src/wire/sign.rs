@@ -72,13 +72,18 @@ pub struct Secret32(pub [u8; 32]);
 pub struct Identity {
     sign: Secret32,
     open: Secret32,
+    #[zeroize(skip)]
+    device: DeviceKey,
 }
 
 impl Identity {
     /// Makes an identity of two independent random seeds. Both give usable keys: a clamped scalar never yields a
     /// point of small order from the base point.
     pub fn from_seeds(sign: [u8; 32], open: [u8; 32]) -> Identity {
-        Identity { sign: Secret32(sign), open: Secret32(open) }
+        let mut bytes = [0; 32];
+        bytes.copy_from_slice(pair(&sign).public_key().as_ref());
+        let device = DeviceKey::parse(bytes).expect("a key made from a seed is a usable one");
+        Identity { sign: Secret32(sign), open: Secret32(open), device }
     }
 
     /// The Ed25519 seed (RFC 8032's private key).
@@ -93,9 +98,7 @@ impl Identity {
 
     /// The public Ed25519 key.
     pub fn device_key(&self) -> DeviceKey {
-        let mut bytes = [0; 32];
-        bytes.copy_from_slice(self.pair().public_key().as_ref());
-        DeviceKey::parse(bytes).expect("a key made from a seed is a usable one")
+        self.device
     }
 
     /// The public X25519 key.
@@ -110,15 +113,15 @@ impl Identity {
 
     /// Signs `bytes` for `context` in `group`.
     pub fn sign(&self, context: Context, group: &GroupId, bytes: &[u8]) -> Signature {
-        let signature = self.pair().sign(&message(context, group, bytes));
+        let signature = pair(&self.sign.0).sign(&message(context, group, bytes));
         let mut out = [0; 64];
         out.copy_from_slice(signature.as_ref());
         Signature(out)
     }
+}
 
-    fn pair(&self) -> Ed25519KeyPair {
-        Ed25519KeyPair::from_seed_unchecked(&self.sign.0).expect("any 32 bytes are an Ed25519 seed")
-    }
+fn pair(seed: &[u8; 32]) -> Ed25519KeyPair {
+    Ed25519KeyPair::from_seed_unchecked(seed).expect("any 32 bytes are an Ed25519 seed")
 }
 
 /// Checks that `key` signed `bytes` for `context` in `group`.
