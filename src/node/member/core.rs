@@ -206,6 +206,12 @@ impl MemberCore {
         &self.store
     }
 
+    /// The database alone, as of its last commit: all that a killed process leaves.
+    pub fn into_store(self) -> MemberStore {
+        self.store.rollback();
+        self.store
+    }
+
     /// When to call [`MemberCore::handle`] again, if nothing else happens.
     pub fn poll_timeout(&self) -> Option<Time> {
         [

@@ -223,6 +223,12 @@ impl ServerCore {
         &self.store
     }
 
+    /// The database alone, as of its last commit: all that a killed process leaves.
+    pub fn into_store(mut self) -> ServerStore {
+        self.store.rollback();
+        self.store
+    }
+
     /// Takes in what happened, in one transaction, and gives out what is to be done about it.
     pub fn handle(&mut self, now: Time, inputs: Vec<ServerInput>) -> Result<Vec<ServerOutput>, StoreFailed> {
         if self.broken {

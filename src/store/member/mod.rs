@@ -96,7 +96,12 @@ impl MemberStore {
 
     /// Lets every write fail from now on, or no more: a disk that is full or went away, for tests.
     pub fn set_read_only(&self, read_only: bool) -> Result<(), DbError> {
-        Ok(self.db.pragma_update(None, "query_only", read_only)?)
+        // Setting it makes every prepared statement be prepared again.
+        let is_read_only: bool = self.db.pragma_query_value(None, "query_only", |row| row.get(0))?;
+        if is_read_only != read_only {
+            self.db.pragma_update(None, "query_only", read_only)?;
+        }
+        Ok(())
     }
 
     /// Rows written since it was opened: equal numbers mean that nothing changed between.
@@ -128,12 +133,14 @@ impl MemberStore {
 
     /// Begins what must be on disk as a whole, or not at all.
     pub fn begin(&self) -> Result<(), DbError> {
-        Ok(self.db.execute_batch("BEGIN IMMEDIATE")?)
+        self.db.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+        Ok(())
     }
 
     /// Puts it on disk.
     pub fn commit(&self) -> Result<(), DbError> {
-        Ok(self.db.execute_batch("COMMIT")?)
+        self.db.prepare_cached("COMMIT")?.execute([])?;
+        Ok(())
     }
 
     /// Forgets it.

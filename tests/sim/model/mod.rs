@@ -13,6 +13,7 @@ use bailiwick::wire::codec::encode;
 use bailiwick::wire::ids::{DeviceKey, FileId, Hash, Position, PublicId};
 use bailiwick::wire::log::{Body, MembershipChange, Policy, SaltedBody, SignedHeader, Standing};
 use bailiwick::wire::path::RelPath;
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 /// See the module.
@@ -77,13 +78,26 @@ struct Seen {
 pub(crate) fn changes_of(store: &MemberStore, master: &DeviceKey) -> HashMap<DeviceKey, MembershipChange> {
     let headers = store.membership_after(Position::default()).expect("a store");
     let mut devices: HashMap<DeviceKey, MembershipChange> = HashMap::new();
-    for change in headers.into_iter().filter_map(|header| {
-        let header = header.verify(master).ok()?;
-        header.header().membership.clone()
-    }) {
+    for change in headers.into_iter().filter_map(|header| change_in(header, master)) {
         put(&mut devices, change);
     }
     devices
+}
+
+/// What a header changes, if the master signed it. A signature is checked once: worlds ask thousands of times.
+fn change_in(header: SignedHeader, master: &DeviceKey) -> Option<MembershipChange> {
+    thread_local! {
+        static KNOWN: RefCell<HashMap<(DeviceKey, Hash), Option<MembershipChange>>> = RefCell::default();
+    }
+    const KNOWN_MAX: usize = 10_000;
+    KNOWN.with_borrow_mut(|known| {
+        if known.len() > KNOWN_MAX {
+            known.clear();
+        }
+        let key = (*master, Hash::of(&encode(&header)));
+        let verify = || header.verify(master).ok()?.header().membership.clone();
+        known.entry(key).or_insert_with(verify).clone()
+    })
 }
 
 fn put(devices: &mut HashMap<DeviceKey, MembershipChange>, change: MembershipChange) {

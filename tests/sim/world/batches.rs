@@ -147,8 +147,7 @@ impl World {
     pub(super) fn reopen(&mut self, node: NodeId, why: &str) {
         self.note(format!("{} can't write: {why}", self.nodes[node].name));
         let Some(core) = self.nodes[node].core.take() else { return };
-        self.nodes[node].store = Some(core.store().copy_in_memory().expect("a copy"));
-        drop(core);
+        self.nodes[node].store = Some(core.into_store());
         let links: Vec<ConnId> =
             self.links.values().filter(|link| link.node == node && link.node_open).map(|link| link.id).collect();
         for conn in links {

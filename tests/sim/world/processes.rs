@@ -41,7 +41,7 @@ impl World {
         self.note(format!("{} is killed", self.nodes[node].name));
         let one = &mut self.nodes[node];
         if let Some(core) = one.core.take() {
-            one.store = Some(core.store().copy_in_memory().expect("a copy"));
+            one.store = Some(core.into_store());
         }
         one.life += 1;
         one.inbox.clear();
@@ -136,7 +136,7 @@ impl World {
     pub(crate) fn crash_server(&mut self) {
         let Some(core) = self.server.core.take() else { return };
         self.note("server is killed".to_owned());
-        self.server.store = Some(core.store().copy_in_memory().expect("a copy"));
+        self.server.store = Some(core.into_store());
         self.server.life += 1;
         self.server.inbox.clear();
         self.server.wake_at = None;
