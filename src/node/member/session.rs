@@ -249,7 +249,7 @@ impl MemberCore {
     /// Shows the server the membership headers after `tip`, and the newest head.
     pub(super) fn show_headers(&mut self, conn: ConnId, tip: Option<Tip>) -> Result<(), DbError> {
         let after = match tip {
-            Some(tip) if self.store.has_membership(tip.at)? => tip.at,
+            Some(tip) if self.store.has_membership(tip.at, &tip.hash)? => tip.at,
             Some(_) | None => Position::default(),
         };
         let mut headers = self.store.membership_after(after)?;
@@ -317,7 +317,7 @@ impl MemberCore {
             let before = self.session.presence.insert(id, Presence { online, seen_ms });
             let is_master = self.roster().device(&id).is_some_and(|device| device.key == self.group.master);
             if before.map(|before| before.online) != Some(online) && before.is_some() {
-                self.event(if online { "online" } else { "away" }, vec![("id", id.to_string())]);
+                self.device_event(if online { "online" } else { "away" }, &id);
             }
             self.downloads.presence(cx.now, id, online);
             if is_master && self.session.master_online != online {

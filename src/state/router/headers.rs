@@ -25,6 +25,8 @@ struct News {
     expulsions: Vec<SignedHeader>,
     /// What else the chain was extended by.
     others: Vec<SignedHeader>,
+    /// The first header that was shown beside another one of the chain: both can't be of one log.
+    forked: Option<(SignedHeader, SignedHeader)>,
 }
 
 impl Router {
@@ -48,6 +50,7 @@ impl Router {
         self.place_concerned(now, id, before, &news);
         self.pass_on_expulsions(id, conn, news.expulsions);
         self.pass_on_to_master(id, conn, news.others);
+        self.show_other_header(id, conn, news.forked);
         if let Err(code) = outcome {
             self.close(now, conn, code);
         }
@@ -56,7 +59,12 @@ impl Router {
     fn take_shown(&mut self, id: GroupId, signed: SignedHeader, news: &mut News) -> Result<(), CloseCode> {
         let Some(group) = self.groups.get(&id) else { return Ok(()) };
         match group.membership.verify(signed) {
-            Ok(Some(header)) => self.take_header(id, &header, news),
+            Ok(Some(header)) => {
+                if let Some(other) = group.membership.other_than(header.header()) {
+                    news.forked.get_or_insert_with(|| (header.signed().clone(), other.clone()));
+                }
+                self.take_header(id, &header, news)
+            }
             Ok(None) => Ok(()),
             Err(error) => Err(refused(error)),
         }
@@ -296,6 +304,17 @@ impl Router {
         if master != from {
             self.send_headers(master, headers);
         }
+    }
+
+    /// Two headers that can't be of one log were signed by two copies of the master. The one that is here is shown that which it did
+    /// not sign, and knows then that it must not go on; heads alone don't tell, where one copy has come further.
+    fn show_other_header(&mut self, id: GroupId, from: ConnId, forked: Option<(SignedHeader, SignedHeader)>) {
+        let Some((shown, chained)) = forked else { return };
+        tracing::warn!(group = ?id, "the group's log has forked: two copies of its master are in use");
+        let Some(master) = self.groups.get(&id).and_then(|group| group.master.as_ref()) else { return };
+        let (master, both) = (master.conn, [shown, chained]);
+        let others = if master == from { &both[1..] } else { &both[..] };
+        self.send_headers(master, others.to_vec());
     }
 }
 

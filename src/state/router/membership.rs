@@ -224,6 +224,18 @@ impl Membership {
         self.chain.get(place).map(|link| &link.signed)
     }
 
+    /// A header of the chain that can't be in one log with this one, which is not in the chain: it has the same place, or
+    /// follows the same header.
+    pub(super) fn other_than(&self, header: &Header) -> Option<&SignedHeader> {
+        let next = match self.places.get(&header.previous_membership) {
+            Some(place) => self.chain.get(place + 1),
+            None if header.previous_membership == Hash::ZERO => self.chain.first(),
+            None => None,
+        };
+        let next = next.filter(|link| link.at.generation == header.at.generation);
+        next.map(|link| &link.signed).or_else(|| self.header_at(header.at))
+    }
+
     /// The expulsions above a place, and all that the chain lacks.
     pub(super) fn expulsions_above(&self, at: Option<Position>) -> Vec<SignedHeader> {
         let above = self.chain_above(at).filter(|link| link.change.standing.is_final());

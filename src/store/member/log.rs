@@ -274,13 +274,14 @@ impl MemberStore {
         found.map(|bytes| decoded(&bytes)).transpose()
     }
 
-    /// Whether a header is in the log's membership part.
-    pub fn has_membership(&self, at: Position) -> Result<bool, DbError> {
-        let found: Option<i64> = self
+    /// Whether a header is in the log's membership part: the one with this hash, not another copy's at its place.
+    pub fn has_membership(&self, at: Position, hash: &Hash) -> Result<bool, DbError> {
+        let found: Option<Vec<u8>> = self
             .db
-            .prepare_cached("SELECT 1 FROM membership WHERE generation = ?1 AND revision = ?2")?
+            .prepare_cached("SELECT header FROM membership WHERE generation = ?1 AND revision = ?2")?
             .query_row(params![at.generation, at.revision as i64], |row| row.get(0))
             .optional()?;
-        Ok(found.is_some())
+        let Some(found) = found else { return Ok(false) };
+        Ok(Hash::of(&decoded::<SignedHeader>(&found)?.bytes) == *hash)
     }
 }

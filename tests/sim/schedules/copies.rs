@@ -1,9 +1,11 @@
 //! Old copies and second copies of a device's directory.
 
 use super::basics::{group, share};
-use crate::world::World;
+use crate::world::{Passing, World};
 use bailiwick::node::local::{Command, Reply};
 use bailiwick::store::member::LocalStatus;
+use bailiwick::wire::frame::Frame;
+use bailiwick::wire::log::Standing;
 
 #[test]
 fn restored_client() {
@@ -219,4 +221,53 @@ fn copied_master() {
     world.run_for(2_000);
     let copy = world.copy_of(0, copy);
     one_of(&mut world, 0, copy);
+}
+
+/// Two copies of the master decide apart, and every head between them gets lost, by a server that forgets what was
+/// broadcast: the headers alone must tell.
+#[test]
+fn copied_master_by_headers_alone() {
+    let mut world = group(15, 2);
+    world.invite();
+    world.run_till(30_000, |world| !world.invites.is_empty());
+    let invite = world.invites.remove(0);
+    let third = world.join("c3", &invite);
+    let so = world.run_till(30_000, |world| world.nodes_standing(Standing::Registered) == [third]);
+    world.check(so, "a third device is registered");
+    world.settle();
+    let copy = world.backup(0);
+    world.cut(0, true, true);
+    world.crash(0);
+    let copy = world.copy_of(0, copy);
+    world.model.master_was_restored = true;
+    world.intercept = Some(Box::new(|passing: &Passing<'_>| !matches!(passing.frame, Frame::Head(_))));
+    world.run_for(20_000);
+    world.share(copy, "photos", &[5]);
+    world.run_for(2_000);
+    let ids = world.ids_of(&[third]);
+    world.ask(copy, Command::Approve { ids });
+    world.run_for(2_000);
+    let approved = |world: &World, node: usize| {
+        let changes = crate::model::changes_of(world.nodes[node].store(), &world.model.master);
+        changes.get(&world.nodes[third].key()).is_some_and(|change| change.standing == Standing::Approved)
+    };
+    world.check(approved(&world, copy) && approved(&world, 1), "one copy decides, and members hear of it");
+    world.delete(copy);
+    // The other one has no server; after its wait it signs.
+    world.start_node(0);
+    world.run_for(20_000);
+    world.approve(&[third]);
+    world.run_for(1_000);
+    world.check(approved(&world, 0), "the other one decides, too");
+    world.share(0, "films", &[5; 3]);
+    world.run_for(5_000);
+    world.crash_server();
+    world.run_for(1_000);
+    world.start_server();
+    world.cut(0, false, false);
+    let told = world.run_till(120_000, |world| world.connected(0));
+    world.check(told, "it is back");
+    world.run_for(5_000);
+    let says = world.says_old_copy();
+    world.check(says, "it says that it is not the only copy");
 }

@@ -52,7 +52,7 @@ impl World {
         self.ask_for(0, Command::Disapprove { ids }, Purpose::Disapprove(keys))
     }
 
-    pub(super) fn ids_of(&self, nodes: &[NodeId]) -> Vec<String> {
+    pub(crate) fn ids_of(&self, nodes: &[NodeId]) -> Vec<String> {
         let changes = changes_of(self.nodes[0].store(), &self.model.master);
         let id = |node: &NodeId| changes.get(&self.nodes[*node].key()).map(|change| change.id.to_string());
         nodes.iter().map(|node| id(node).unwrap_or_else(|| "0000000000".to_owned())).collect()

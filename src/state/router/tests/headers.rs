@@ -342,3 +342,33 @@ fn a_second_copy_of_the_master_is_shown_what_the_first_signed() {
     });
     assert_eq!(shown, Some(vec![first.signed().clone()]));
 }
+
+/// The head of the copy that came further proves nothing, and the other copy's head may never have come.
+#[test]
+fn a_header_in_the_place_of_another_shows_a_master_that_it_has_a_copy() {
+    for entries_between in [0, 1] {
+        a_header_shows_a_copy(entries_between);
+    }
+}
+
+fn a_header_shows_a_copy(entries_between: u64) {
+    let (mut world, log) = World::settled(&[1]);
+    let (mut one, mut two) = (log.clone(), log.clone());
+    (0..entries_between).for_each(|_| drop(one.plain()));
+    let ones = one.change(7, Standing::Registered);
+    world.say(0, signed(&[&ones]));
+    let twos = two.change(8, Standing::Registered);
+    (0..2).for_each(|_| drop(two.plain()));
+    world.master(5, &two);
+    world.say(5, Frame::Head(two.head()));
+    world.client(1, 1);
+    world.take();
+    world.say(5, signed(&[&twos]));
+    let shown = |frames: Vec<Frame>| {
+        frames.iter().any(|frame| matches!(frame, Frame::Headers(headers) if headers.contains(ones.signed())))
+    };
+    assert!(shown(world.got(5)), "what it did not sign");
+    // Or a member has it.
+    world.say(1, signed(&[&twos]));
+    assert!(shown(world.got(5)));
+}
