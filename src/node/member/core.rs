@@ -316,6 +316,12 @@ impl MemberCore {
         self.outputs.push(Output::Event(name, detail));
     }
 
+    /// Something about a device, with its name for people.
+    pub(super) fn device_event(&mut self, event: &'static str, id: &PublicId) {
+        let name = self.roster().device(id).map(|device| ("name", device.name.to_string()));
+        self.event(event, [("id", id.to_string())].into_iter().chain(name).collect());
+    }
+
     pub(super) fn roster(&self) -> &Roster {
         self.pen.roster()
     }

@@ -9,6 +9,7 @@ use crate::state::roster::Roster;
 use crate::state::time::Time;
 use crate::store::member::DbError;
 use crate::wire::frame::Frame;
+use crate::wire::ids::PublicId;
 use crate::wire::log::{Body, Entry};
 use std::collections::VecDeque;
 
@@ -169,7 +170,7 @@ impl MemberCore {
         Ok(())
     }
 
-    fn master_id(&self) -> Option<crate::wire::ids::PublicId> {
+    fn master_id(&self) -> Option<PublicId> {
         match &self.pen {
             Pen::Master(master) => Some(master.authority.id()),
             Pen::Replica(_) => self.me,
@@ -253,24 +254,21 @@ impl MemberCore {
     }
 
     fn announce(&mut self, body: &Body) -> Result<(), DbError> {
-        let id = |id: &crate::wire::ids::PublicId| vec![("id", id.to_string())];
-        let files = |owner: &crate::wire::ids::PublicId, count: usize| {
-            vec![("owner", owner.to_string()), ("count", count.to_string())]
+        let files = |owner: &PublicId, count: usize| {
+            let name = self.roster().device(owner).map(|device| ("name", device.name.to_string()));
+            [("owner", owner.to_string()), ("count", count.to_string())].into_iter().chain(name).collect::<Vec<_>>()
         };
         match body {
             Body::ClientRegistered { id: of, name } => {
-                let mut detail = id(of);
-                detail.push(("name", name.to_string()));
+                let mut detail = vec![("id", of.to_string()), ("name", name.to_string())];
                 if let Some(device) = self.roster().device(of) {
                     detail.push(("code", device.code.clone()));
                 }
                 self.event("registered", detail);
             }
-            Body::ClientApproved { id: of } => self.event("approved", id(of)),
-            Body::ClientRenamed { id: of, name } => {
-                let mut detail = id(of);
-                detail.push(("name", name.to_string()));
-                self.event("renamed", detail);
+            Body::ClientApproved { id } => self.device_event("approved", id),
+            Body::ClientRenamed { id, name } => {
+                self.event("renamed", vec![("id", id.to_string()), ("name", name.to_string())]);
             }
             Body::PolicySet(policy) => {
                 self.event(
@@ -278,8 +276,8 @@ impl MemberCore {
                     vec![("master_away_wait_s", (policy.master_away_wait_ms / 1_000).to_string())],
                 );
             }
-            Body::ClientDisapproved { id: of } => self.event("disapproved", id(of)),
-            Body::ClientLeft { id: of } => self.event("left", id(of)),
+            Body::ClientDisapproved { id } => self.device_event("disapproved", id),
+            Body::ClientLeft { id } => self.device_event("left", id),
             Body::FilesAdded { owner, files: rows } => self.event("files_added", files(owner, rows.len())),
             Body::FilesChanged { owner, files: rows } => self.event("files_changed", files(owner, rows.len())),
             Body::FileRemoved { owner, files: rows } => {
