@@ -5,6 +5,7 @@ use crate::world::World;
 use bailiwick::node::member::MemberConfig;
 use bailiwick::node::server::core::CoreConfig;
 use bailiwick::state::cache::CacheConfig;
+use bailiwick::store::member::LocalStatus;
 use bailiwick::wire::frame::Frame;
 
 fn small_cache(seed: u64) -> World {
@@ -79,4 +80,36 @@ fn slow_owner() {
     world.check(world.dials == dials, "an asker that waits for a slow owner does not leave its server");
     world.settle();
     world.check(world.nodes[2].disk.done.len() == 1, "it is there");
+}
+
+/// Everybody has wishes when the master comes back, and everybody comes back when the server does. What a server says to
+/// 10,000 that return is in the router's own tests.
+#[test]
+fn all_at_once() {
+    const CLIENTS: usize = 50;
+    const WISHES: usize = 20;
+    let mut world = group(44, CLIENTS);
+    world.crash(0);
+    world.run_for(1_000);
+    for node in 1..=CLIENTS {
+        world.share(node, "photos", &[5; WISHES]);
+    }
+    world.run_for(30_000);
+    world.start_node(0);
+    let files =
+        |world: &World, node: usize, status| world.shared(node).iter().filter(|file| file.status == status).count();
+    let all = |world: &World| (1..=CLIENTS).all(|node| files(world, node, LocalStatus::Idle) == WISHES);
+    let done = world.run_till(60_000, all);
+    world.check(done, "a thousand wishes are fulfilled within a minute");
+    world.settle();
+    let tip = world.nodes[0].store().tip().unwrap();
+    let dials = world.dials;
+    world.crash_server();
+    world.run_for(10_000);
+    world.start_server();
+    let back = world.run_till(60_000, |world| (0..=CLIENTS).all(|node| world.connected(node)));
+    world.check(back, "all are back within a minute: a connection that died is noticed after 45 s at most");
+    world.settle();
+    world.check(world.nodes[0].store().tip().unwrap() == tip, "and nobody had anything to say");
+    world.check(world.dials - dials <= 20 * CLIENTS as u64, "nor dialled without a pause");
 }

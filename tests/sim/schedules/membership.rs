@@ -1,6 +1,7 @@
 //! Leaving, names, and the rule for how long owners serve without the master.
 
 use super::basics::{admit, get_all, group, share};
+use super::restarts::keep_requests;
 use crate::world::World;
 use bailiwick::node::local::{Command, ErrorCode, Reply, Status};
 use bailiwick::wire::log::Standing;
@@ -245,4 +246,32 @@ fn a_policy_has_bounds() {
     world.ask(0, Command::SetPolicy { master_away_wait_s: 180 });
     world.run_for(1_000);
     world.check(world.nodes[0].store().tip().unwrap() == tip, "what holds already is no entry");
+}
+
+/// A name was another's when it was asked for, and is free a day later, when the server sends the request again.
+#[test]
+fn replayed_refusal() {
+    let mut world = group(70, 2);
+    rename(&mut world, 2, "tablet");
+    world.run_for(2_000);
+    let before = name(&world, 0, 1);
+    let kept = keep_requests(&mut world, 1);
+    rename(&mut world, 1, "Tablet");
+    world.run_for(2_000);
+    world.intercept = None;
+    rename(&mut world, 2, "phone");
+    world.run_for(86_400_000);
+    world.check(name(&world, 0, 2) == "phone", "the name is free");
+    let refused = kept.take();
+    world.check(!refused.is_empty(), "it asked");
+    for frame in refused {
+        world.inject(1, frame);
+        world.run_for(500);
+    }
+    world.settle();
+    world.check(name(&world, 0, 1) == before, "a refusal is not undone by sending the request again");
+    rename(&mut world, 1, "Tablet");
+    world.run_for(2_000);
+    world.settle();
+    world.check(name(&world, 0, 1) == "Tablet", "but by asking again");
 }

@@ -82,17 +82,23 @@ fn answered_not_heard() {
     }
 }
 
-#[test]
-fn replayed_requests() {
-    let mut world = group(7, 2);
+/// A server that keeps all that a device sends to the master.
+pub(super) fn keep_requests(world: &mut World, node: usize) -> Rc<RefCell<Vec<Frame>>> {
     let kept: Rc<RefCell<Vec<Frame>>> = Rc::default();
     let keep = kept.clone();
     world.intercept = Some(Box::new(move |passing: &Passing<'_>| {
-        if passing.node == 1 && passing.to == Side::Server && matches!(passing.frame, Frame::Routed { .. }) {
+        if passing.node == node && passing.to == Side::Server && matches!(passing.frame, Frame::Routed { .. }) {
             keep.borrow_mut().push(passing.frame.clone());
         }
         true
     }));
+    kept
+}
+
+#[test]
+fn replayed_requests() {
+    let mut world = group(7, 2);
+    let kept = keep_requests(&mut world, 1);
     world.share(1, "photos", &[5; 3]);
     world.run_for(3_000);
     world.share(1, "films", &[5; 3]);
