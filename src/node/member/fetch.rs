@@ -232,7 +232,8 @@ impl MemberCore {
         loop {
             let open = self.store.open_transfers(0, OPEN_AT_ONCE)?;
             if open.is_empty() {
-                return Ok(());
+                // Those that are not in memory have part files, too.
+                return self.clear_leavings();
             }
             for row in open {
                 let received = self.downloads.fetch(row.id).map_or(row.received, |fetch| fetch.wanted.received);

@@ -50,6 +50,7 @@ pub(super) fn restore(
 ) -> Result<MemberCore, LocalError> {
     let key = identity.device_key();
     let is_master = matches!(start, Start::Master { .. });
+    check_device(&store, &key)?;
     let name_before: Option<DeviceName> = store.get("name").map_err(failed)?;
     let (group, name, moving) = group_and_name(&store, &identity, start)?;
     store.set("group", &group).map_err(failed)?;
@@ -105,6 +106,19 @@ pub(super) fn restore(
     core.wish_name_of_start(name_before).map_err(failed)?;
     core.begin(cx).map_err(failed)?;
     Ok(core)
+}
+
+/// Keys and database are of one device: with another one's keys this one's log and files would be its.
+fn check_device(store: &MemberStore, key: &DeviceKey) -> Result<(), LocalError> {
+    match store.get::<DeviceKey>("device").map_err(failed)? {
+        Some(device) if device != *key => Err(LocalError::new(
+            ErrorCode::Failed,
+            "the keys and the database in the state directory are of two devices",
+            "put back the file 'identity', or 'member.db', that belongs here; nothing was changed",
+        )),
+        Some(_) => Ok(()),
+        None => store.set("device", key).map_err(failed),
+    }
 }
 
 /// The group, this device's name, and the ticket of the server that a master moves its group to.
@@ -258,5 +272,19 @@ pub(super) fn epochs_for_chunks(pen: &Pen, store: &MemberStore) -> Result<Vec<Ep
             Ok(epochs)
         }
         Pen::Replica(_) => store.epochs(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_of_another_device_do_not_open_a_database() {
+        let store = MemberStore::open_in_memory().unwrap();
+        let [mine, other] = [1, 2].map(|seed| Identity::from_seeds([seed; 32], [seed; 32]).device_key());
+        check_device(&store, &mine).unwrap();
+        check_device(&store, &mine).unwrap();
+        assert!(check_device(&store, &other).unwrap_err().error.contains("of two devices"));
     }
 }
