@@ -2,7 +2,7 @@
 //!
 //! It is there while the node serves. After a kill it stays behind, so a reader checks that its process lives.
 
-use crate::node::goodbye::{LEFT_FILE, has_left};
+use crate::node::goodbye::{has_left, mark};
 use crate::node::identity::state_error;
 use crate::node::local::{ErrorCode, LocalError};
 use crate::store::statedir::{StateDir, StateError};
@@ -72,7 +72,7 @@ fn unreachable(state_dir: &Path) -> LocalError {
 
 /// The error for a state directory that no node serves.
 pub fn not_running(state_dir: &Path) -> LocalError {
-    if let Ok(Some(when)) = StateDir::peek(state_dir, LEFT_FILE) {
+    if let Ok(Some(when)) = mark(state_dir) {
         return LocalError { code: ErrorCode::NotRunning, ..has_left(&when) };
     }
     if let Some(last) = last_failure(state_dir) {

@@ -5,12 +5,14 @@
 
 use super::identity::state_error;
 use super::local::{ErrorCode, LocalError, now_rfc3339};
-use super::run::MEMBER_DB;
+use super::run::{MEMBER_DB, ROLE_FILE};
 use crate::store::copies::COPIES_NAME;
 use crate::store::member::{DbError, MemberStore};
-use crate::store::statedir::StateDir;
+use crate::store::statedir::{StateDir, StateError};
 use crate::wire::path::RelPath;
 use std::path::{Path, PathBuf};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 /// The mark of a directory whose device has left: the time.
 pub const LEFT_FILE: &str = "left";
@@ -50,13 +52,26 @@ pub fn erase(dir: &StateDir) -> Result<(), LocalError> {
 
 /// Refuses the directory of a device that has left.
 pub(super) fn check(dir: &StateDir) -> Result<(), LocalError> {
-    match dir.read_secret(LEFT_FILE).map_err(state_error)? {
+    match mark(&dir.path("")).map_err(state_error)? {
         None => Ok(()),
         Some(when) => {
             delete(dir)?;
             Err(has_left(&when))
         }
     }
+}
+
+/// When the device of a state directory left its group, if it did. Keys are deleted on this word, so nothing but what
+/// [`erase`] writes counts, and a master can't leave.
+pub fn mark(state_dir: &Path) -> Result<Option<Vec<u8>>, StateError> {
+    let Some(when) = StateDir::peek(state_dir, LEFT_FILE)? else { return Ok(None) };
+    let is_time = std::str::from_utf8(&when).is_ok_and(|text| OffsetDateTime::parse(text, &Rfc3339).is_ok());
+    let is_master = StateDir::peek(state_dir, ROLE_FILE)?.as_deref() == Some(b"master");
+    if is_time && !is_master {
+        return Ok(Some(when));
+    }
+    tracing::warn!("the file '{LEFT_FILE}' in the state directory is not bailiwick's: nothing is done about it");
+    Ok(None)
 }
 
 fn delete(dir: &StateDir) -> Result<(), LocalError> {
@@ -90,4 +105,27 @@ pub fn has_left(when: &[u8]) -> LocalError {
         format!("the device of this state directory left its group at {}, for ever", String::from_utf8_lossy(when)),
         "for a new device use a new state directory (--state or --profile) and a new invite; this one can be deleted",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::node::identity::IDENTITY_FILE;
+
+    #[test]
+    fn keys_are_deleted_on_no_other_word_than_our_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = StateDir::open(folder.path()).unwrap();
+        let there = || dir.path(IDENTITY_FILE).exists();
+        dir.write_secret(IDENTITY_FILE, b"keys").unwrap();
+        for (role, mark) in [("client", "x\n"), ("client", ""), ("master", "2026-11-28T12:00:00Z")] {
+            dir.write_secret(ROLE_FILE, role.as_bytes()).unwrap();
+            dir.write_secret(LEFT_FILE, mark.as_bytes()).unwrap();
+            assert!(check(&dir).is_ok() && there(), "{role} {mark:?}");
+        }
+        dir.write_secret(ROLE_FILE, b"client").unwrap();
+        erase(&dir).unwrap();
+        assert!(!there());
+        assert_eq!(check(&dir).unwrap_err().code, ErrorCode::Refused);
+    }
 }

@@ -2,16 +2,16 @@
 
 use super::backup::{self, IMPORTING_FILE};
 use super::goodbye;
-use super::identity::{self, state_error};
+use super::identity::{self, IDENTITY_FILE, SERVER_FILES, state_error};
 use super::local::{
     Command, ErrorCode, LOCAL_QUEUE, Link, LocalError, LocalRequest, NodeEnds, NodeRole, Reply, Status, TicketRow,
 };
 use super::member::{self, Ending, Group, MemberConfig, MemberOptions, Name, Start};
 use super::options::{ClientOptions, MasterOptions, MasterServer, ServerOptions, ServerPlace};
 use super::server::core::CoreConfig;
-use super::server::{self, ServerConfig, ServerHandle};
+use super::server::{self, DB_FILE, ServerConfig, ServerHandle};
 use crate::store::member::{DbError, MemberStore};
-use crate::store::statedir::StateDir;
+use crate::store::statedir::{StateDir, is_in_state};
 use crate::wire::invite::Ticket;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -39,6 +39,9 @@ pub struct Home {
 /// The file that says what a state directory is for.
 pub(super) const ROLE_FILE: &str = "role";
 
+/// What a directory has that was a node's before.
+const OF_A_NODE: [&str; 4] = [IDENTITY_FILE, SERVER_FILES.0, MEMBER_DB, DB_FILE];
+
 /// What it can say.
 const ROLES: [&str; 3] = ["client", "master", "server"];
 
@@ -52,6 +55,11 @@ pub(super) fn check_role(dir: &StateDir, role: &str) -> Result<(), LocalError> {
         ));
     }
     match dir.read_secret(ROLE_FILE).map_err(state_error)? {
+        None if OF_A_NODE.iter().any(|name| dir.path(name).exists()) => Err(LocalError::new(
+            ErrorCode::Failed,
+            format!("the file '{ROLE_FILE}' is missing in the state directory, which is in use already"),
+            "write into it what the directory is for: 'client', 'master' or 'server', without a line's end",
+        )),
         None => dir.write_secret(ROLE_FILE, role.as_bytes()).map_err(state_error),
         Some(kept) if kept == role.as_bytes() => Ok(()),
         Some(kept) => {
@@ -77,7 +85,7 @@ pub(super) fn check_role(dir: &StateDir, role: &str) -> Result<(), LocalError> {
 /// Runs a client until it ends.
 pub async fn client(home: Home, options: ClientOptions) -> Result<(), LocalError> {
     goodbye::check(&home.dir)?;
-    if options.invite.is_none() && home.dir.read_secret(ROLE_FILE).map_err(state_error)?.is_none() {
+    if options.invite.is_none() && !home.dir.path(IDENTITY_FILE).exists() && !home.dir.path(ROLE_FILE).exists() {
         // Nothing is made in a directory that can still become a master's.
         return Err(member::no_group());
     }
@@ -234,17 +242,18 @@ fn downloads_dir(home: &Home, chosen: Option<PathBuf>) -> Result<PathBuf, LocalE
             .map_err(database_error)?
             .map(PathBuf::from),
     };
-    let folder = kept.unwrap_or_else(|| match etcetera::home_dir() {
-        Ok(user) => user.join("Downloads").join("bailiwick"),
-        Err(_) => home.dir.path("downloads"),
-    });
-    std::path::absolute(&folder).map_err(|error| {
-        LocalError::new(
-            ErrorCode::Usage,
-            format!("{} is no folder's path: {error}", folder.display()),
-            "give --downloads DIR",
-        )
-    })
+    let none = |what: String| LocalError::new(ErrorCode::Usage, what, "give --downloads DIR");
+    let own = || etcetera::home_dir().map(|user| user.join("Downloads").join("bailiwick"));
+    let folder = match kept {
+        Some(kept) => kept,
+        None => own().map_err(|error| none(format!("there is no home folder for what is fetched: {error}")))?,
+    };
+    let folder = std::path::absolute(&folder)
+        .map_err(|error| none(format!("{} is no folder's path: {error}", folder.display())))?;
+    if is_in_state(&folder) {
+        return Err(none(format!("{} lies in a state directory, which holds private keys", folder.display())));
+    }
+    Ok(folder)
 }
 
 /// Runs a server until it ends.
@@ -309,6 +318,18 @@ async fn server_status(server: &ServerHandle, state_dir: &Path, api: &str) -> St
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_directory_in_use_that_lacks_its_role_becomes_no_other_nodes() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = StateDir::open(folder.path()).unwrap();
+        dir.write_secret(IDENTITY_FILE, b"keys").unwrap();
+        for role in ROLES {
+            let error = check_role(&dir, role).unwrap_err();
+            assert!(error.error.contains("'role' is missing"), "{error}");
+        }
+        assert!(!dir.path(ROLE_FILE).exists());
+    }
 
     #[test]
     fn a_damaged_role_is_told_from_another_one() {
