@@ -3,9 +3,9 @@
 
 use super::walk::shown;
 use rustix::fs::OFlags;
-use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -77,9 +77,13 @@ pub struct StateDir {
 }
 
 impl StateDir {
-    /// Opens the directory, made with mode 0700 if missing, and takes its lock. The mode of one that is there stays.
+    /// Opens the directory, made with mode 0700 if missing, and takes its lock. One that is there gets that mode if it is
+    /// empty; else it keeps its own.
     pub fn open(path: &Path) -> Result<StateDir, StateError> {
         DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(StateError::of(path))?;
+        if fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none()) {
+            let _ = fs::set_permissions(path, Permissions::from_mode(0o700));
+        }
         warn_if_open(path);
         let lock_path = path.join(LOCK_NAME);
         let failed = StateError::of(&lock_path);
@@ -204,8 +208,14 @@ fn lock_soon(lock: &File) -> Result<(), TryLockError> {
     lock.try_lock()
 }
 
+/// Whether a path leads into a state directory, or would once it is there.
+pub fn is_in_state(path: &Path) -> bool {
+    let there = path.ancestors().find_map(|above| above.canonicalize().ok());
+    there.is_some_and(|there| there.ancestors().any(|folder| looks_like_state(|name| folder.join(name).exists())))
+}
+
 /// Whether the names of a folder's entries are those of a state directory: this node's, another profile's or a backup.
-/// Nothing in it may be shared.
+/// Nothing in it may be shared, and nothing is fetched into it.
 pub fn looks_like_state(mut has: impl FnMut(&str) -> bool) -> bool {
     KEY_FILES.iter().any(|name| has(name)) && BESIDE_KEYS.iter().any(|name| has(name))
 }
@@ -213,7 +223,7 @@ pub fn looks_like_state(mut has: impl FnMut(&str) -> bool) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::{PermissionsExt, symlink};
+    use std::os::unix::fs::symlink;
 
     fn mode(path: impl AsRef<Path>) -> u32 {
         fs::metadata(path).unwrap().mode() & 0o777
@@ -232,6 +242,21 @@ mod tests {
         drop(state);
         assert_eq!(StateDir::holder(&path), None);
         StateDir::open(&path).unwrap();
+    }
+
+    #[test]
+    fn a_folder_that_was_there_is_closed_to_others_if_nothing_is_in_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let opened = |name: &str, file: Option<&str>| {
+            let path = dir.path().join(name);
+            fs::create_dir(&path).unwrap();
+            fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
+            file.into_iter().for_each(|file| fs::write(path.join(file), b"").unwrap());
+            drop(StateDir::open(&path).unwrap());
+            mode(&path)
+        };
+        assert_eq!(opened("empty", None), 0o700);
+        assert_eq!(opened("used", Some("mine")), 0o755);
     }
 
     #[test]

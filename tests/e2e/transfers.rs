@@ -1,7 +1,9 @@
 //! W14 and W16: transfers that people pause, let go on and end, from either end and over restarts.
 
 use crate::world::{Node, World, noise, write};
-use bailiwick::node::local::{Command, Controlled, ErrorCode, JobRow, LocalError, Reply, TransferRow, TransferState};
+use bailiwick::node::local::{
+    Command, Controlled, ErrorCode, JobRow, LocalError, Reply, StandingRow, TransferRow, TransferState,
+};
 use std::path::{Path, PathBuf};
 
 const MIB: usize = 1 << 20;
@@ -126,6 +128,48 @@ async fn w16_a_paused_download_keeps_what_it_has_and_goes_on_over_restarts() {
     assert!(over.error.contains("over"), "{over}");
     let unknown = pause(&phone, "999").await.unwrap_err();
     assert_eq!(unknown.code, ErrorCode::NotFound);
+    for node in [phone, laptop, master, server] {
+        node.stop().await;
+    }
+}
+
+/// What was claimed was verified when it came. If something else writes to the part file afterwards, the file is not
+/// called done before it is what the catalog says.
+#[tokio::test(flavor = "multi_thread")]
+async fn w16_a_part_that_was_changed_during_a_pause_does_not_pass_for_the_file() {
+    let world = slow_world();
+    let (server, master, laptop, phone, film) = film(&world, 32).await;
+    let dest = world.folder("got");
+    let job = phone.get("laptop:films/film.bin", &dest).await.expect("it begins");
+    phone.until_job(job, "some bytes", moving).await;
+    pause(&phone, &job.to_string()).await.expect("it pauses");
+    let part = dest.join("film.bin.bwpart");
+    let mut bytes = std::fs::read(&part).expect("a part");
+    let claimed = bytes.iter().position(|byte| *byte != 0).expect("something came");
+    bytes[claimed] ^= 1;
+    std::fs::write(&part, bytes).expect("it is changed");
+    resume(&phone, &job.to_string()).await.expect("it goes on");
+    phone.done(job).await;
+    same(&film, &dest.join("film.bin"));
+    assert_eq!(names(&dest), ["film.bin"]);
+    for node in [phone, laptop, master, server] {
+        node.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn w6_nothing_stays_of_what_an_expelled_device_had_paused() {
+    let world = slow_world();
+    let (server, master, laptop, phone, _) = film(&world, 32).await;
+    let dest = world.folder("got");
+    let job = phone.get("laptop:films/film.bin", &dest).await.expect("it begins");
+    phone.until_job(job, "some bytes", moving).await;
+    pause(&phone, &job.to_string()).await.expect("it pauses");
+    phone.until_job(job, "the pause", |row| row.state == TransferState::Paused).await;
+    let ids = vec![phone.status().await.id.expect("an id")];
+    master.ask(Command::Disapprove { ids }).await.expect("it is out");
+    phone.until_standing(StandingRow::Disapproved).await;
+    phone.until("the part to be gone", |_| async { names(&dest).is_empty().then_some(()) }).await;
     for node in [phone, laptop, master, server] {
         node.stop().await;
     }

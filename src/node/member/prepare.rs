@@ -1,7 +1,7 @@
 //! Looks at what a question of the local API names, before the core has it: at paths, where that may block.
 
 use crate::node::local::{Command, ErrorCode, LocalError};
-use crate::store::statedir::looks_like_state;
+use crate::store::statedir::is_in_state;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -52,9 +52,17 @@ fn known(path: PathBuf) -> Result<PathBuf, LocalError> {
     Ok(path.canonicalize().unwrap_or(path))
 }
 
+fn in_state(path: &Path, todo: &str) -> LocalError {
+    let error = format!("{} lies in a state directory of bailiwick, which holds private keys", path.display());
+    LocalError::new(ErrorCode::Usage, error, todo)
+}
+
 /// A folder for what is fetched, made if it is missing.
 fn destination(path: PathBuf) -> Result<PathBuf, LocalError> {
     must_be_absolute(&path)?;
+    if is_in_state(&path) {
+        return Err(in_state(&path, "choose another folder with -o"));
+    }
     std::fs::create_dir_all(&path).map_err(|error| match error.kind() {
         io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory => LocalError::new(
             ErrorCode::Usage,
@@ -82,13 +90,8 @@ fn shareable(path: PathBuf) -> Result<PathBuf, LocalError> {
     };
     let path = path.canonicalize().map_err(refused)?;
     let meta = std::fs::metadata(&path).map_err(refused)?;
-    let parent = path.parent().unwrap_or(&path);
-    if !meta.is_dir() && looks_like_state(|name| parent.join(name).exists()) {
-        return Err(LocalError::new(
-            ErrorCode::Usage,
-            format!("{} lies in a state directory of bailiwick, which holds private keys", path.display()),
-            "share something else",
-        ));
+    if is_in_state(&path) {
+        return Err(in_state(&path, "share something else"));
     }
     if meta.is_dir() {
         std::fs::read_dir(&path).map_err(refused)?;

@@ -57,6 +57,11 @@ pub enum Outcome {
     /// A link in the destination leads elsewhere.
     #[error("a part of the destination's path is a link, which is not followed; choose another folder with -o")]
     Jail,
+    /// The destination lies in a state directory.
+    #[error(
+        "the destination lies in a state directory of bailiwick, which holds private keys; choose another folder with -o"
+    )]
+    StateDirectory,
     /// A name that this system can't hold.
     #[error("the destination's name is too long for this system")]
     NameTooLong,
@@ -81,6 +86,7 @@ impl Outcome {
             | Outcome::FileAbove(_)
             | Outcome::Skipped
             | Outcome::Jail
+            | Outcome::StateDirectory
             | Outcome::NameTooLong
             | Outcome::Damaged
             | Outcome::Expelled

@@ -15,6 +15,9 @@ pub enum DiskError {
     /// A link is in the path; downloads go through none, since it could lead anywhere.
     #[error("{0} is or passes through a link, which downloads don't follow: remove the link, or choose another folder")]
     Jail(String),
+    /// Keys and database of a node lie there: what comes from the network must not be among them.
+    #[error("{0} lies in a state directory of bailiwick, which holds private keys: choose another folder")]
+    State(String),
     /// Too long a name, or one with characters that this disk doesn't take.
     #[error("this disk cannot hold the name {0}: choose another name, or another downloads folder")]
     Name(String),

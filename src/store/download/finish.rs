@@ -89,6 +89,7 @@ impl Folder {
         part_name(&item.dest)?;
         let part = part_name(&item.part.dest)?;
         let from = jail::parent(&self.root, &item.part.dest, false)?;
+        jail::refuse_state(&self.root, &item.dest)?;
         let to = jail::parent(&self.root, &item.dest, true)?;
         let name = item.dest.name();
         // Somebody else's part may have come to lie under this name; what was verified is what is held open.

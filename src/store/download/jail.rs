@@ -3,6 +3,7 @@
 //! exchanges folders for links. Linux does the same in one call, where there is nothing to make and nothing to explain.
 
 use super::DiskError;
+use crate::store::statedir::looks_like_state;
 use crate::wire::path::RelPath;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, mkdirat, openat, statat};
 use rustix::io::Errno;
@@ -14,8 +15,25 @@ const FILE: OFlags = OFlags::NOFOLLOW.union(OFlags::NONBLOCK).union(OFlags::NOCT
 
 /// The folder that `dest` lies in; with `create`, made if missing.
 pub(super) fn parent(root: &File, dest: &RelPath, create: bool) -> Result<File, DiskError> {
-    let above = dest.as_str().rsplit_once('/').map_or("", |(above, _)| above);
-    open_below(root, above, dest, create)
+    open_below(root, above(dest), dest, create)
+}
+
+fn above(dest: &RelPath) -> &str {
+    dest.as_str().rsplit_once('/').map_or("", |(above, _)| above)
+}
+
+/// Refuses a destination in a state directory at any depth: this node's, another profile's, or a copy of one.
+pub(super) fn refuse_state(root: &File, dest: &RelPath) -> Result<(), DiskError> {
+    let above = above(dest);
+    let ends = above.match_indices('/').map(|(end, _)| end).chain([above.len()]);
+    let mut folders = std::iter::once("").chain(ends.map(|end| &above[..end]).filter(|path| !path.is_empty()));
+    let is_state = |folder: &str| {
+        looks_like_state(|name| match folder {
+            "" => statat(root, name, AtFlags::empty()).is_ok(),
+            folder => statat(root, format!("{folder}/{name}"), AtFlags::empty()).is_ok(),
+        })
+    };
+    if folders.any(is_state) { Err(DiskError::State(dest.to_string())) } else { Ok(()) }
 }
 
 /// The folder `path` (empty for `root` itself), which is `dest` or above it; with `create`, made if missing.

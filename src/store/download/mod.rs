@@ -13,13 +13,14 @@ pub use error::DiskError;
 pub use finish::{FinishError, FinishItem};
 pub use part::Part;
 
+use super::statedir::is_in_state;
 use super::walk::shown;
 use crate::wire::ids::Hash;
 use crate::wire::path::RelPath;
 use rustix::fs::{AtFlags, FileType, OFlags};
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File, OpenOptions};
-use std::io::Read;
+use std::io::{self, Read};
 use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
@@ -81,8 +82,13 @@ pub enum ExistingKind {
 }
 
 impl Folder {
-    /// Opens the folder at `path`, and creates it if it isn't there. `path` itself may lead through links.
+    /// Opens the folder at `path`, and creates it if it isn't there. `path` itself may lead through links; into a state
+    /// directory it leads never.
     pub fn open(path: &Path) -> Result<Folder, DiskError> {
+        if is_in_state(path) { Err(DiskError::State(shown(path))) } else { Folder::at(path) }
+    }
+
+    fn at(path: &Path) -> Result<Folder, DiskError> {
         let root = fs::create_dir_all(path)
             .and_then(|()| OpenOptions::new().read(true).custom_flags(OFlags::DIRECTORY.bits() as i32).open(path))
             .map_err(|error| DiskError::of(error, &shown(path)))?;
@@ -96,7 +102,7 @@ impl Folder {
 
     /// Opens the folder at `path`, if it is there.
     pub fn open_existing(path: &Path) -> Result<Option<Folder>, DiskError> {
-        if path.is_dir() { Folder::open(path).map(Some) } else { Ok(None) }
+        if path.is_dir() { Folder::at(path).map(Some) } else { Ok(None) }
     }
 
     /// Bytes of the disk that are free for this user.
@@ -155,19 +161,13 @@ impl Folder {
     pub fn hash_existing(&self, dest: &RelPath) -> Result<Hash, DiskError> {
         let parent = jail::parent(&self.root, dest, false)?;
         let mut file = jail::open_file(&parent, dest.name(), OFlags::RDONLY, dest.as_str())?;
-        let mut hasher = blake3::Hasher::new();
-        let mut buf = vec![0; READ_BYTES];
-        loop {
-            match file.read(&mut buf).map_err(|error| DiskError::of(error, dest.as_str()))? {
-                0 => return Ok(Hash(*hasher.finalize().as_bytes())),
-                len => hasher.update(&buf[..len]),
-            };
-        }
+        hash_of(&mut file).map_err(|error| DiskError::of(error, dest.as_str()))
     }
 
     /// Makes the folder `dest`, with all folders above it, and syncs it. One that is there already stays as it is; a
     /// new one gets this time of modification, in milliseconds since 1970 (UTC).
     pub fn make_folder(&self, dest: &RelPath, mtime_ms: i64) -> Result<(), DiskError> {
+        jail::refuse_state(&self.root, dest)?;
         let is_new = self.existing(dest)?.is_none();
         let made = jail::open_below(&self.root, dest.as_str(), dest, true)?;
         if let (true, Some(time)) = (is_new, finish::system_time(mtime_ms)) {
@@ -190,6 +190,18 @@ impl Folder {
         let mut names = entries.into_iter().flatten().flatten();
         let found = names.find_map(|entry| there(entry.file_name().to_string_lossy().into_owned()));
         found.unwrap_or_else(|| dest.clone())
+    }
+}
+
+/// The hash of what is left to read.
+fn hash_of(file: &mut File) -> io::Result<Hash> {
+    let mut hasher = blake3::Hasher::new();
+    let mut buf = vec![0; READ_BYTES];
+    loop {
+        match file.read(&mut buf)? {
+            0 => return Ok(Hash(*hasher.finalize().as_bytes())),
+            len => hasher.update(&buf[..len]),
+        };
     }
 }
 
@@ -281,6 +293,41 @@ mod tests {
         assert!(!folder.is_at(&path));
         fs::create_dir(&path).unwrap();
         assert!(!folder.is_at(&path), "another one of that name");
+    }
+
+    /// A member chooses the names of what it shares, and a person may fetch to a home folder.
+    #[test]
+    fn nothing_comes_into_a_state_directory() {
+        let (dir, folder) = folder();
+        let state = dir.path().join("downloads/.local/share/node");
+        fs::create_dir_all(state.join("copies")).unwrap();
+        let item = |part: Part, dest: &str| FinishItem {
+            part,
+            dest: rel(dest),
+            mtime_ms: 0,
+            executable: false,
+            replace: true,
+        };
+        let part = folder.create_part(&rel("elsewhere"), 1).unwrap();
+        for name in ["identity", "member.db"] {
+            fs::write(state.join(name), b"mine").unwrap();
+        }
+        for dest in ["node/left", "node/identity", "node/copies/x", "node/new/deep/x"] {
+            let dest = rel(&format!(".local/share/{dest}"));
+            assert!(matches!(folder.create_part(&dest, 1), Err(DiskError::State(_))), "{dest}");
+            assert!(matches!(folder.make_folder(&dest, 0), Err(DiskError::State(_))), "{dest}");
+        }
+        let ended = folder.finish(item(part, ".local/share/node/identity"));
+        assert!(matches!(ended, Err(FinishError::Disk(DiskError::State(_)))), "{ended:?}");
+        assert_eq!(fs::read(state.join("identity")).unwrap(), b"mine");
+        assert!(!state.join("new").exists());
+        folder.create_part(&rel(".local/share/beside"), 1).unwrap();
+        for path in [&state, &state.join("copies"), &state.join("new/deep")] {
+            assert!(matches!(Folder::open(path), Err(DiskError::State(_))), "{path:?}");
+        }
+        symlink(&state, dir.path().join("link")).unwrap();
+        assert!(matches!(Folder::open(&dir.path().join("link/new")), Err(DiskError::State(_))));
+        assert!(!state.join("new").exists());
     }
 
     #[test]

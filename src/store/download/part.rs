@@ -8,7 +8,7 @@ use crate::wire::path::{COMPONENT_BYTES_MAX, RelPath};
 use rustix::fs::{AtFlags, FallocateFlags, OFlags, fallocate, unlinkat};
 use rustix::io::Errno;
 use std::fs::File;
-use std::io;
+use std::io::{self, Seek, SeekFrom};
 use std::os::unix::fs::{FileExt, MetadataExt};
 
 /// Files above this size get their blocks before their first byte: a full disk shows at once. A smaller one is written
@@ -23,6 +23,8 @@ pub struct Part {
     reserve: u64,
     /// Whether all of its blocks are there; else each write looks for room.
     allocated: bool,
+    /// Whether it was there before this process: what was claimed of it then may have changed on the disk since.
+    found: bool,
 }
 
 impl Folder {
@@ -30,6 +32,7 @@ impl Folder {
     /// part already: to go on with it, [`Folder::open_part`]; to begin anew, [`Folder::remove_part`] first.
     pub fn create_part(&self, dest: &RelPath, size: u64) -> Result<Part, DiskError> {
         let name = part_name(dest)?;
+        jail::refuse_state(&self.root, dest)?;
         let parent = jail::parent(&self.root, dest, true)?;
         let part = self.open_named(&parent, &name, dest, OFlags::CREATE | OFlags::EXCL);
         let mut part = part.map_err(|error| match error {
@@ -60,6 +63,7 @@ impl Folder {
         let Some(mut part) = error::unless_missing(part)? else { return Ok(None) };
         let meta = part.file.metadata().map_err(|error| part.failed(error))?;
         part.allocated = held(&meta) >= size;
+        part.found = true;
         Ok((meta.len() == size).then_some(part))
     }
 
@@ -74,7 +78,7 @@ impl Folder {
 
     fn open_named(&self, parent: &File, name: &str, dest: &RelPath, flags: OFlags) -> Result<Part, DiskError> {
         let file = jail::open_file(parent, name, OFlags::RDWR | flags, dest.as_str())?;
-        Ok(Part { file, dest: dest.clone(), reserve: self.reserve, allocated: false })
+        Ok(Part { file, dest: dest.clone(), reserve: self.reserve, allocated: false, found: false })
     }
 }
 
@@ -107,6 +111,18 @@ impl Part {
         self.file.sync_data().map_err(|error| self.failed(error))?;
         let links = self.file.metadata().map_err(|error| self.failed(error))?.nlink();
         if links == 0 { Err(self.failed(io::Error::from(io::ErrorKind::NotFound))) } else { Ok(()) }
+    }
+
+    /// Whether it holds the file of this size and hash, every chunk of which was verified and written. What this process
+    /// wrote itself counts by its length; what was there before is read again, for its bytes were verified long ago.
+    pub fn is_whole(&self, size: u64, root: &Hash) -> Result<bool, DiskError> {
+        let len = self.file.metadata().map_err(|error| self.failed(error))?.len();
+        if len != size || !self.found {
+            return Ok(len == size);
+        }
+        let file = self.file.try_clone().and_then(|mut file| file.seek(SeekFrom::Start(0)).map(|_| file));
+        let hash = file.and_then(|mut file| super::hash_of(&mut file)).map_err(|error| self.failed(error))?;
+        Ok(hash == *root)
     }
 
     pub(super) fn failed(&self, error: impl Into<io::Error>) -> DiskError {
@@ -164,6 +180,21 @@ mod tests {
     use std::os::unix::fs::symlink;
     use std::path::Path;
     use std::process::Command;
+
+    #[test]
+    fn a_part_that_was_there_before_is_read_again_at_the_end() {
+        let (dir, folder) = folder();
+        let (dest, root) = (rel("file"), Hash::of(b"abcd"));
+        let part = folder.create_part(&dest, 4).unwrap();
+        part.write_at(0, b"abcd").unwrap();
+        assert!(part.is_whole(4, &root).unwrap());
+        let found = || folder.open_part(&dest, 4).unwrap().unwrap();
+        assert!(found().is_whole(4, &root).unwrap());
+        fs::write(dir.path().join("downloads/file.bwpart"), b"abXd").unwrap();
+        assert!(!found().is_whole(4, &root).unwrap());
+        fs::write(dir.path().join("downloads/file.bwpart"), b"").unwrap();
+        assert!(!part.is_whole(4, &root).unwrap(), "cut short while it was open");
+    }
 
     #[test]
     fn a_part_lies_beside_its_target_and_goes_on() {

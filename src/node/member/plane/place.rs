@@ -157,7 +157,8 @@ pub(super) fn finish(endings: Vec<Ending>) -> Vec<Ended> {
             outcomes.push((transfer, made.map_or_else(|error| outcome_of(&error), |()| Outcome::Done), None));
             continue;
         }
-        match part.map_or_else(|| part_of(&place, &folder), Ok) {
+        let part = part.map_or_else(|| part_of(&place, &folder), Ok);
+        match part.and_then(|part| whole(part, &place, &folder)) {
             Ok(part) => {
                 items.push(item(&place, part, place.dest.clone(), conflict::replaces(&place)));
                 places.push(place);
@@ -204,6 +205,20 @@ pub(super) fn part_of(place: &Place, folder: &Folder) -> Result<Part, Outcome> {
     }
 }
 
+/// A part that holds its file. One that was changed on the disk goes, with all that was claimed of it: its place is looked
+/// at anew.
+fn whole(part: Part, place: &Place, folder: &Folder) -> Result<Part, Outcome> {
+    match part.is_whole(place.geometry.size(), &place.root) {
+        Ok(true) => Ok(part),
+        Ok(false) => {
+            tracing::warn!(dest = %place.dest, "an unfinished download was changed on the disk: it begins anew");
+            folder.remove_part(&place.dest).map_err(|error| outcome_of(&error))?;
+            Err(Outcome::PlaceTaken)
+        }
+        Err(error) => Err(outcome_of(&error)),
+    }
+}
+
 /// What a disk's refusal means for a transfer.
 pub(super) fn outcome_of(error: &DiskError) -> Outcome {
     match error {
@@ -213,6 +228,7 @@ pub(super) fn outcome_of(error: &DiskError) -> Outcome {
             Outcome::CannotWrite
         }
         DiskError::Jail(_) => Outcome::Jail,
+        DiskError::State(_) => Outcome::StateDirectory,
         DiskError::Name(_) => Outcome::NameTooLong,
         DiskError::Unfinished(_) => Outcome::PlaceTaken,
         DiskError::InTheWay(_) | DiskError::Reserved(_) => Outcome::AlreadyThere,
