@@ -231,6 +231,10 @@ impl MemberCore {
             return Some(moving.to_owned());
         }
         if self.link.current().is_none() {
+            // Who is turned away dials again and again: what it was told holds until a dial fails.
+            if let (None, Some(because)) = (&self.session.dial_error, &self.held_because) {
+                return Some(because.clone());
+            }
             let why = self.session.dial_error.as_ref().map(|why| format!(" ({why})")).unwrap_or_default();
             return Some(format!("waiting for the server at {}{why}", addresses(&self.group.server.addresses)));
         }
