@@ -59,6 +59,7 @@ impl World {
         let living = members.into_iter().chain([0]).filter(|node| self.nodes[*node].fatal.is_none());
         // What a device keeps that runs twice, or was restored, is not what its person said last.
         let living: Vec<NodeId> = living.filter(|node| !self.has_copies(*node)).collect();
+        self.check_leftovers();
         for node in living {
             for file in self.shared(node) {
                 let there = self.nodes[node].disk.shared.get(&file.abs);
@@ -69,6 +70,18 @@ impl World {
                     LocalStatus::Syncing | LocalStatus::Leaving | LocalStatus::Gone | LocalStatus::Returning => false,
                 };
                 self.check(so, &format!("{:?} of {} is in the catalog as it is on disk", file, self.nodes[node].name));
+            }
+        }
+    }
+
+    /// Nothing unfinished is left at a device that is out and knows it.
+    fn check_leftovers(&mut self) {
+        for node in self.nodes_standing(bailiwick::wire::log::Standing::Disapproved) {
+            let one = &self.nodes[node];
+            // An older database knows nothing of a part that was begun after it.
+            let is_known = !self.has_copies(node) && !self.model.promises.restored.contains(&one.key());
+            if one.core.is_some() && is_known && self.model.shows_expelled(one.store(), &one.key()) {
+                self.check(one.disk.part_files() == 0, &format!("no part file is left at {}", one.name));
             }
         }
     }
