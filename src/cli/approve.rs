@@ -70,7 +70,7 @@ async fn walk(node: &Client, output: Output) -> Outcome<Vec<ClientRow>> {
         }
     }
     if left > 0 {
-        output.note(&format!("{left} still waiting; a device that you don't know: bailiwick disapprove ID"));
+        output.note(&format!("{left} still waiting; a device that you don't know: `bailiwick disapprove ID`"));
     }
     Ok(approved)
 }
@@ -88,7 +88,7 @@ fn ambiguous(waiting: &[ClientRow]) -> LocalError {
             "no device is named, and there is no terminal to ask on; waiting: {}",
             all.collect::<Vec<_>>().join("; ")
         ),
-        "compare the codes, then name the devices: bailiwick approve ID…",
+        "compare the codes, then name the devices: `bailiwick approve ID…`",
     )
 }
 

@@ -5,8 +5,8 @@
 
 use super::end::{End, FAILED, Outcome};
 use super::output::{Output, json};
-use super::place;
 use super::ready::{self, Ready};
+use super::word::{self, Kind};
 use crate::node::local::{ErrorCode, LocalError};
 use std::ffi::{OsStr, OsString};
 use std::fs::{DirBuilder, File, OpenOptions};
@@ -52,8 +52,8 @@ pub(super) struct Secret {
 
 impl Secret {
     /// Reads what `@FILE` or `-` stand for.
-    pub(super) fn read(typed: &str) -> Outcome<Secret> {
-        Ok(Secret { typed: typed.to_owned(), word: place::word(typed)? })
+    pub(super) fn read(typed: &str, kind: &Kind) -> Outcome<Secret> {
+        Ok(Secret { typed: typed.to_owned(), word: word::read(typed, kind)? })
     }
 
     /// The word itself.

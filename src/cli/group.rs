@@ -69,7 +69,7 @@ fn status_lines(status: &Status) -> Vec<String> {
         field("master", Some(link_text(status.master).to_owned()));
     }
     let unheard = status.role == NodeRole::Client && (status.server, status.master) == (Link::Connected, Link::Away);
-    let hint = "if the group moved to another server, ask for a new invite: bailiwick client INVITE";
+    let hint = "if the group moved to another server, ask for a new invite; with it: `bailiwick client INVITE`";
     field("hint", (unheard && status.standing == Some(StandingRow::Approved)).then(|| hint.to_owned()));
     field("revision", status.revision.clone());
     field("load", status.load.as_ref().map(load_text));
@@ -81,7 +81,7 @@ fn status_lines(status: &Status) -> Vec<String> {
 
 /// That a device is not called as it asked for.
 pub(super) fn other_name_text(name: &str, asked: &str) -> String {
-    format!("the master calls this device '{name}'; it asked for '{asked}' (`bailiwick rename NAME` asks for another)")
+    format!("the master calls this device '{name}'; it asked for '{asked}'; `bailiwick rename NAME` asks for another")
 }
 
 /// What is said where there is nothing to list: a device that waits for approval sees nothing.

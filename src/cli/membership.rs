@@ -167,7 +167,7 @@ pub(super) async fn policy(node: &Client, args: &PolicyArgs, output: Output) -> 
         (Some(key), Some(value)) if key == MASTER_AWAY => set_master_away(value)?,
         (Some(key), _) => {
             let error = format!("there is no policy '{key}'");
-            return Err(usage(error, format!("there is: bailiwick policy {MASTER_AWAY} wait=3m")).into());
+            return Err(usage(error, format!("there is: `bailiwick policy {MASTER_AWAY} wait=3m`")).into());
         }
     };
     let Reply::Policy(rows) = node.ask(&command).await? else { return Err(unexpected()) };
@@ -183,7 +183,7 @@ pub(super) async fn policy(node: &Client, args: &PolicyArgs, output: Output) -> 
 }
 
 fn set_master_away(value: &str) -> Outcome<Command> {
-    let hint = format!("write the time with its unit: bailiwick policy {MASTER_AWAY} wait=3m");
+    let hint = format!("write the time with its unit: `bailiwick policy {MASTER_AWAY} wait=3m`");
     if value.starts_with("continue") {
         let error = "going on without the master for ever is not there yet: a wait can be set, of up to 30 days";
         return Err(usage(error, hint).into());

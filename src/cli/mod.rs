@@ -10,6 +10,7 @@ mod demo;
 mod end;
 mod get;
 mod group;
+mod here;
 mod invite;
 mod jobs;
 mod membership;
@@ -24,6 +25,7 @@ mod start;
 mod tips;
 mod transfers;
 mod units;
+mod word;
 
 use args::{Cli, Command};
 use clap::Parser;
@@ -40,6 +42,7 @@ pub fn main() -> ExitCode {
         Err(error) => return misunderstood(&tips::better(error)),
     };
     let output = Output { json: cli.global.json };
+    here::remember(&cli.global);
     log_to_stderr(cli.global.verbose);
     let Err(end) = dispatch(&cli, output) else { return ExitCode::SUCCESS };
     if let Some(error) = &end.error {

@@ -2,6 +2,7 @@
 //! a reader that has gone (a broken pipe) ends a command quietly.
 
 use super::end::{End, Outcome};
+use super::here;
 use crate::node::local::{ErrorCode, LocalError};
 use crate::wire::path::is_unfit_for_terminals;
 use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, presets};
@@ -21,7 +22,7 @@ pub(super) struct Output {
 impl Output {
     /// One line of text for people on stdout.
     pub(super) fn line(self, text: &str) -> Outcome {
-        write_line(&mut io::stdout().lock(), &clean(text)).map_err(End::from)
+        write_line(&mut io::stdout().lock(), &clean(&here::named(text))).map_err(End::from)
     }
 
     /// One JSON value on one line of stdout.
@@ -38,7 +39,7 @@ impl Output {
     /// One line for people on stderr, beside the results; dropped with `--json`, where stderr is for programs.
     pub(super) fn note(self, text: &str) {
         if !self.json {
-            let _ = write_line(&mut io::stderr().lock(), &clean(text));
+            let _ = write_line(&mut io::stderr().lock(), &clean(&here::named(text)));
         }
     }
 
@@ -54,8 +55,9 @@ impl Output {
 
     /// An error on stderr.
     pub(super) fn error(self, error: &LocalError) {
+        let error = LocalError { hint: here::named(&error.hint).into_owned(), ..error.clone() };
         let mut stderr = io::stderr().lock();
-        let _ = if self.json { write_line(&mut stderr, &json(error)) } else { error_lines(&mut stderr, error) };
+        let _ = if self.json { write_line(&mut stderr, &json(&error)) } else { error_lines(&mut stderr, &error) };
     }
 
     /// Rows as JSON or as a table; `none` is said where there is no row.

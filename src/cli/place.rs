@@ -60,28 +60,31 @@ pub(super) fn existing(paths: &[PathBuf]) -> Result<Vec<PathBuf>, LocalError> {
     paths.iter().map(canonical).collect()
 }
 
-/// An invite or a ticket, as it stands, from `@FILE` or from stdin (`-`).
-pub(super) fn word(text: &str) -> Outcome<String> {
+/// What `@FILE` or stdin (`-`) hold; `None` for a word that stands there itself.
+pub(super) fn contents(text: &str) -> Outcome<Option<String>> {
     let read = match text.strip_prefix('@') {
-        Some(path) => std::fs::File::open(path).and_then(read_word),
-        None if text == "-" => read_word(std::io::stdin()),
-        None => return Ok(text.to_owned()),
+        Some(path) => std::fs::File::open(path).and_then(read_text),
+        None if text == "-" => read_text(std::io::stdin()),
+        None => return Ok(None),
     };
-    let source = if text == "-" { "stdin" } else { text.trim_start_matches('@') };
-    let word =
+    let source = source(text);
+    let found =
         read.map_err(|error| usage(format!("{source}: {error}"), "give the text itself, @FILE, or - for stdin"))?;
-    if word.is_empty() {
-        Err(usage(format!("{source} is empty"), "copy the text again, whole").into())
-    } else {
-        Ok(word)
+    match found.trim().is_empty() {
+        true => Err(usage(format!("{source} is empty"), "copy the text again, whole").into()),
+        false => Ok(Some(found)),
     }
 }
 
-fn read_word(source: impl Read) -> std::io::Result<String> {
+/// How `@FILE` or `-` is called.
+pub(super) fn source(text: &str) -> &str {
+    if text == "-" { "stdin" } else { text.trim_start_matches('@') }
+}
+
+fn read_text(source: impl Read) -> std::io::Result<String> {
     let mut text = String::new();
     source.take(WORD_BYTES_MAX).read_to_string(&mut text)?;
-    // Mail and chats break long words.
-    Ok(text.split_whitespace().collect())
+    Ok(text)
 }
 
 /// This machine's name, as far as it can be a device's.

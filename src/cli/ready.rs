@@ -3,6 +3,7 @@
 use super::daemon;
 use super::end::Outcome;
 use super::group::{other_name_text, standing_text};
+use super::here;
 use super::output::Output;
 use super::run::Start;
 use crate::api::place::forget_failure;
@@ -207,7 +208,7 @@ fn master_lines(ready: &Ready) -> Vec<String> {
             "on the device to invite:".to_owned(),
             format!("  bailiwick client {invite}"),
             "then, here:".to_owned(),
-            "  bailiwick approve".to_owned(),
+            format!("  {}", here::command("approve")),
             format!(
                 "(for one device, until {}; `bailiwick invite` makes another)",
                 expires.as_deref().unwrap_or("used")
@@ -284,7 +285,7 @@ async fn follow_inbox(node: &NodeHandle) {
         for client in rows.into_iter().filter(|client| client.standing == StandingRow::Registered) {
             if told.insert(client.id) {
                 let code = client.code.unwrap_or_default();
-                say(&format!("{} waits for approval, short code {code}: bailiwick approve", client.name));
+                say(&format!("{} waits for approval, short code {code}: `bailiwick approve`", client.name));
             }
         }
         // Only a registration changes the inbox in a way that is told.

@@ -6,6 +6,7 @@ use super::end::Outcome;
 use super::output::Output;
 use super::place::{self, usage};
 use super::run::{self, Start};
+use super::word;
 use crate::node::options::{ClientOptions, MasterOptions, MasterServer, ServerOptions, ServerPlace};
 use crate::wire::invite::{Invite, Ticket};
 use std::path::Path;
@@ -24,7 +25,7 @@ pub(super) fn server(global: &Global, args: &ServerArgs, output: Output) -> Outc
 pub(super) fn master(global: &Global, args: &MasterArgs, output: Output) -> Outcome {
     let state_dir = place::state_dir(global)?;
     let shares = place::existing(&args.paths)?;
-    let secret = args.server.as_deref().map(Secret::read).transpose()?;
+    let secret = args.server.as_deref().map(|typed| Secret::read(typed, &word::TICKET)).transpose()?;
     let ticket = secret.as_ref().map(|secret| parse_ticket(secret.word())).transpose()?;
     if goes_to_background(args.daemon) {
         return daemon::spawn(&state_dir, secret, output);
@@ -41,7 +42,7 @@ pub(super) fn master(global: &Global, args: &MasterArgs, output: Output) -> Outc
 /// `client`.
 pub(super) fn client(global: &Global, args: &ClientArgs, output: Output) -> Outcome {
     let state_dir = place::state_dir(global)?;
-    let secret = args.invite.as_deref().map(Secret::read).transpose()?;
+    let secret = args.invite.as_deref().map(|typed| Secret::read(typed, &word::INVITE)).transpose()?;
     let invite = secret.as_ref().map(|secret| parse_invite(secret.word())).transpose()?.map(Box::new);
     if goes_to_background(args.daemon) {
         return daemon::spawn(&state_dir, secret, output);
@@ -66,11 +67,11 @@ fn server_place(args: &PlaceArgs) -> ServerPlace {
 }
 
 fn parse_invite(word: &str) -> Outcome<Invite> {
-    let hint = "give the whole text that `bailiwick master` or `bailiwick invite` printed";
+    let hint = "give the whole text that the master printed; it begins with 'bwi1'";
     Invite::parse(word).map_err(|error| usage(format!("this is no invite: {error}"), hint).into())
 }
 
 fn parse_ticket(word: &str) -> Outcome<Ticket> {
-    let hint = "give the whole text that `bailiwick server` or `bailiwick ticket` printed";
+    let hint = "give the whole text that the server printed; it begins with 'bwt1'";
     Ticket::parse(word).map_err(|error| usage(format!("this is no server's ticket: {error}"), hint).into())
 }

@@ -2,6 +2,7 @@
 
 use super::end::Outcome;
 use super::group::{eta_text, path_text, short, unexpected};
+use super::here;
 use super::output::{Output, Rows};
 use super::units;
 use crate::api::client::Client;
@@ -66,7 +67,7 @@ pub(super) fn job_table(rows: &[JobRow]) -> Rows {
             moving(job.state, job.rate, job.eta_s),
             job.path.map(path_text).unwrap_or_default().to_owned(),
             job.dest.display().to_string(),
-            job.reason.clone().unwrap_or_default(),
+            here::named(job.reason.as_deref().unwrap_or_default()).into_owned(),
         ]
     };
     Rows::new(&["JOB", "WHAT", "STATE", ">FILES", ">DONE", ">RATE", "PATH", "TO", "REASON"]).with(rows.iter().map(row))
@@ -82,7 +83,7 @@ pub(super) fn transfer_table(rows: &[&TransferRow]) -> Rows {
             format!("{} of {}", units::size(transfer.done_bytes), units::size(transfer.total_bytes)),
             moving(transfer.state, transfer.rate, transfer.eta_s),
             transfer.path.map(path_text).unwrap_or_default().to_owned(),
-            transfer.reason.clone().unwrap_or_default(),
+            here::named(transfer.reason.as_deref().unwrap_or_default()).into_owned(),
         ]
     };
     Rows::new(&["JOB", "WAY", "FILE", "STATE", ">DONE", ">RATE", "PATH", "REASON"]).with(rows.iter().map(row))

@@ -1,10 +1,13 @@
 //! The program as people and scripts run it: the real binary, its exit codes, its two streams.
 
 mod fake;
+mod hints;
+mod out;
 mod real;
 mod running;
 mod shares;
 mod usage;
+mod words;
 
 use assert_cmd::Command;
 use std::path::Path;

@@ -13,47 +13,51 @@ use tempfile::TempDir;
 const HANG: Duration = Duration::from_secs(240);
 
 /// Nodes in the background; they are stopped at the end.
-struct Nodes {
+pub(crate) struct Nodes {
     root: TempDir,
     names: Vec<String>,
 }
 
 impl Nodes {
-    fn new() -> Nodes {
+    /// None yet.
+    pub(crate) fn new() -> Nodes {
         Nodes { root: tempfile::tempdir().unwrap(), names: Vec::new() }
     }
 
-    fn dir(&self, name: &str) -> PathBuf {
+    /// A path below the test's folder; a node's state directory is called like it.
+    pub(crate) fn dir(&self, name: &str) -> PathBuf {
         self.root.path().join(name)
     }
 
-    fn folder(&self, name: &str) -> String {
+    /// A folder that is there.
+    pub(crate) fn folder(&self, name: &str) -> String {
         let dir = self.dir(name);
         std::fs::create_dir_all(&dir).unwrap();
         dir.to_str().unwrap().to_owned()
     }
 
     /// Starts a node in the background; gives its ready line.
-    fn start(&mut self, name: &str, arguments: &[&str]) -> Value {
+    pub(crate) fn start(&mut self, name: &str, arguments: &[&str]) -> Value {
         let printed = run(bailiwick(&self.dir(name)).args(arguments).args(["-d", "--json"]));
         assert_eq!(printed.code, 0, "{arguments:?}: {}", printed.err);
         self.names.push(name.to_owned());
         one(&printed)
     }
 
-    fn run(&self, name: &str, arguments: &[&str]) -> Printed {
+    /// What a command prints.
+    pub(crate) fn run(&self, name: &str, arguments: &[&str]) -> Printed {
         run(bailiwick(&self.dir(name)).args(arguments))
     }
 
     /// What a command prints as JSON; it must go well.
-    fn json(&self, name: &str, arguments: &[&str]) -> Value {
+    pub(crate) fn json(&self, name: &str, arguments: &[&str]) -> Value {
         let printed = run(bailiwick(&self.dir(name)).args(arguments).arg("--json"));
         assert_eq!((printed.code, printed.err.as_str()), (0, ""), "{arguments:?}");
         one(&printed)
     }
 
     /// A command that ends with this code and one line of JSON on stderr.
-    fn fails(&self, name: &str, arguments: &[&str], code: i32) -> Value {
+    pub(crate) fn fails(&self, name: &str, arguments: &[&str], code: i32) -> Value {
         let printed = run(bailiwick(&self.dir(name)).args(arguments).arg("--json"));
         assert_eq!((printed.code, printed.out.as_str()), (code, ""), "{arguments:?}: {}", printed.err);
         let error = json_error(&printed);
@@ -74,7 +78,7 @@ impl Nodes {
     }
 
     /// A master with a server of its own, and a member.
-    fn group(&mut self) -> (Value, Value) {
+    pub(crate) fn group(&mut self) -> (Value, Value) {
         let shared = self.folder("photos");
         std::fs::write(self.dir("photos/one.jpg"), b"one").unwrap();
         std::fs::create_dir_all(self.dir("photos/empty")).unwrap();
