@@ -9,6 +9,7 @@ use super::transfers::ask_jobs;
 use super::units;
 use crate::api::client::Client;
 use crate::api::place;
+use crate::node::goodbye::{has_left, mark};
 use crate::node::local::*;
 use std::path::Path;
 use std::time::Duration;
@@ -25,7 +26,18 @@ const STOP_POLL: Duration = Duration::from_millis(5);
 pub(super) async fn wait(state_dir: &Path, args: &WaitArgs, output: Output) -> Outcome {
     match args.until {
         WaitState::Stopped => wait_for_end(state_dir, args.timeout, output).await,
-        _ => wait_for_state(&Client::open(state_dir)?, args, output).await,
+        _ => match Client::open(state_dir) {
+            Ok(node) => wait_for_state(&node, args, output).await.map_err(|end| for_ever(state_dir, end)),
+            Err(error) => Err(for_ever(state_dir, error.into())),
+        },
+    }
+}
+
+/// Where no node runs because the device has left, there is nothing to wait for.
+fn for_ever(state_dir: &Path, end: End) -> End {
+    match (&end.error, mark(state_dir)) {
+        (Some(LocalError { code: ErrorCode::NotRunning, .. }), Ok(Some(when))) => has_left(&when).into(),
+        _ => end,
     }
 }
 
@@ -103,10 +115,14 @@ fn refuse_hopeless(state: WaitState, status: &Status) -> Result<(), LocalError> 
 }
 
 fn timed_out(args: &WaitArgs, status: &Status) -> LocalError {
-    let waiting = status.waiting.as_ref().map(|what| format!("; it waits: {what}")).unwrap_or_default();
+    let waiting = status.waiting.as_deref().map(waiting_text).unwrap_or_default();
     let (state, time) = (state_text(args.until), units::time(args.timeout));
     let error = format!("the node is not {state} after {time}{waiting}");
     LocalError::new(ErrorCode::NotNow, error, "give it longer with --timeout, or see `bailiwick status`")
+}
+
+fn waiting_text(what: &str) -> String {
+    if what.starts_with("waiting") { format!("; it is {what}") } else { format!("; it waits: {what}") }
 }
 
 fn state_text(state: WaitState) -> &'static str {

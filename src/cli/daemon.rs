@@ -7,15 +7,20 @@ use super::end::{End, FAILED, Outcome};
 use super::output::{Output, json};
 use super::ready::{self, Ready};
 use super::word::{self, Kind};
-use crate::node::local::{ErrorCode, LocalError};
+use crate::api::client::Client;
+use crate::api::place::keep_failure;
+use crate::node;
+use crate::node::goodbye::{has_left, mark};
+use crate::node::local::{ErrorCode, LocalError, StandingRow};
+use crate::store::statedir::StateDir;
 use std::ffi::{OsStr, OsString};
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Set for the process that runs the node in the background.
 pub(super) const BACKGROUND_VARIABLE: &str = "BAILIWICK_BACKGROUND";
@@ -25,6 +30,10 @@ const LOG_NAME: &str = "log";
 const LOG_BYTES_MAX: u64 = 8 * 1024 * 1024;
 /// How long a node may take to be ready: its database is opened and checked before that.
 const READY_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a node that is not needed may take to end.
+const END_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often it is looked at.
+const END_POLL: Duration = Duration::from_millis(5);
 
 /// Whether this is the process in the background.
 pub(super) fn is_background() -> bool {
@@ -81,9 +90,10 @@ pub(super) fn spawn(state_dir: &Path, secret: Option<Secret>, output: Output) ->
     }
     let line = first_line(&mut child).ok_or_else(|| not_ready(&log_path))?;
     match (serde_json::from_str::<Ready>(&line), serde_json::from_str::<LocalError>(&line)) {
+        (Ok(ready), _) if ready.is_out() => Err(dismissed(&mut child, &ready, state_dir)),
         (Ok(ready), _) => ready::announce(&ready, output),
         (Err(_), Ok(error)) => Err(error.into()),
-        (Err(_), Err(_)) => Err(ended(&mut child, &log_path)),
+        (Err(_), Err(_)) => Err(ended(&mut child, state_dir, &log_path)),
     }
 }
 
@@ -131,8 +141,38 @@ fn not_ready(log: &Path) -> LocalError {
     LocalError::new(ErrorCode::NotNow, error, format!("it may still come; see {}", log.display()))
 }
 
-fn ended(child: &mut Child, log: &Path) -> End {
-    let how = child.wait().map(|status| status.to_string()).unwrap_or_default();
+/// A device that is out of its group needs no node. One that has left ends by itself, when its keys are erased.
+fn dismissed(child: &mut Child, ready: &Ready, state_dir: &Path) -> End {
+    if ready.standing == Some(StandingRow::Disapproved) {
+        let _ = stop(state_dir);
+    }
+    let deadline = Instant::now() + END_TIMEOUT;
+    while matches!(child.try_wait(), Ok(None)) && Instant::now() < deadline {
+        std::thread::sleep(END_POLL);
+    }
+    if let Ok(Some(when)) = mark(state_dir) {
+        return has_left(&when).into();
+    }
+    let error = ready::out(ready.standing);
+    if let Ok(dir) = StateDir::open(state_dir) {
+        keep_failure(&dir, &error);
+    }
+    error.into()
+}
+
+fn stop(state_dir: &Path) -> Result<(), LocalError> {
+    let node = Client::open(state_dir)?;
+    let failed = |error: io::Error| LocalError::new(ErrorCode::Failed, error.to_string(), "do it again");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+    runtime.block_on(node.ask(&node::local::Command::Stop)).map(|_| ())
+}
+
+fn ended(child: &mut Child, state_dir: &Path, log: &Path) -> End {
+    let status = child.wait();
+    if let (true, Ok(Some(when))) = (status.as_ref().is_ok_and(ExitStatus::success), mark(state_dir)) {
+        return has_left(&when).into();
+    }
+    let how = status.map(|status| status.to_string()).unwrap_or_default();
     let error = format!("the node ended before it was ready: {how}");
     End::with(FAILED, LocalError::new(ErrorCode::Failed, error, format!("see {}", log.display())))
 }

@@ -73,6 +73,22 @@ pub(super) struct Ready {
     pub(super) pid: u32,
 }
 
+impl Ready {
+    /// Whether the device is out of its group.
+    pub(super) fn is_out(&self) -> bool {
+        matches!(self.standing, Some(StandingRow::Disapproved | StandingRow::Left))
+    }
+}
+
+/// The error for the node of a device that is out of its group.
+pub(super) fn out(standing: Option<StandingRow>) -> LocalError {
+    LocalError::new(
+        ErrorCode::Refused,
+        standing_line(standing, None),
+        "what was fetched stays; for a new device use a new state directory (--state or --profile) and a new invite",
+    )
+}
+
 /// The name of the line.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -237,6 +253,7 @@ fn standing_line(standing: Option<StandingRow>, code: Option<&str>) -> String {
         (Some(StandingRow::Registered), Some(code)) => format!("short code {code}, waiting for approval"),
         (Some(StandingRow::Approved), _) => "approved; `bailiwick files` shows what there is".to_owned(),
         (Some(StandingRow::Disapproved), _) => "disapproved: the master has expelled this device for ever".to_owned(),
+        (Some(StandingRow::Left), _) => "this device has left its group, for ever".to_owned(),
         (Some(standing), _) => standing_text(standing).to_owned(),
         (None, _) => standing_text(StandingRow::Stranger).to_owned(),
     }

@@ -22,3 +22,56 @@ fn after_an_import_the_command_that_is_named_starts_that_master() {
     );
     assert!(printed.out.contains(&command), "{}", printed.out);
 }
+
+#[test]
+fn an_expelled_device_starts_no_node_in_the_background() {
+    let mut nodes = Nodes::new();
+    nodes.group();
+    nodes.json("desk", &["approve", "laptop"]);
+    nodes.json("laptop", &["wait", "approved"]);
+    nodes.json("desk", &["disapprove", "--yes", "laptop"]);
+    let begun = std::time::Instant::now();
+    while nodes.json("laptop", &["status"])["standing"] != "disapproved" {
+        assert!(begun.elapsed() < std::time::Duration::from_secs(240), "it never hears of it");
+    }
+    nodes.json("laptop", &["stop"]);
+    let refused = nodes.fails("laptop", &["client", "-d"], 4);
+    assert!(refused["error"].as_str().unwrap().contains("expelled this device for ever"), "{refused}");
+    let none = nodes.fails("laptop", &["status"], 3);
+    assert!(none["error"].as_str().unwrap().contains("expelled this device"), "{none}");
+    nodes.json("laptop", &["wait", "stopped", "--timeout", "0s"]);
+}
+
+#[test]
+fn waiting_for_a_device_that_has_left_is_refused() {
+    let mut nodes = Nodes::new();
+    nodes.group();
+    nodes.json("desk", &["approve", "laptop"]);
+    nodes.json("laptop", &["wait", "approved"]);
+    nodes.json("laptop", &["leave", "--yes"]);
+    for state in ["connected", "approved", "master", "idle"] {
+        let refused = nodes.fails("laptop", &["wait", state], 4);
+        assert!(refused["error"].as_str().unwrap().contains("left its group"), "{refused}");
+    }
+    assert_eq!(nodes.json("laptop", &["wait", "stopped"])["event"], "stopped");
+    assert_eq!(nodes.fails("laptop", &["client", "-d"], 4)["code"], "refused");
+}
+
+#[test]
+fn a_leave_that_goes_through_at_a_start_is_told_as_that() {
+    let mut nodes = Nodes::new();
+    nodes.group();
+    nodes.json("desk", &["approve", "laptop"]);
+    nodes.json("laptop", &["wait", "approved"]);
+    nodes.json("desk", &["stop"]);
+    assert_eq!(nodes.fails("laptop", &["leave", "--yes", "--no-wait"], 5)["code"], "not_now");
+    nodes.json("laptop", &["stop"]);
+    nodes.start("desk", &["master"]);
+    nodes.json("desk", &["wait", "connected"]);
+    // The master answers during the start, or soon after it.
+    let started = nodes.run("laptop", &["client", "-d"]);
+    let left = started.code == 4 && started.err.contains("left");
+    assert!(left || started.code == 0, "{}: {}", started.code, started.err);
+    nodes.json("laptop", &["wait", "stopped", "--timeout", "4m"]);
+    assert!(nodes.dir("laptop/left").exists());
+}
