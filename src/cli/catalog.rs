@@ -1,7 +1,7 @@
 //! `files` and `shares`.
 
 use super::end::Outcome;
-use super::group::{none_text, short, unexpected};
+use super::group::{LAST_KNOWN, none_text, short, tell_out, unexpected};
 use super::output::{self, Output, Rows};
 use super::units;
 use crate::api::client::Client;
@@ -9,6 +9,9 @@ use crate::node::local::*;
 
 /// Rows asked for at once: a page is some megabytes.
 const PAGE: u64 = 10_000;
+
+/// What is said where a member sees no file.
+const NO_FILES: &str = "no files yet; `bailiwick add PATH` shares some";
 
 /// `files`.
 pub(super) async fn files(node: &Client, query: Option<&str>, output: Output) -> Outcome {
@@ -45,11 +48,16 @@ fn joined(rows: &[FileRow], goes_on: bool) -> String {
 
 async fn print_page(node: &Client, rows: &[FileRow], offset: u64, query: Option<&str>, output: Output) -> Outcome {
     match (rows.is_empty(), offset, query) {
-        (false, _, _) => output.table(file_table(rows)),
+        (false, offset, _) => {
+            if offset == 0 {
+                tell_out(node, LAST_KNOWN, output).await;
+            }
+            output.table(file_table(rows))
+        }
         (true, 0, query) => {
             let holds = query.map(|query| format!("no file's NAME:PATH holds '{query}'"));
-            let none = none_text(node, "no files yet; `bailiwick add PATH` shares some").await;
-            output.line(holds.as_deref().filter(|_| !none.contains("not approved")).unwrap_or(none))
+            let none = none_text(node, NO_FILES).await;
+            output.line(holds.as_deref().filter(|_| none == NO_FILES).unwrap_or(none))
         }
         (true, 1.., _) => Ok(()),
     }
@@ -92,6 +100,7 @@ pub(super) async fn ask_shares(node: &Client) -> Outcome<Vec<ShareRow>> {
 /// `shares`.
 pub(super) async fn shares(node: &Client, output: Output) -> Outcome {
     let rows = ask_shares(node).await?;
+    tell_out(node, "nothing is shared with the group any more", output).await;
     output.rows(&rows, "this device shares nothing; `bailiwick add PATH` shares something", share_table)
 }
 

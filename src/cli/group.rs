@@ -57,16 +57,17 @@ fn status_lines(status: &Status) -> Vec<String> {
     if let Some((title, what)) = waits {
         field(title, Some(what.to_owned()));
     }
-    field("name", status.rename.as_ref().map(rename_text));
+    field("name", status.rename.as_ref().filter(|_| out_text(status.standing).is_none()).map(rename_text));
     let name = status.name.as_deref().unwrap_or_default();
-    field("name", status.asked_name.as_deref().map(|asked| other_name_text(name, asked)));
+    let asked = status.asked_name.as_deref().filter(|_| out_text(status.standing).is_none());
+    field("name", asked.map(|asked| other_name_text(name, asked)));
     field("code", status.code.clone());
     field("id", status.id.clone());
     field("group", status.group.clone());
     if status.role != NodeRole::Server {
         let rtt = status.server_rtt_ms.map(|ms| format!(", {ms} ms")).unwrap_or_default();
         field("server", Some(format!("{}{rtt}", link_text(status.server))));
-        field("master", Some(link_text(status.master).to_owned()));
+        field("master", Some(master_text(status).to_owned()));
     }
     let unheard = status.role == NodeRole::Client && (status.server, status.master) == (Link::Connected, Link::Away);
     let hint = "if the group moved to another server, ask for a new invite; with it: `bailiwick client INVITE`";
@@ -75,7 +76,8 @@ fn status_lines(status: &Status) -> Vec<String> {
     field("load", status.load.as_ref().map(load_text));
     field("downloads", status.downloads.as_ref().map(|path| path.display().to_string()));
     field("directory", Some(status.state_dir.display().to_string()));
-    field("process", Some(format!("{} (bailiwick {}), {}", status.pid, status.version, status.api)));
+    field("process", Some(format!("{} (bailiwick {})", status.pid, status.version)));
+    field("local API", Some(status.api.clone()));
     lines
 }
 
@@ -84,13 +86,47 @@ pub(super) fn other_name_text(name: &str, asked: &str) -> String {
     format!("the master calls this device '{name}'; it asked for '{asked}'; `bailiwick rename NAME` asks for another")
 }
 
+/// The server tells of the master only to those whom the master has approved.
+fn master_text(status: &Status) -> &'static str {
+    match (status.master, status.standing) {
+        (Link::Away, Some(StandingRow::Stranger | StandingRow::Registered)) => {
+            "not known before this device is approved"
+        }
+        (link, _) => link_text(link),
+    }
+}
+
+/// What is said of a device that is out of its group.
+fn out_text(standing: Option<StandingRow>) -> Option<&'static str> {
+    match standing {
+        Some(StandingRow::Disapproved) => Some("the master has expelled this device for ever"),
+        Some(StandingRow::Left) => Some("this device has left its group for ever"),
+        Some(StandingRow::Stranger | StandingRow::Registered | StandingRow::Approved) | None => None,
+    }
+}
+
+/// Says beside a list that the device is out, and so what the list is worth.
+pub(super) async fn tell_out(node: &Client, worth: &str, output: Output) {
+    if output.json {
+        return;
+    }
+    if let Some(out) = ask_status(node).await.ok().and_then(|status| out_text(status.standing)) {
+        output.note(&format!("{out}: {worth}"));
+    }
+}
+
+/// What a list of the group is worth there.
+pub(super) const LAST_KNOWN: &str = "this is what it last knew of the group, and nothing can be fetched";
+
 /// What is said where there is nothing to list: a device that waits for approval sees nothing.
 pub(super) async fn none_text(node: &Client, none: &'static str) -> &'static str {
     match ask_status(node).await.ok().and_then(|status| status.standing) {
         Some(StandingRow::Stranger | StandingRow::Registered) => {
             "this device is not approved yet: it sees the group when the master's person has approved it"
         }
-        Some(StandingRow::Approved | StandingRow::Disapproved | StandingRow::Left) | None => none,
+        standing @ (Some(StandingRow::Approved | StandingRow::Disapproved | StandingRow::Left) | None) => {
+            out_text(standing).unwrap_or(none)
+        }
     }
 }
 
@@ -108,6 +144,10 @@ fn load_text(load: &ServerLoad) -> String {
 /// `clients`.
 pub(super) async fn clients(node: &Client, output: Output) -> Outcome {
     let rows = ask_clients(node).await?;
+    if !rows.is_empty() {
+        tell_out(node, LAST_KNOWN, output).await;
+        return output.rows(&rows, "", client_table);
+    }
     output.rows(&rows, none_text(node, "this device knows of no others yet").await, client_table)
 }
 

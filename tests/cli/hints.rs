@@ -26,3 +26,44 @@ fn commands_that_are_named_carry_the_option_that_found_the_node() {
     let by_variable = run(bailiwick(fake.path()).arg("shares"));
     assert!(by_variable.out.contains("`bailiwick add PATH`"), "the variable holds on: {}", by_variable.out);
 }
+
+#[test]
+fn a_device_that_is_out_says_so_beside_its_lists() {
+    for (standing, told) in [(StandingRow::Disapproved, "has expelled this device"), (StandingRow::Left, "has left")] {
+        let script: Script = match standing {
+            StandingRow::Left => |command, _| lists(command, StandingRow::Left, 2),
+            _ => |command, _| lists(command, StandingRow::Disapproved, 2),
+        };
+        let fake = Fake::new(script);
+        for command in ["files", "clients", "shares"] {
+            let printed = run(bailiwick(fake.path()).arg(command));
+            assert!(printed.code == 0 && printed.err.contains(told), "{command}: {}{}", printed.out, printed.err);
+            assert_eq!(run(bailiwick(fake.path()).args([command, "--json"])).err, "", "{command}");
+        }
+        let status = run(bailiwick(fake.path()).arg("status"));
+        assert!(status.code == 0 && !status.out.contains("rename"), "{}", status.out);
+    }
+    let fake = Fake::new(|command, _| lists(command, StandingRow::Disapproved, 0));
+    let printed = run(bailiwick(fake.path()).arg("files"));
+    assert!(printed.out.contains("expelled") && !printed.out.contains("add PATH"), "{}", printed.out);
+}
+
+fn lists(command: &Command, standing: StandingRow, rows: u64) -> Result<Reply, LocalError> {
+    match command {
+        Command::Status => match status(standing, Link::Connected) {
+            Reply::Status(row) => Ok(Reply::Status(Box::new(Status { asked_name: Some("desk".into()), ..*row }))),
+            other => Ok(other),
+        },
+        Command::Files { .. } => Ok(Reply::Files((0..rows).map(file).collect())),
+        Command::Shares => Ok(Reply::Shares(vec![share(std::path::Path::new("/s"), true)])),
+        _ => Ok(Reply::Clients(vec![client("desk", StandingRow::Approved)])),
+    }
+}
+
+#[test]
+fn who_waits_for_approval_is_not_told_that_the_master_is_away() {
+    let fake = Fake::new(|_, _| Ok(status(StandingRow::Registered, Link::Connected)));
+    let printed = run(bailiwick(fake.path()).arg("status"));
+    assert!(printed.out.contains("master     not known before"), "{}", printed.out);
+    assert!(printed.out.contains("local API  http://"), "{}", printed.out);
+}
