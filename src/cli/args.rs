@@ -279,7 +279,7 @@ pub(super) struct AddArgs {
     /// everywhere (.DS_Store, Thumbs.db, desktop.ini …) are never shared.
     #[arg(long, value_name = "PATTERN")]
     pub(super) exclude: Vec<String>,
-    /// Exit with 5 instead of waiting for the master
+    /// Exit with 5 instead of waiting for approval or the master; it is shared by itself later
     #[arg(long)]
     pub(super) no_wait: bool,
 }

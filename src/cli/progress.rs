@@ -55,6 +55,14 @@ impl Progress {
         }
     }
 
+    /// Says something that stays, above the line.
+    pub(super) fn note(&self, text: &str) {
+        match &self.bar {
+            Some(bar) => bar.suspend(|| self.output.note(text)),
+            None => self.output.note(text),
+        }
+    }
+
     /// Takes the line away.
     pub(super) fn clear(&self) {
         if let Some(bar) = &self.bar {

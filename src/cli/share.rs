@@ -16,6 +16,8 @@ use std::time::{Duration, Instant};
 const POLL: Duration = Duration::from_millis(100);
 /// How long a share may wait before `--no-wait` gives up: what is only under way takes less.
 const NO_WAIT_GRACE: Duration = Duration::from_secs(2);
+/// How long a share may wait before a person is told how not to wait.
+const HINT_GRACE: Duration = Duration::from_millis(500);
 
 /// `add`.
 pub(super) async fn add(node: &Client, args: &AddArgs, output: Output) -> Outcome {
@@ -43,6 +45,7 @@ async fn attached(node: &Client, command: &Command, no_wait: bool, output: Outpu
 async fn settled(node: &Client, paths: &[PathBuf], no_wait: bool, output: Output) -> Outcome<Vec<ShareRow>> {
     let mut progress = Progress::new(output);
     let mut waiting_since: Option<Instant> = None;
+    let mut is_told = false;
     loop {
         let mut shares = ask_shares(node).await?;
         shares.retain(|share| paths.contains(&share.path));
@@ -55,6 +58,12 @@ async fn settled(node: &Client, paths: &[PathBuf], no_wait: bool, output: Output
             (Some(reason), true) if waiting_since.get_or_insert_with(Instant::now).elapsed() >= NO_WAIT_GRACE => {
                 progress.clear();
                 return Err(cannot_finish(reason).into());
+            }
+            (Some(reason), false)
+                if !is_told && waiting_since.get_or_insert_with(Instant::now).elapsed() >= HINT_GRACE =>
+            {
+                progress.note(&format!("{reason}; Ctrl-C is safe, it goes on by itself (--no-wait doesn't wait)"));
+                is_told = true;
             }
             (Some(_), _) => {}
             (None, _) => waiting_since = None,

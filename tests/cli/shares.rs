@@ -91,3 +91,15 @@ fn what_could_not_be_read_is_named_and_makes_it_done_in_part() {
     );
     assert_eq!(run(bailiwick(fake.path()).args(["scan", "--confirm"])).code, 2, "what is gone must be named");
 }
+
+#[test]
+fn who_has_to_wait_hears_once_how_not_to() {
+    let fake = Fake::new(|command, asked| match command {
+        Command::Add { paths, .. } => Ok(Reply::Shares(vec![share(&paths[0], false)])),
+        _ => Ok(Reply::Shares(vec![share(&std::env::temp_dir().canonicalize().unwrap(), asked >= 12)])),
+    });
+    let printed = run(bailiwick(fake.path()).arg("add").arg(std::env::temp_dir()));
+    assert_eq!(printed.code, 0, "{}", printed.err);
+    let hints = printed.err.lines().filter(|line| line.contains("Ctrl-C is safe") && line.contains("--no-wait"));
+    assert_eq!(hints.count(), 1, "{}", printed.err);
+}
