@@ -7,6 +7,9 @@ use super::place::usage;
 use crate::api::client::Client;
 use crate::node::local::*;
 
+/// Digits of an id's beginning, at least.
+const DIGITS_MIN: usize = 4;
+
 /// `approve`.
 pub(super) async fn approve(node: &Client, ids: &[String], output: Output) -> Outcome {
     if ids.is_empty() {
@@ -94,7 +97,7 @@ fn ambiguous(waiting: &[ClientRow]) -> LocalError {
 
 /// `disapprove`.
 pub(super) async fn disapprove(node: &Client, ids: &[String], yes: bool, output: Output) -> Outcome {
-    if !yes && !confirmed(ids, output)? {
+    if !yes && !confirmed(node, ids, output).await? {
         output.note("nothing was changed");
         return show(&[], "disapproved", output);
     }
@@ -105,7 +108,8 @@ pub(super) async fn disapprove(node: &Client, ids: &[String], yes: bool, output:
     Ok(())
 }
 
-fn confirmed(ids: &[String], output: Output) -> Outcome<bool> {
+async fn confirmed(node: &Client, ids: &[String], output: Output) -> Outcome<bool> {
+    known(node, ids).await?;
     if !can_ask() {
         let error = "disapproving is final, and there is no terminal to ask on";
         return Err(usage(error, "say --yes if it is meant").into());
@@ -118,8 +122,43 @@ fn confirmed(ids: &[String], output: Output) -> Outcome<bool> {
     Ok(matches!(output.ask(&question)?.as_deref(), Some("y" | "yes")))
 }
 
+/// Whoever gave fewer digits of an id than count is told how many do.
+fn with_digits(error: LocalError, command: &Command) -> LocalError {
+    let ids = match command {
+        Command::Approve { ids } | Command::Disapprove { ids } => ids.as_slice(),
+        _ => &[],
+    };
+    let is_short = |id: &String| id.len() < DIGITS_MIN && id.chars().all(|c| c.is_ascii_hexdigit());
+    match error.code == ErrorCode::NotFound && ids.iter().any(is_short) {
+        true => LocalError {
+            hint: format!("the beginning of an id has at least {DIGITS_MIN} digits; {}", error.hint),
+            ..error
+        },
+        false => error,
+    }
+}
+
+/// The devices that are named, as far as the group knows them. The node decides whom a text means; whom nobody here
+/// could mean need not be asked about.
+async fn known(node: &Client, ids: &[String]) -> Outcome<Vec<ClientRow>> {
+    let rows = ask_clients(node).await?;
+    for id in ids {
+        if !rows.iter().any(|row| may_mean(id, row)) {
+            let error = format!("there is no device '{id}' in the group");
+            let none = LocalError::new(ErrorCode::NotFound, error, "`bailiwick clients` shows the names and ids");
+            return Err(with_digits(none, &Command::Disapprove { ids: ids.to_vec() }).into());
+        }
+    }
+    Ok(rows)
+}
+
+fn may_mean(id: &str, row: &ClientRow) -> bool {
+    let digits = |text: &str| text.replace('-', "").to_lowercase();
+    id.to_lowercase() == row.name.to_lowercase() || (id.len() >= DIGITS_MIN && digits(&row.id).starts_with(&digits(id)))
+}
+
 async fn decide(node: &Client, command: Command) -> Outcome<Vec<ClientRow>> {
-    match node.ask(&command).await? {
+    match node.ask(&command).await.map_err(|error| with_digits(error, &command))? {
         Reply::Clients(rows) => Ok(rows),
         _ => Err(unexpected()),
     }

@@ -219,7 +219,7 @@ pub(super) enum Command {
     Resume(JobsArgs),
     /// End jobs, for good; finished files stay, unfinished ones are removed
     #[command(after_help = "Examples:\n  bailiwick cancel 12\n  bailiwick cancel --all")]
-    Cancel(JobsArgs),
+    Cancel(CancelArgs),
     /// Write the master's keys and log to a file, sealed with a passphrase (master)
     ///
     /// The file is all that it takes to have the group again after the machine is lost: keys, membership, catalog, and
@@ -332,11 +332,22 @@ pub(super) struct GetArgs {
     pub(super) no_wait: bool,
 }
 
-/// `pause`, `resume`, `cancel`.
+/// `pause`, `resume`. That something is named is checked where the error can say what could be.
 #[derive(Debug, Args)]
 pub(super) struct JobsArgs {
     /// Jobs by their numbers, and uploads by their ids (up-…), as `transfers` shows them
-    #[arg(value_name = "JOB", required_unless_present = "all")]
+    #[arg(value_name = "JOB")]
+    pub(super) ids: Vec<String>,
+    /// All of them
+    #[arg(long, conflicts_with = "ids")]
+    pub(super) all: bool,
+}
+
+/// `cancel`. An upload is another device's job.
+#[derive(Debug, Args)]
+pub(super) struct CancelArgs {
+    /// Jobs by their numbers, as `transfers` shows them; an upload can be paused
+    #[arg(value_name = "JOB")]
     pub(super) ids: Vec<String>,
     /// All of them
     #[arg(long, conflicts_with = "ids")]

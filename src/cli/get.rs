@@ -172,8 +172,8 @@ fn has_to_wait(job: &JobRow) -> LocalError {
 fn interrupted(job: &JobRow) -> End {
     let error = LocalError::new(
         ErrorCode::NotNow,
-        format!("interrupted: job {} goes on", job.job),
-        format!("it goes on; `bailiwick cancel {}` ends it, `bailiwick transfers` shows it", job.job),
+        "interrupted",
+        format!("job {0} goes on; `bailiwick cancel {0}` ends it, `bailiwick transfers` shows it", job.job),
     );
     End::with(end::INTERRUPTED, error)
 }

@@ -1,10 +1,11 @@
 //! `pause`, `resume`, `cancel`.
 
-use super::args::JobsArgs;
+use super::args::{CancelArgs, JobsArgs};
 use super::end::Outcome;
 use super::get::not_all;
 use super::group::unexpected;
 use super::output::Output;
+use super::place::usage;
 use super::transfers::{ask_jobs, job_table, transfer_table};
 use crate::api::client::Client;
 use crate::node::local::*;
@@ -12,6 +13,14 @@ use std::time::Duration;
 
 /// How often a job is looked at that looks at its places.
 const POLL: Duration = Duration::from_millis(50);
+
+/// Whether it is said which are meant.
+pub(super) fn check(ids: &[String], all: bool) -> Result<(), LocalError> {
+    if all || !ids.is_empty() {
+        return Ok(());
+    }
+    Err(usage("no JOB is named", "name some as `bailiwick transfers` shows them, or say --all"))
+}
 
 /// `pause`.
 pub(super) async fn pause(node: &Client, args: &JobsArgs, output: Output) -> Outcome {
@@ -34,7 +43,7 @@ pub(super) async fn resume(node: &Client, args: &JobsArgs, output: Output) -> Ou
 }
 
 /// `cancel`.
-pub(super) async fn cancel(node: &Client, args: &JobsArgs, output: Output) -> Outcome {
+pub(super) async fn cancel(node: &Client, args: &CancelArgs, output: Output) -> Outcome {
     let command = Command::Cancel { ids: args.ids.clone(), all: args.all };
     control(node, &command, "no job is under way", output).await
 }

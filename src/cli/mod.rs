@@ -114,9 +114,18 @@ async fn ask(cli: &Cli, output: Output) -> Outcome {
         Command::Scan(args) => share::scan(&open()?, args, output).await,
         Command::Remove(args) => remove::remove(&open()?, args, output).await,
         Command::Get(args) => get::get(&open()?, args, output).await,
-        Command::Pause(args) => jobs::pause(&open()?, args, output).await,
-        Command::Resume(args) => jobs::resume(&open()?, args, output).await,
-        Command::Cancel(args) => jobs::cancel(&open()?, args, output).await,
+        Command::Pause(args) => {
+            jobs::check(&args.ids, args.all)?;
+            jobs::pause(&open()?, args, output).await
+        }
+        Command::Resume(args) => {
+            jobs::check(&args.ids, args.all)?;
+            jobs::resume(&open()?, args, output).await
+        }
+        Command::Cancel(args) => {
+            jobs::check(&args.ids, args.all)?;
+            jobs::cancel(&open()?, args, output).await
+        }
         Command::Wait(args) => control::wait(&place::state_dir(&cli.global)?, args, output).await,
         Command::Watch => control::watch(&open()?, output).await,
         Command::Stop => control::stop(&open()?, output).await,

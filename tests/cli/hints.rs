@@ -67,3 +67,33 @@ fn who_waits_for_approval_is_not_told_that_the_master_is_away() {
     assert!(printed.out.contains("master     not known before"), "{}", printed.out);
     assert!(printed.out.contains("local API  http://"), "{}", printed.out);
 }
+
+#[test]
+fn what_cannot_be_meant_is_told_with_what_could_be() {
+    let fake = Fake::new(|_, _| no(ErrorCode::NotFound, "there is no device '7a' in the group"));
+    let short = run(bailiwick(fake.path()).args(["approve", "7a"]));
+    assert!(short.code == 1 && short.err.contains("at least 4 digits"), "{}", short.err);
+    let long = run(bailiwick(fake.path()).args(["approve", "7a9e1"]));
+    assert!(long.code == 1 && !long.err.contains("at least"), "{}", long.err);
+    let root = run(bailiwick(fake.path()).args(["add", "/"]));
+    assert!(root.code == 2 && root.err.contains("name a folder below it"), "{}", root.err);
+    for command in ["pause", "resume", "cancel"] {
+        let none = run(bailiwick(fake.path()).arg(command));
+        assert!(none.code == 2 && none.err.contains("--all"), "{command}: {}", none.err);
+    }
+    assert!(
+        !run(bailiwick(fake.path()).args(["cancel", "--help"])).out.contains("up-"),
+        "an upload can't be cancelled"
+    );
+}
+
+#[test]
+fn where_no_node_runs_the_command_of_its_role_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("role"), "client").unwrap();
+    for arguments in [&["status"][..], &["wait", "approved"]] {
+        let printed = run(bailiwick(dir.path()).args(arguments));
+        assert_eq!(printed.code, 3);
+        assert!(printed.err.contains("`bailiwick client -d`") && !printed.err.contains("INVITE"), "{}", printed.err);
+    }
+}

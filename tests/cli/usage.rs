@@ -86,6 +86,8 @@ fn usage_errors_exit_with_2_in_both_forms() {
         &["server", "--advertise", "host"],
         &["client", "--name", "a:b"],
         &["get", "x", "--detach", "--no-wait"],
+        &["pause"],
+        &["cancel"],
         &["status", "--profile", "a", "--state", "b"],
         &["status", "--profile", "../a"],
     ];
@@ -104,6 +106,7 @@ fn a_usage_error_names_the_argument_in_json_too() {
     let cases: &[(&[&str], &str)] = &[
         (&["get"], "<FILE>"),
         (&["get", "x", "--detach", "--no-wait"], "--no-wait"),
+        (&["resume"], "JOB"),
         (&["wait", "approved", "--timeout", "soon"], "--timeout"),
         (&["status", "--nonsense"], "--nonsense"),
     ];
