@@ -1,8 +1,9 @@
 //! `remove`: takes files out of the catalog, and waits until they are out.
 
 use super::args::RemoveArgs;
+use super::catalog::ask_shares;
 use super::end::{self, End, Outcome};
-use super::group::unexpected;
+use super::group::{ask_status, unexpected};
 use super::output::{Output, can_ask};
 use super::progress::Progress;
 use super::units;
@@ -17,6 +18,8 @@ const NO_WAIT_GRACE: Duration = Duration::from_secs(2);
 
 /// `remove`.
 pub(super) async fn remove(node: &Client, args: &RemoveArgs, output: Output) -> Outcome {
+    // What is a copy can't be told any more once it is out.
+    let copies = if output.json { Vec::new() } else { copies(node).await };
     let Some(rows) = begin(node, args, output).await? else {
         output.note("nothing was changed");
         return if output.json { output.value::<[FileRow; 0]>(&[]) } else { Ok(()) };
@@ -31,10 +34,48 @@ pub(super) async fn remove(node: &Client, args: &RemoveArgs, output: Output) -> 
     }
     let count = rows.len() as u64;
     let more = if count < FILES_PAGE_MAX { "" } else { " or more" };
-    let (files, size) = (units::count(count, "file"), units::size(rows.iter().map(|row| row.size).sum()));
-    output.line(&format!("removed from the catalog: {files}{more}, {size}"))?;
-    output.note("nothing was deleted but copies that bailiwick made; `bailiwick add PATH` shares your own files again");
+    let size = units::size(rows.iter().map(|row| row.size).sum());
+    output.line(&format!("removed from the catalog: {}{more}, {size}", counted(&rows)))?;
+    let me = ask_status(node).await.ok().and_then(|status| status.id);
+    for line in kept_lines(&rows, me.as_deref(), &copies) {
+        output.note(line);
+    }
     Ok(())
+}
+
+/// Names of this device's shares that are copies; none if that can't be told.
+async fn copies(node: &Client) -> Vec<String> {
+    let shares = ask_shares(node).await.unwrap_or_default();
+    shares.into_iter().filter(|share| share.copy).map(|share| share.name).collect()
+}
+
+/// Files, and empty folders apart.
+fn counted(rows: &[FileRow]) -> String {
+    let folders = rows.iter().filter(|row| row.kind == KindRow::Folder).count() as u64;
+    let files = rows.len() as u64 - folders;
+    match (files, folders) {
+        (files, 0) => units::count(files, "file"),
+        (0, folders) => units::count(folders, "empty folder"),
+        (files, folders) => format!("{}, {}", units::count(files, "file"), units::count(folders, "empty folder")),
+    }
+}
+
+/// What happened to what was removed: where it lies, and how it is shared again.
+fn kept_lines(rows: &[FileRow], me: Option<&str>, copies: &[String]) -> Vec<&'static str> {
+    let is_mine = |row: &FileRow| me.is_some_and(|me| row.owner == me);
+    let is_copy = |row: &FileRow| copies.iter().any(|name| row.path.split('/').next() == Some(name));
+    let has = |of: &dyn Fn(&FileRow) -> bool| rows.iter().any(of);
+    let mut lines = Vec::new();
+    if has(&|row| is_mine(row) && !is_copy(row)) {
+        lines.push("your files lie where they were; `bailiwick add PATH` shares them again");
+    }
+    if has(&|row| is_mine(row) && is_copy(row)) {
+        lines.push("the copies that bailiwick made of yours are deleted; `bailiwick add --copy PATH` makes new ones");
+    }
+    if has(&|row| !is_mine(row)) {
+        lines.push("others' files stay on their owners' disks, copies too; an owner can add them again");
+    }
+    lines
 }
 
 /// What is removed; nothing if the person thought better of it.

@@ -18,12 +18,12 @@ fn removals(left: u64, reason: Option<&str>) -> Result<Reply, LocalError> {
 fn remove_waits_until_the_catalog_has_it_no_more() {
     let fake = Fake::new(|command, asked| match command {
         Command::Remove { .. } => Ok(Reply::Files(vec![file(1), file(2)])),
-        Command::Removals => removals(if asked % 3 == 2 { 0 } else { 2 }, None),
+        Command::Removals => removals(if asked % 4 == 3 { 0 } else { 2 }, None),
         _ => no(ErrorCode::Failed, "unexpected"),
     });
     let text = run(bailiwick(fake.path()).args(["remove", "laptop:a"]));
     assert!(text.code == 0 && text.out.contains("2 files"), "{}{}", text.out, text.err);
-    assert!(text.err.contains("nothing was deleted"), "{}", text.err);
+    assert!(text.err.contains("stay on their owners' disks") && !text.err.contains("deleted"), "{}", text.err);
     let json = run(bailiwick(fake.path()).args(["remove", "laptop:a", "--json"]));
     let rows = parsed(&json.out);
     assert!(rows.as_array().unwrap().iter().all(|row| row["status"] == "removed"), "{}", json.out);
@@ -102,4 +102,29 @@ fn who_has_to_wait_hears_once_how_not_to() {
     assert_eq!(printed.code, 0, "{}", printed.err);
     let hints = printed.err.lines().filter(|line| line.contains("Ctrl-C is safe") && line.contains("--no-wait"));
     assert_eq!(hints.count(), 1, "{}", printed.err);
+}
+
+#[test]
+fn remove_tells_files_from_folders_and_copies_from_originals() {
+    let fake = Fake::new(|command, _| match command {
+        Command::Status => Ok(status(StandingRow::Approved, Link::Connected)),
+        Command::Shares => {
+            let copy = ShareRow { name: "report.pdf".into(), copy: true, ..share(std::path::Path::new("/r"), true) };
+            Ok(Reply::Shares(vec![share(std::path::Path::new("/p"), true), copy]))
+        }
+        Command::Remove { files, .. } => {
+            let mine = |path: &str| FileRow { owner: "id".into(), path: path.into(), ..file(1) };
+            Ok(Reply::Files(match files[0].as_str() {
+                "copy" => vec![mine("report.pdf")],
+                _ => vec![mine("shared/a"), FileRow { kind: KindRow::Folder, ..mine("shared/empty") }],
+            }))
+        }
+        _ => removals(0, None),
+    });
+    let own = run(bailiwick(fake.path()).args(["remove", "own"]));
+    assert!(own.out.contains("1 file, 1 empty folder"), "{}", own.out);
+    assert!(own.err.contains("lie where they were") && !own.err.contains("copies"), "{}", own.err);
+    let copy = run(bailiwick(fake.path()).args(["remove", "copy"]));
+    assert!(copy.err.contains("copies that bailiwick made of yours are deleted"), "{}", copy.err);
+    assert!(!copy.err.contains("lie where"), "{}", copy.err);
 }
