@@ -68,6 +68,15 @@ pub(super) fn absolute(path: &Path) -> Result<PathBuf, LocalError> {
     std::path::absolute(path).map_err(|error| usage(format!("{}: {error}", path.display()), "give another path"))
 }
 
+/// The path of a folder that is there, or is to be.
+pub(super) fn folder(path: &Path) -> Result<PathBuf, LocalError> {
+    let path = absolute(path)?;
+    match path.exists() && !path.is_dir() {
+        true => Err(usage(format!("{} is not a folder", path.display()), "name a folder, or a path that is free")),
+        false => Ok(path),
+    }
+}
+
 /// The paths of things that are there, without links in them, so that each has one name.
 pub(super) fn existing(paths: &[PathBuf]) -> Result<Vec<PathBuf>, LocalError> {
     let canonical = |path: &PathBuf| {

@@ -42,12 +42,12 @@ pub(super) fn master(global: &Global, args: &MasterArgs, output: Output) -> Outc
 /// `client`.
 pub(super) fn client(global: &Global, args: &ClientArgs, output: Output) -> Outcome {
     let state_dir = place::state_dir(global)?;
+    let downloads = args.downloads.as_deref().map(place::folder).transpose()?;
     let secret = args.invite.as_deref().map(|typed| Secret::read(typed, &word::INVITE)).transpose()?;
     let invite = secret.as_ref().map(|secret| parse_invite(secret.word())).transpose()?.map(Box::new);
     if goes_to_background(args.daemon) {
         return daemon::spawn(&state_dir, secret, output);
     }
-    let downloads = args.downloads.as_deref().map(place::absolute).transpose()?;
     let start = start(&state_dir, output);
     let (name, fallback_name) = (args.name.clone(), place::machine_name());
     run::client(&start, ClientOptions { state_dir, invite, name, fallback_name, downloads })

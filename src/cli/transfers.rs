@@ -40,15 +40,17 @@ pub(super) async fn transfers(node: &Client, output: Output) -> Outcome {
     if !jobs.is_empty() {
         output.table(job_table(&jobs))?;
     }
-    print_open(&rows, output)
+    print_open(&rows, !jobs.is_empty(), output)
 }
 
-fn print_open(rows: &[TransferRow], output: Output) -> Outcome {
+fn print_open(rows: &[TransferRow], is_below_jobs: bool, output: Output) -> Outcome {
     let open: Vec<&TransferRow> = rows.iter().filter(|row| row.state != TransferState::Done).collect();
-    if open.is_empty() {
-        return Ok(());
+    match (open.is_empty(), is_below_jobs) {
+        (true, true) => return Ok(()),
+        (true, false) => return output.line("no transfers under way"),
+        (false, true) => output.line("")?,
+        (false, false) => {}
     }
-    output.line("")?;
     output.table(transfer_table(&open[..open.len().min(SHOWN_MAX)]))?;
     match open.len().checked_sub(SHOWN_MAX) {
         None | Some(0) => Ok(()),

@@ -347,3 +347,22 @@ fn nobody_who_reads_is_a_quiet_end() {
     assert_eq!(child.wait().unwrap().code(), Some(0));
     assert_eq!(std::io::read_to_string(child.stderr.take().unwrap()).unwrap(), "");
 }
+
+#[test]
+fn transfers_begin_with_what_there_is() {
+    let script: [Script; 2] = [
+        |command, _| match command {
+            Command::Jobs { .. } => Ok(Reply::Jobs(Vec::new())),
+            _ => {
+                Ok(Reply::Transfers(vec![TransferRow { direction: Direction::Up, ..transfer(TransferState::Running) }]))
+            }
+        },
+        |command, _| match command {
+            Command::Jobs { .. } => Ok(Reply::Jobs(Vec::new())),
+            _ => Ok(Reply::Transfers(vec![TransferRow { direction: Direction::Up, ..transfer(TransferState::Done) }])),
+        },
+    ];
+    let begins = script.map(|script| run(bailiwick(Fake::new(script).path()).arg("transfers")).out);
+    assert!(begins[0].starts_with(" JOB"), "{}", begins[0]);
+    assert_eq!(begins[1], "no transfers under way\n");
+}

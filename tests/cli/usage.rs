@@ -85,6 +85,7 @@ fn usage_errors_exit_with_2_in_both_forms() {
         &["server", "--listen", "nowhere"],
         &["server", "--advertise", "host"],
         &["client", "--name", "a:b"],
+        &["client", "--downloads", "/dev/null"],
         &["get", "x", "--detach", "--no-wait"],
         &["pause"],
         &["cancel"],
