@@ -66,6 +66,9 @@ pub enum DbError {
     Io(#[from] std::io::Error),
 }
 
+/// Prepared statements that are kept: more than there are.
+const STATEMENTS: usize = 256;
+
 /// A member's tables.
 pub struct MemberStore {
     db: Connection,
@@ -94,6 +97,22 @@ impl MemberStore {
         MemberStore::prepare(copy)
     }
 
+    /// Empties every table, so that a database in memory can be a new one's, for tests.
+    pub fn empty(&self) -> Result<(), DbError> {
+        self.rollback();
+        self.set_read_only(false)?;
+        let names: Vec<String> = self
+            .db
+            .prepare_cached("SELECT name FROM sqlite_schema WHERE type = 'table' AND name != 'sqlite_stat1'")?
+            .query_map([], |row| row.get(0))?
+            .collect::<Result<_, _>>()?;
+        self.begin()?;
+        for name in names {
+            self.db.prepare_cached(&format!("DELETE FROM {name}"))?.execute([])?;
+        }
+        self.commit()
+    }
+
     /// Lets every write fail from now on, or no more: a disk that is full or went away, for tests.
     pub fn set_read_only(&self, read_only: bool) -> Result<(), DbError> {
         // Setting it makes every prepared statement be prepared again.
@@ -116,7 +135,7 @@ impl MemberStore {
         db.pragma_update(None, "journal_size_limit", 16 << 20)?;
         db.pragma_update(None, "cache_size", -8_192)?;
         db.pragma_update(None, "temp_store", "MEMORY")?;
-        db.set_prepared_statement_cache_capacity(128);
+        db.set_prepared_statement_cache_capacity(STATEMENTS);
         // Plans that don't look at bound values: else every `LIMIT ?` is planned anew at each use.
         db.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
         let version: i64 = db.pragma_query_value(None, "user_version", |row| row.get(0))?;

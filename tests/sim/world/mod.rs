@@ -35,7 +35,7 @@ use bailiwick::wire::invite::{Address, AdmissionSecret, Invite, ServerAddress, T
 use bailiwick::wire::name::DeviceName;
 use bailiwick::wire::seal::{Cipher, NONCE_BYTES};
 use bailiwick::wire::sign::Identity;
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -345,7 +345,7 @@ impl World {
             fingerprint: blake3::Hasher::new(),
         };
         world.start_server();
-        let store = MemberStore::open_in_memory().expect("a database");
+        let store = new_store();
         world.add_node("desk", identity, start, config, store);
         world.start_node(0);
         world
@@ -398,7 +398,7 @@ impl World {
     pub(crate) fn join(&mut self, name: &str, text: &str) -> NodeId {
         let invite = Box::new(Invite::parse(text).expect("an invite"));
         let identity = new_identity(&mut self.dice);
-        let store = MemberStore::open_in_memory().expect("a database");
+        let store = new_store();
         let start = Start::Client { invite: Some(invite), name: named(name) };
         let config = self.nodes[0].config;
         self.model.promises.comes_with(identity.device_key(), text);
@@ -549,6 +549,38 @@ impl World {
 }
 
 /// New keys.
+thread_local! {
+    /// Databases of worlds that are over: one that is emptied is new, and its statements are prepared already.
+    static OLD_STORES: RefCell<Vec<MemberStore>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Databases that are kept for worlds to come.
+const OLD_STORES_MAX: usize = 16;
+
+fn new_store() -> MemberStore {
+    let old = OLD_STORES.with_borrow_mut(Vec::pop);
+    match old {
+        Some(old) => {
+            old.empty().expect("an empty database");
+            old
+        }
+        None => MemberStore::open_in_memory().expect("a database"),
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        let stores = self.nodes.drain(..).filter_map(|node| match (node.core, node.store) {
+            (Some(core), _) => Some(core.into_store()),
+            (None, store) => store,
+        });
+        OLD_STORES.with_borrow_mut(|old| {
+            old.extend(stores);
+            old.truncate(OLD_STORES_MAX);
+        });
+    }
+}
+
 pub(crate) fn new_identity(dice: &mut Dice) -> Arc<Identity> {
     Arc::new(Identity::from_seeds(draw(dice), draw(dice)))
 }
