@@ -31,7 +31,7 @@ pub enum DialError {
     #[error("this bailiwick and the other one ({0}) have no protocol version in common; update the older of the two")]
     NoCommonVersion(SocketAddr),
     /// The other side takes no new connections now.
-    #[error("{0} is too busy and refused the connection; try again later")]
+    #[error("{0} refused the connection: it is ending, or too busy")]
     Refused(SocketAddr),
     /// The other side answered and then ended the handshake.
     #[error("{0}: {1}")]
