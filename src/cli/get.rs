@@ -1,7 +1,8 @@
 //! `get`: begins a job of the node and watches it to its end.
 
-use super::args::GetArgs;
+use super::args::{ConflictArg, GetArgs};
 use super::end::{self, End, Outcome};
+use super::finds;
 use super::group::{eta_text, path_text, unexpected};
 use super::output::Output;
 use super::progress::Progress;
@@ -31,7 +32,7 @@ pub(super) async fn get(node: &Client, args: &GetArgs, output: Output) -> Outcom
         return detached(node, &job, output).await;
     }
     tokio::select! {
-        ended = attached(node, &job, args.no_wait, output) => finish(node, &ended?, output).await,
+        ended = attached(node, &job, args.no_wait, output) => finish(node, &ended?, args, output).await,
         _ = tokio::signal::ctrl_c() => Err(interrupted(&job)),
     }
 }
@@ -94,11 +95,20 @@ fn waiting_text(reason: &str) -> String {
     }
 }
 
-async fn finish(node: &Client, job: &JobRow, output: Output) -> Outcome {
-    let rows = if output.json || job.files_failed > 0 { ask_transfers(node, Some(job.job)).await? } else { Vec::new() };
+async fn finish(node: &Client, job: &JobRow, args: &GetArgs, output: Output) -> Outcome {
+    let renames = args.conflict == Some(ConflictArg::Rename);
+    // A job of many files has many rows: they are asked for where they tell more than the job.
+    let is_mixed = job.received_bytes < job.done_bytes && job.received_bytes > 0;
+    let has_more = job.files_failed > 0 || is_mixed || renames;
+    let rows = if output.json || has_more { ask_transfers(node, Some(job.job)).await? } else { Vec::new() };
     match output.json {
         true => output.value(&rows)?,
-        false => tell(job, &rows, output)?,
+        false => {
+            tell(job, &rows, output)?;
+            if renames {
+                finds::tell_renamed(node, &args.files, &rows, output).await?;
+            }
+        }
     }
     match (job.state, job.files_failed) {
         (TransferState::Done, 0) => Ok(()),
@@ -118,6 +128,7 @@ fn tell(job: &JobRow, rows: &[TransferRow], output: Output) -> Outcome {
             _ => format!("in {} at {rate}{path}, verified", units::time(elapsed)),
         };
         output.line(&format!("{files}, {size}, {how}: {}", job.dest.display()))?;
+        finds::tell_there(job, rows, output)?;
     }
     let failed: Vec<_> = rows.iter().filter(|row| row.state == TransferState::Failed).collect();
     for row in failed.iter().take(FAILURES_SHOWN) {

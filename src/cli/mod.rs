@@ -8,6 +8,7 @@ mod control;
 mod daemon;
 mod demo;
 mod end;
+mod finds;
 mod get;
 mod group;
 mod here;

@@ -366,3 +366,31 @@ fn transfers_begin_with_what_there_is() {
     assert!(begins[0].starts_with(" JOB"), "{}", begins[0]);
     assert_eq!(begins[1], "no transfers under way\n");
 }
+
+#[test]
+fn get_tells_what_was_there_and_what_has_another_name() {
+    let fake = Fake::new(|command, _| {
+        let done = |file: &str, name: &str, received_bytes| TransferRow {
+            file: file.into(),
+            name: Some(name.into()),
+            received_bytes,
+            ..transfer(TransferState::Done)
+        };
+        match command {
+            Command::Get { .. } | Command::Jobs { .. } => {
+                let some = JobRow { files: 3, received_bytes: 1, ..job(TransferState::Done, 3, 0) };
+                Ok(Reply::Jobs(vec![some]))
+            }
+            Command::Files { .. } => {
+                let named = |id: &str, path: &str| FileRow { id: id.into(), path: path.into(), ..file(1) };
+                Ok(Reply::Files(vec![named("a", "all/docs/a"), named("b", "all/docs/b")]))
+            }
+            _ => Ok(Reply::Transfers(vec![done("a", "docs/a", 0), done("b", "docs/b (2)", 1), done("c", "docs/c", 0)])),
+        }
+    });
+    let printed = run(bailiwick(fake.path()).args(["get", "x", "--conflict", "rename"]));
+    assert_eq!(printed.code, 0, "{}", printed.err);
+    assert!(printed.out.contains("2 of them were there already"), "{}", printed.out);
+    assert!(printed.out.contains("renamed: all/docs/b is docs/b (2) here"), "{}", printed.out);
+    assert_eq!(printed.out.matches("renamed").count(), 1, "{}", printed.out);
+}
