@@ -1,9 +1,11 @@
 //! The command line: what can be said, and the help that explains it.
 
+mod jobs;
 mod membership;
 mod start;
 mod values;
 
+pub(super) use jobs::{CancelArgs, JobsArgs};
 pub(super) use membership::{LeaveArgs, PolicyArgs, RenameArgs};
 pub(super) use start::{ClientArgs, DemoArgs, MasterArgs, PlaceArgs, ServerArgs};
 
@@ -330,28 +332,6 @@ pub(super) struct GetArgs {
     /// Exit with 5 when it has to wait for somebody
     #[arg(long, conflicts_with = "detach")]
     pub(super) no_wait: bool,
-}
-
-/// `pause`, `resume`. That something is named is checked where the error can say what could be.
-#[derive(Debug, Args)]
-pub(super) struct JobsArgs {
-    /// Jobs by their numbers, and uploads by their ids (up-…), as `transfers` shows them
-    #[arg(value_name = "JOB")]
-    pub(super) ids: Vec<String>,
-    /// All of them
-    #[arg(long, conflicts_with = "ids")]
-    pub(super) all: bool,
-}
-
-/// `cancel`. An upload is another device's job.
-#[derive(Debug, Args)]
-pub(super) struct CancelArgs {
-    /// Jobs by their numbers, as `transfers` shows them; an upload can be paused
-    #[arg(value_name = "JOB")]
-    pub(super) ids: Vec<String>,
-    /// All of them
-    #[arg(long, conflicts_with = "ids")]
-    pub(super) all: bool,
 }
 
 /// `export`.

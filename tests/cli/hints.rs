@@ -70,7 +70,10 @@ fn who_waits_for_approval_is_not_told_that_the_master_is_away() {
 
 #[test]
 fn what_cannot_be_meant_is_told_with_what_could_be() {
-    let fake = Fake::new(|_, _| no(ErrorCode::NotFound, "there is no device '7a' in the group"));
+    let fake = Fake::new(|command, _| match command {
+        Command::Clients => Ok(Reply::Clients(Vec::new())),
+        _ => no(ErrorCode::NotFound, "there is no such device in the group"),
+    });
     let short = run(bailiwick(fake.path()).args(["approve", "7a"]));
     assert!(short.code == 1 && short.err.contains("at least 4 digits"), "{}", short.err);
     let long = run(bailiwick(fake.path()).args(["approve", "7a9e1"]));

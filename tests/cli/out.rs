@@ -75,3 +75,30 @@ fn a_leave_that_goes_through_at_a_start_is_told_as_that() {
     nodes.json("laptop", &["wait", "stopped", "--timeout", "4m"]);
     assert!(nodes.dir("laptop/left").exists());
 }
+
+#[test]
+fn leaving_at_once_warns_and_erases_without_the_master() {
+    let mut nodes = Nodes::new();
+    nodes.group();
+    assert_eq!(nodes.run("desk", &["approve", "laptop"]).code, 0);
+    assert_eq!(nodes.run("laptop", &["wait", "approved"]).code, 0);
+    let report = nodes.dir("report.pdf");
+    std::fs::write(&report, b"the only copy").unwrap();
+    nodes.json("laptop", &["add", "--copy", report.to_str().unwrap()]);
+    std::fs::remove_file(&report).unwrap();
+    nodes.json("desk", &["stop"]);
+    let unsure = nodes.fails("laptop", &["leave", "--now"], 2);
+    assert!(unsure["error"].as_str().unwrap().contains("master may never hear"), "{unsure}");
+    let left = nodes.run("laptop", &["leave", "--now", "--yes"]);
+    assert!(left.code == 0 && left.err.contains("The master may not know"), "{}{}", left.out, left.err);
+    assert!(!nodes.dir("laptop/member.db").exists());
+    let copies = nodes.dir("laptop/copies");
+    assert!(left.out.contains(&format!("1 copy of a shared file is still in {}", copies.display())), "{}", left.out);
+    let contents = std::fs::read_to_string(copies.join("contents.txt")).unwrap();
+    let (copy, name) = contents.trim_end().split_once("  ").unwrap();
+    assert_eq!((name, std::fs::read(copies.join(copy)).unwrap().as_slice()), ("report.pdf", &b"the only copy"[..]));
+    // The next start finishes what a killed one left, and keeps it as well.
+    assert_eq!(nodes.fails("laptop", &["client"], 4)["code"], "refused");
+    assert!(copies.join(copy).exists());
+    assert_eq!(nodes.fails("laptop", &["status"], 3)["code"], "not_running");
+}
