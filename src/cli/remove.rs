@@ -52,12 +52,7 @@ async fn copies(node: &Client) -> Vec<String> {
 /// Files, and empty folders apart.
 fn counted(rows: &[FileRow]) -> String {
     let folders = rows.iter().filter(|row| row.kind == KindRow::Folder).count() as u64;
-    let files = rows.len() as u64 - folders;
-    match (files, folders) {
-        (files, 0) => units::count(files, "file"),
-        (0, folders) => units::count(folders, "empty folder"),
-        (files, folders) => format!("{}, {}", units::count(files, "file"), units::count(folders, "empty folder")),
-    }
+    units::files(rows.len() as u64 - folders, folders)
 }
 
 /// What happened to what was removed: where it lies, and how it is shared again.

@@ -18,6 +18,8 @@ const POLL: Duration = Duration::from_millis(100);
 const NO_WAIT_GRACE: Duration = Duration::from_secs(2);
 /// How long a share may wait before a person is told how not to wait.
 const HINT_GRACE: Duration = Duration::from_millis(500);
+/// Files of a share that are looked at to tell empty folders from files.
+const FILES_LOOKED_AT: u64 = 10_000;
 
 /// `add`.
 pub(super) async fn add(node: &Client, args: &AddArgs, output: Output) -> Outcome {
@@ -102,16 +104,26 @@ async fn show(node: &Client, shares: &[ShareRow], output: Output) -> Outcome {
     if output.json {
         output.value(&made(node, shares).await?)?;
     } else {
-        shares.iter().try_for_each(|share| {
-            let (files, size) = (units::count(share.files, "file"), units::size(share.bytes));
+        for share in shares {
+            let folders = folders(node, share).await;
+            let (files, size) = (units::files(share.files.saturating_sub(folders), folders), units::size(share.bytes));
             let how = if share.copy { "shared a copy of" } else { "shared" };
-            output.line(&format!("{how} {} as {}: {files}, {size}", share.path.display(), share.name))
-        })?;
+            output.line(&format!("{how} {} as {}: {files}, {size}", share.path.display(), share.name))?;
+        }
     }
     match shares.iter().map(|share| share.failed).sum() {
         0u64 => Ok(()),
         failed => Err(in_part(failed)),
     }
+}
+
+/// Empty folders among a share's files, which its row counts with them; of a big share they are not looked for.
+async fn folders(node: &Client, share: &ShareRow) -> u64 {
+    if share.files > FILES_LOOKED_AT {
+        return 0;
+    }
+    let rows = made(node, std::slice::from_ref(share)).await.unwrap_or_default();
+    rows.iter().filter(|row| row.kind == KindRow::Folder).count() as u64
 }
 
 /// What is passed over by rule (links, special files) was never to be shared; what can't be read was.

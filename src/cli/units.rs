@@ -74,6 +74,15 @@ pub(super) fn count(number: u64, noun: &str) -> String {
     format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }
 
+/// Files, and empty folders apart, which the catalog has rows of as well.
+pub(super) fn files(files: u64, folders: u64) -> String {
+    match (files, folders) {
+        (files, 0) => count(files, "file"),
+        (0, folders) => count(folders, "empty folder"),
+        (files, folders) => format!("{}, {}", count(files, "file"), count(folders, "empty folder")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

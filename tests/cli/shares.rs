@@ -93,6 +93,22 @@ fn what_could_not_be_read_is_named_and_makes_it_done_in_part() {
 }
 
 #[test]
+fn add_counts_empty_folders_apart() {
+    let fake = Fake::new(|command, _| match command {
+        Command::Add { .. } | Command::Shares => {
+            Ok(Reply::Shares(vec![share(&std::env::temp_dir().canonicalize().unwrap(), true)]))
+        }
+        Command::ShareFiles { .. } => {
+            let folder = |number| FileRow { kind: KindRow::Folder, ..file(number) };
+            Ok(Reply::Files(vec![file(1), folder(2), folder(3)]))
+        }
+        _ => no(ErrorCode::Failed, "unexpected"),
+    });
+    let printed = run(bailiwick(fake.path()).arg("add").arg(std::env::temp_dir()));
+    assert!(printed.out.contains("1 file, 2 empty folders"), "{}", printed.out);
+}
+
+#[test]
 fn who_has_to_wait_hears_once_how_not_to() {
     let fake = Fake::new(|command, asked| match command {
         Command::Add { paths, .. } => Ok(Reply::Shares(vec![share(&paths[0], false)])),
