@@ -219,6 +219,8 @@ fn master_lines(ready: &Ready) -> Vec<String> {
     let name = ready.name.as_deref().unwrap_or_default();
     let listen = ready.listen.as_ref().map(|listen| format!(", with a server on {listen}")).unwrap_or_default();
     let mut lines = vec![format!("master {name}{listen}")];
+    // An old copy learns that it is one from its server or its devices, and its invites are void.
+    lines.extend(ready.waiting.as_ref().map(|waiting| format!("{waiting} (`{}` says more)", here::command("status"))));
     match (&ready.invite, &ready.invite_expires) {
         (Some(invite), expires) => lines.extend([
             "on the device to invite:".to_owned(),
@@ -230,10 +232,7 @@ fn master_lines(ready: &Ready) -> Vec<String> {
                 expires.as_deref().unwrap_or("used")
             ),
         ]),
-        (None, _) => {
-            lines.extend(ready.waiting.clone());
-            lines.push("`bailiwick invite` makes an invite".to_owned());
-        }
+        (None, _) => lines.push("`bailiwick invite` makes an invite".to_owned()),
     }
     lines
 }
@@ -310,6 +309,13 @@ async fn follow_inbox(node: &NodeHandle) {
             match events.next().await {
                 None => return,
                 Some(event) if event.event == "registered" || event.event == "missed" => break,
+                Some(event) if event.event == "stopped_signing" => {
+                    say(event
+                        .detail
+                        .get("why")
+                        .and_then(|why| why.as_str())
+                        .unwrap_or("this master has stopped signing"));
+                }
                 Some(_) => {}
             }
         }
@@ -322,5 +328,38 @@ pub(super) fn say(text: &str) {
     match daemon::is_background() {
         true => output.note(text),
         false => drop(output.line(text)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_master_that_waits_says_so_beside_its_invite() {
+        let mut ready = Ready {
+            event: ReadyEvent::Ready,
+            time: now_rfc3339(),
+            role: NodeRole::Master,
+            id: None,
+            name: Some("desk".to_owned()),
+            asked_name: None,
+            standing: None,
+            code: None,
+            waiting: Some("making sure".to_owned()),
+            invite: Some("bwi1abc".to_owned()),
+            invite_expires: None,
+            ticket: None,
+            listen: None,
+            state_dir: "/state".into(),
+            downloads: None,
+            api: String::new(),
+            pid: 1,
+        };
+        let lines = master_lines(&ready);
+        assert!(lines[1].starts_with("making sure (`bailiwick status"), "{lines:?}");
+        assert!(lines.iter().any(|line| line.contains("bailiwick client bwi1abc")));
+        ready.waiting = None;
+        assert!(!master_lines(&ready)[1].contains("status"));
     }
 }
