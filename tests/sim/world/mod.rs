@@ -548,7 +548,6 @@ impl World {
     }
 }
 
-/// New keys.
 thread_local! {
     /// Databases of worlds that are over: one that is emptied is new, and its statements are prepared already.
     static OLD_STORES: RefCell<Vec<MemberStore>> = const { RefCell::new(Vec::new()) };
@@ -581,6 +580,7 @@ impl Drop for World {
     }
 }
 
+/// New keys.
 pub(crate) fn new_identity(dice: &mut Dice) -> Arc<Identity> {
     Arc::new(Identity::from_seeds(draw(dice), draw(dice)))
 }
