@@ -33,8 +33,8 @@ pub(super) fn read(typed: &str, kind: &Kind) -> Outcome<String> {
 }
 
 fn found(text: &str, source: &str, kind: &Kind) -> Outcome<String> {
-    let words: Vec<&str> = text.split(|c: char| c.is_whitespace() || "\"'`<>".contains(c)).collect();
-    let words: Vec<&str> = words.into_iter().filter(|word| !word.is_empty()).collect();
+    // Quotes, commas and what mail puts at the end of a line stand in no word.
+    let words: Vec<&str> = text.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty()).collect();
     let mut found = all(&words, kind.tag, kind);
     // What is only of the other kind is best told as that.
     if found.is_empty() {
@@ -65,7 +65,7 @@ fn all(words: &[&str], tag: &str, kind: &Kind) -> Vec<String> {
     if found.iter().any(is_good) { found.into_iter().filter(is_good).collect() } else { found }
 }
 
-/// The word that begins here, with as many of its pieces as make it whole; all of them if none do.
+/// The word that begins here, with as many of its pieces as make it whole; the first alone if none do.
 fn whole(pieces: &[&str], kind: &Kind) -> String {
     let pieces = &pieces[..pieces.len().min(PIECES_MAX)];
     let mut word = String::new();
@@ -75,8 +75,5 @@ fn whole(pieces: &[&str], kind: &Kind) -> String {
             return word;
         }
     }
-    match pieces {
-        [first, ..] if word.chars().any(|c| !c.is_ascii_alphanumeric()) => first.to_ascii_lowercase(),
-        _ => word,
-    }
+    pieces.first().map(|first| first.to_ascii_lowercase()).unwrap_or_default()
 }

@@ -29,7 +29,7 @@ fn the_one_invite_in_a_file_is_found_among_other_words() {
     let (begin, end) = one.split_at(40);
     let good = [
         format!("for one device, until 2026-01-01; on that device:\n  bailiwick client {one}\n"),
-        format!("\"{one}\" and once more '{one}'"),
+        format!("\"{one}\" and once more ({one}),"),
         format!("An invite begins with bwi1… .\n{begin}\n{end}\nSee you!"),
     ];
     for text in good {
