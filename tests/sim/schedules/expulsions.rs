@@ -35,6 +35,8 @@ fn asks_on(world: &mut World, asker: usize, owner: usize, ms: u64) -> Option<u64
 fn hidden_expulsion() {
     let mut world = group(2, 2);
     share(&mut world, 1, "photos", &[100; 120]);
+    let serves = asks_on(&mut world, 2, 1, 5_000).is_some();
+    world.check(serves, "the owner has a fresh word of the master");
     let owner = world.nodes[1].identity.clone();
     let (group, master) = (world.group(), world.model.master);
     world.intercept = Some(Box::new(move |passing: &Passing<'_>| match (passing.node, passing.to, passing.frame) {
