@@ -180,7 +180,7 @@ struct World {
     questions: BTreeSet<u64>,
     asked: u64,
     expected: Vec<Asked>,
-    opening: Vec<u64>,
+    opening: Vec<(u64, u64)>,
     syncing: Vec<(u64, Vec<u32>)>,
     ending: Vec<u64>,
     looking: Vec<(u64, Vec<u64>)>,
@@ -353,7 +353,7 @@ impl World {
                     assert!(!error.error.is_empty() && !error.hint.is_empty(), "it says what to do");
                 }
             }
-            Output::Open(place) => self.opening.push(place.transfer),
+            Output::Open(place) => self.opening.push((place.transfer, place.opening)),
             Output::Expect(_, units) | Output::Join(_, units) => {
                 assert!(!self.is_out, "who is out asks for nothing");
                 self.expected.extend(units);
@@ -364,7 +364,7 @@ impl World {
             Output::Finish(transfers) => self.ending.extend(transfers),
             Output::Drop(transfer, leftover) => {
                 self.expected.retain(|unit| unit.transfer != transfer);
-                self.opening.retain(|one| *one != transfer);
+                self.opening.retain(|(one, _)| *one != transfer);
                 self.syncing.retain(|(one, _)| *one != transfer);
                 self.ending.retain(|one| *one != transfer);
                 if matches!(leftover, Leftover::Remove(..)) {
@@ -662,7 +662,7 @@ impl World {
     fn disk(&mut self, setting: &Setting, step: u8, bytes: &mut Bytes<'_>) {
         let input = match step % 32 {
             20 | 21 => {
-                let Some(transfer) = bytes.take(&mut self.opening) else { return };
+                let Some((transfer, opening)) = bytes.take(&mut self.opening) else { return };
                 let opened = match bytes.byte() % 8 {
                     0 => Opened::Not(Outcome::DiskFull),
                     1 => Opened::Not(Outcome::AlreadyThere),
@@ -670,7 +670,7 @@ impl World {
                     3 => Opened::Elsewhere(RelPath::parse("folder/other").expect("a path")),
                     _ => Opened::Ready,
                 };
-                Input::Opened(transfer, opened)
+                Input::Opened(transfer, opening, opened)
             }
             22..=24 => {
                 let Some(unit) = bytes.take(&mut self.expected) else { return };

@@ -26,7 +26,7 @@ use crate::wire::log::SignedHeader;
 use crate::wire::name::DeviceName;
 use crate::wire::sign::Identity;
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -154,8 +154,7 @@ pub struct MemberCore {
     pub(super) requests: Requests,
     pub(super) uploads: Uploads,
     pub(super) downloads: Downloads,
-    /// Transfers whose part file is about to be made for the first time.
-    pub(super) fresh_parts: HashSet<TransferId>,
+    pub(super) openings: super::fetch::Openings,
     /// Files whose uploads a person paused.
     pub(super) paused_uploads: BTreeSet<FileId>,
     /// The newest transfer that was taken from the store into memory.
@@ -248,7 +247,7 @@ impl MemberCore {
             }
             Input::Came(asked, came) => self.unit_came(cx, asked, came)?,
             Input::List(transfer, list) => self.list_came(cx, transfer, list)?,
-            Input::Opened(transfer, opened) => self.place_opened(cx, transfer, opened)?,
+            Input::Opened(transfer, opening, opened) => self.place_opened(cx, transfer, opening, opened)?,
             Input::Synced(transfer, chunks, good) => self.downloads.synced(cx.now, transfer, &chunks, good),
             Input::Finished(transfer, outcome) => {
                 self.ended_late(transfer, outcome)?;

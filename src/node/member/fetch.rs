@@ -11,6 +11,7 @@ use crate::wire::frame::{ChunkRange, ChunkRefusal, Frame, ranges_of, within_limi
 use crate::wire::geometry::Geometry;
 use crate::wire::limits::RANGES_PER_FRAME_MAX;
 use crate::wire::log::FileKind;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 /// A size that the catalog should not have.
@@ -19,6 +20,36 @@ const TOO_LARGE: Failure<'static> =
 
 /// Open transfers that are read at once.
 const OPEN_AT_ONCE: usize = 1_024;
+
+/// Places that are being opened, each by a number of its own. The data plane outlives a core that could not write, and may
+/// still tell the next one how an opening ended that the core before had asked for.
+#[derive(Debug)]
+pub(super) struct Openings {
+    last: u64,
+    /// The number, and whether the part file is about to be made for the first time.
+    awaited: HashMap<TransferId, (u64, bool)>,
+}
+
+impl Openings {
+    /// `start` is random, so that no two cores use the same numbers.
+    pub(super) fn new(start: u64) -> Openings {
+        Openings { last: start, awaited: HashMap::new() }
+    }
+
+    fn begin(&mut self, transfer: TransferId, is_fresh: bool) -> u64 {
+        self.last = self.last.wrapping_add(1);
+        self.awaited.insert(transfer, (self.last, is_fresh));
+        self.last
+    }
+
+    /// Whether the part file was to be made for the first time; none if it is not this opening that is awaited.
+    pub(super) fn end(&mut self, transfer: TransferId, number: u64) -> Option<bool> {
+        let (_, is_fresh) = self.awaited.get(&transfer).filter(|(awaited, _)| *awaited == number)?;
+        let is_fresh = *is_fresh;
+        self.awaited.remove(&transfer);
+        Some(is_fresh)
+    }
+}
 
 impl MemberCore {
     pub(super) fn drain_downloads(&mut self, cx: &mut Cx<'_>) -> Result<bool, DbError> {
@@ -109,14 +140,12 @@ impl MemberCore {
         let Some(row) = self.store.transfer(transfer)? else { return Ok(()) };
         let Some(job) = self.store.job_place(row.job)? else { return Ok(()) };
         let Some(wanted) = wanted_of(&row) else { return Ok(()) };
-        match row.part {
-            true => self.fresh_parts.remove(&transfer),
-            false => self.fresh_parts.insert(transfer),
-        };
+        let opening = self.openings.begin(transfer, !row.part);
         // That there may be a part file of ours is on disk before there is one.
         self.store.part_made(transfer)?;
         let place = Place {
             transfer,
+            opening,
             folder: job.dest,
             wish: row.wish.unwrap_or_else(|| row.dest.clone()),
             dest: row.dest,

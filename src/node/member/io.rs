@@ -38,8 +38,8 @@ pub enum Input {
     Came(Asked, Came),
     /// A content's list is complete: its bytes, if they are what the catalog says.
     List(TransferId, Option<Vec<u8>>),
-    /// The outcome of [`Output::Open`].
-    Opened(TransferId, Opened),
+    /// The outcome of [`Output::Open`], with the number of the opening.
+    Opened(TransferId, u64, Opened),
     /// The outcome of [`Output::Sync`].
     Synced(TransferId, Vec<u32>, bool),
     /// The outcome of [`Output::Finish`], for one transfer.
@@ -123,6 +123,8 @@ pub struct UploadSource {
 pub struct Place {
     /// The transfer.
     pub transfer: TransferId,
+    /// The opening: an outcome of an earlier one, which a core may have asked for that is no more, counts for nothing.
+    pub opening: u64,
     /// The folder that its job goes to.
     pub folder: PathBuf,
     /// Its path below.

@@ -281,9 +281,10 @@ impl MemberCore {
         &mut self,
         cx: &mut Cx<'_>,
         transfer: TransferId,
+        opening: u64,
         opened: Opened,
     ) -> Result<(), DbError> {
-        let is_fresh = self.fresh_parts.remove(&transfer);
+        let Some(is_fresh) = self.openings.end(transfer, opening) else { return Ok(()) };
         match &opened {
             Opened::Ready => {}
             Opened::Anew => self.store.void_claims(transfer)?,

@@ -1,6 +1,7 @@
 //! How a core is opened: from what was persisted, or as a new member.
 
 use super::core::{Cx, Group, MemberConfig, MemberCore, Name, Start};
+use super::fetch::Openings;
 use super::fork::{TIP_HEAD, kept_fork};
 use super::moving::Servers;
 use super::pen::Pen;
@@ -11,6 +12,7 @@ use crate::state::authority::{self, Authority, Gate, LastRequest, StaleCopy};
 use crate::state::chain::LogTip;
 use crate::state::downloads::Downloads;
 use crate::state::link::{Ended, Link};
+use crate::state::random::draw;
 use crate::state::replica::{self, Replica};
 use crate::state::requests::{Outstanding, Requests};
 use crate::state::roster::{Device, Roster};
@@ -22,7 +24,7 @@ use crate::wire::log::Policy;
 use crate::wire::name::DeviceName;
 use crate::wire::seal::Epoch;
 use crate::wire::sign::Identity;
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -86,7 +88,7 @@ pub(super) fn restore(
         requests: Requests::restore(config.requests, number, outstanding),
         uploads,
         downloads: Downloads::new(config.downloads),
-        fresh_parts: HashSet::new(),
+        openings: Openings::new(u64::from_le_bytes(draw(cx.random))),
         paused_uploads,
         loaded: 0,
         activity: super::rows::Activity::default(),

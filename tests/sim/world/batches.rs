@@ -183,10 +183,10 @@ impl World {
             Output::Streams(..) => self.nodes[node].plane.streams(),
             Output::Epochs(epochs) => self.nodes[node].plane.epochs(epochs.iter().map(|epoch| epoch.id)),
             Output::Open(place) => {
-                let transfer = place.transfer;
+                let (transfer, opening) = (place.transfer, place.opening);
                 let one = &mut self.nodes[node];
                 let opened = one.plane.open(&mut one.disk, *place);
-                self.tell_later(node, Input::Opened(transfer, opened));
+                self.tell_later(node, Input::Opened(transfer, opening, opened));
             }
             Output::Expect(request, units) => self.nodes[node].plane.expect(request, units),
             Output::Join(request, units) => {

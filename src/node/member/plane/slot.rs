@@ -188,7 +188,8 @@ impl Plane {
         if matches!(opened, Opened::Not(_)) {
             self.places.give_back(&live.place);
         }
-        self.tell(Input::Opened(transfer, opened)).await;
+        let opening = live.place.opening;
+        self.tell(Input::Opened(transfer, opening, opened)).await;
         self.idle(transfer);
     }
 
