@@ -231,7 +231,10 @@ impl Model {
                     self.removed.extend(files);
                 }
                 // They may be gone again by the end of the batch.
-                Some(Body::FilesAdded { files, .. }) => self.files_ever.extend(files.iter().map(|file| file.id)),
+                Some(Body::FilesAdded { files, .. }) => {
+                    self.files_ever.extend(files.iter().map(|file| file.id));
+                    self.names.extend(files.iter().map(|file| (file.id, file.path.name().to_owned())));
+                }
                 _ => {}
             }
         }
