@@ -279,6 +279,8 @@ impl MemberCore {
             reason: match (online, is_self) {
                 (true, false) => Some("relayed by the server".to_owned()),
                 (false, _) if standing.is_final() => None,
+                // It is out of the group, or another process has its place: nobody tells it who is there.
+                (false, _) if self.link.ended().is_some() => Some("not known any more".to_owned()),
                 (false, _) if self.link.current().is_none() => Some("the server is away".to_owned()),
                 (false, _) if presence.is_none() && standing == Standing::Registered => {
                     Some("not known before it is approved".to_owned())
