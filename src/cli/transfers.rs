@@ -54,7 +54,7 @@ fn print_open(rows: &[TransferRow], is_below_jobs: bool, output: Output) -> Outc
     output.table(transfer_table(&open[..open.len().min(SHOWN_MAX)]))?;
     match open.len().checked_sub(SHOWN_MAX) {
         None | Some(0) => Ok(()),
-        Some(more) => output.line(&format!("… and {more} more; --json lists all")),
+        Some(more) => output.line(&format!("… and {more} more; --json lists the newest 10,000")),
     }
 }
 
