@@ -252,8 +252,7 @@ impl MemberCore {
             Input::Finished(transfer, outcome) => {
                 self.ended_late(transfer, outcome)?;
                 if outcome == Outcome::PlaceTaken {
-                    // The part file that is there is another one's.
-                    self.store.part_gone(transfer)?;
+                    self.leave_place(transfer)?;
                 }
                 self.downloads.finished(cx.now, transfer, outcome);
             }

@@ -172,13 +172,19 @@ impl MemberCore {
             self.store.job_moved(job.0, job.1)?;
         }
         if came == Came::NotWritten(Outcome::PlaceTaken) {
-            // The part file that is there is another one's.
-            self.store.part_gone(asked.transfer)?;
+            self.leave_place(asked.transfer)?;
         }
         if let (Came::NoSecret, Pen::Replica(replica)) = (came, &mut self.pen) {
             replica.secret_missing(cx.now);
         }
         self.downloads.came(cx.now, asked, came);
+        Ok(())
+    }
+
+    /// The part file that is there is another transfer's, which must be let in to end it.
+    pub(super) fn leave_place(&mut self, transfer: TransferId) -> Result<(), DbError> {
+        self.store.part_gone(transfer)?;
+        self.outputs.push(Output::Drop(transfer, Leftover::Keep));
         Ok(())
     }
 
