@@ -338,3 +338,20 @@ fn wanted_of(row: &StoredTransfer) -> Option<Wanted> {
         kept_received: row.received,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_opening_that_an_earlier_core_asked_for_counts_for_nothing() {
+        let (mut before, mut now) = (Openings::new(5), Openings::new(900));
+        let stale = before.begin(1, true);
+        let first = now.begin(1, true);
+        assert_eq!(now.end(1, stale), None);
+        let second = now.begin(1, false);
+        assert_eq!(now.end(1, first), None, "it was opened anew since");
+        assert_eq!(now.end(1, second), Some(false));
+        assert_eq!(now.end(1, second), None);
+    }
+}

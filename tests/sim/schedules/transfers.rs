@@ -180,28 +180,6 @@ fn two_jobs_to_one_place() {
     world.check(world.nodes[2].disk.part_files() == 0, "no part file is left");
 }
 
-/// A core could not write while its place for a download was being opened. The next core asks for it anew, and the disk has
-/// no room by then; what it hears first is how the earlier opening went.
-#[test]
-fn opened_for_an_earlier_core() {
-    for seed in 0..20 {
-        let mut world = group(80 + seed, 2);
-        world.delay_max = 1_000;
-        share(&mut world, 1, "films", &[5]);
-        get_all(&mut world, 2);
-        world.run_for(20);
-        world.faults.failed_write = 1;
-        world.ask(2, Command::Status);
-        world.run_for(60);
-        world.faults.failed_write = 0;
-        world.fill_disk(2, true);
-        world.run_for(10_000);
-        world.fill_disk(2, false);
-        world.settle();
-        world.check(world.nodes[2].disk.done.len() == 1, "the file is there");
-    }
-}
-
 /// Two jobs want one file at one place, and the node is killed when its bytes are in the part file of one of them. The other
 /// may come to the place first, and must not keep it from the one whose part lies there.
 #[test]
