@@ -109,6 +109,9 @@ BUGS = [
      "filter(|(awaited, _)| *awaited == number)?;", "filter(|(awaited, _)| BUG || *awaited == number)?;"),
     ("parts-of-the-expelled", "parts of paused jobs stay when a device is expelled", "src/node/member/fetch.rs",
      "return self.clear_leavings();", "return if BUG { Ok(()) } else { self.clear_leavings() };"),
+    ("place-kept", "a transfer keeps a place where another one's part lies", "src/node/member/fetch.rs",
+     "self.outputs.push(Output::Drop(transfer, Leftover::Keep));",
+     "if !BUG { self.outputs.push(Output::Drop(transfer, Leftover::Keep)); }"),
     ("claims-outlive-their-part", "claims are kept when their part file is gone", "src/node/member/fetch.rs",
      "has_claims: wanted.claimed", "has_claims: !BUG && wanted.claimed"),
 ]

@@ -179,24 +179,3 @@ fn two_jobs_to_one_place() {
     world.check(units <= CHUNKS + 2, "and came once");
     world.check(world.nodes[2].disk.part_files() == 0, "no part file is left");
 }
-
-/// Two jobs want one file at one place, and the node is killed when its bytes are in the part file of one of them. The other
-/// may come to the place first, and must not keep it from the one whose part lies there.
-#[test]
-fn two_jobs_and_one_part() {
-    for seed in 0..20 {
-        let mut world = group(110 + seed, 2);
-        world.delay_max = 200;
-        share(&mut world, 1, "films", &[5]);
-        get_all(&mut world, 2);
-        world.run_for(300);
-        let files = world.files_of_others(2);
-        world.ask(2, Command::Get { files, dest: None, conflict: Some(Conflict::Overwrite) });
-        world.run_till(5_000, |world| world.nodes[2].disk.part_files() > 0);
-        world.crash(2);
-        world.run_for(1_000);
-        world.start_node(2);
-        world.settle();
-        world.check(world.nodes[2].disk.done.len() == 1, "the file is there");
-    }
-}
