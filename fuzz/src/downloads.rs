@@ -148,7 +148,6 @@ impl World {
                 let transfer = self.a_transfer(bytes);
                 match bytes.byte() % 4 {
                     0 => self.downloads.drop_transfer(now, transfer, false),
-                    1 => self.downloads.resume(now, transfer),
                     _ => self.downloads.pause(now, transfer),
                 }
             }

@@ -110,7 +110,7 @@ impl MemberCore {
                 if let Some((job, ms)) = self.activity.ended(transfer) {
                     self.store.job_moved(job, ms)?;
                 }
-                if needed { self.go_over(cx, transfer) } else { Ok(()) }
+                if needed { self.left(cx, transfer) } else { Ok(()) }
             }
             Effect::Stopped => {
                 self.outputs.push(Output::Stopped);
@@ -304,6 +304,19 @@ impl MemberCore {
         Ok(())
     }
 
+    /// A transfer left memory and is still wanted: it may have been resumed meanwhile, or have a newer version.
+    fn left(&mut self, cx: &mut Cx<'_>, transfer: TransferId) -> Result<(), DbError> {
+        self.go_over(cx, transfer)?;
+        self.load_from(cx, transfer);
+        Ok(())
+    }
+
+    /// Has transfers loaded, from this one on.
+    pub(super) fn load_from(&mut self, cx: &mut Cx<'_>, transfer: TransferId) {
+        self.loaded = self.loaded.min(transfer.saturating_sub(1));
+        self.downloads.more(cx.now);
+    }
+
     /// A transfer goes over to the version that is in the catalog, if that is another one.
     fn go_over(&mut self, cx: &mut Cx<'_>, transfer: TransferId) -> Result<(), DbError> {
         let row = self.store.transfer(transfer)?.filter(|row| row.standing == TransferStanding::Open);
@@ -317,8 +330,7 @@ impl MemberCore {
             return Ok(());
         }
         self.store.renew_transfer(transfer, &now.file)?;
-        self.loaded = self.loaded.min(transfer.saturating_sub(1));
-        self.downloads.more(cx.now);
+        self.load_from(cx, transfer);
         Ok(())
     }
 }

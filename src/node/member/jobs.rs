@@ -148,9 +148,6 @@ impl MemberCore {
         self.store.set_job_standing(job, JobStanding::Going)?;
         self.store.retry_transfers(job)?;
         self.look_for_lost_transfers(cx)?;
-        for transfer in self.activity.transfers_of(job) {
-            self.downloads.resume(cx.now, transfer);
-        }
         match self.store.job_place(job)? {
             Some(place) if !place.looked => self.look_at(job, 0),
             _ => self.load_job(cx, job),
@@ -237,8 +234,7 @@ impl MemberCore {
     /// The transfers of a job may be loaded.
     fn load_job(&mut self, cx: &mut Cx<'_>, job: u64) -> Result<(), DbError> {
         if let Some(first) = self.store.first_open(job)? {
-            self.loaded = self.loaded.min(first.saturating_sub(1));
-            self.downloads.more(cx.now);
+            self.load_from(cx, first);
         }
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! What a person decides about transfers in memory: they leave with all that is there claimed, or go on.
+//! What a person decides about transfers in memory: they leave with all that is there claimed.
 
 use super::fetch::Phase;
 use super::{Asked, Downloads, Effect, TransferId};
@@ -7,21 +7,14 @@ use std::collections::BTreeMap;
 
 impl Downloads {
     /// A person paused a transfer: nothing is asked for any more, what is there is claimed, then it leaves memory.
-    /// One that is whole ends instead.
+    /// One that is whole ends instead. Who resumes it meanwhile lets it leave and has it loaded again: whatever was
+    /// written to its part file during a pause, however short, is found by the opening.
     pub fn pause(&mut self, now: Time, transfer: TransferId) {
         let Some(fetch) = self.fetches.get_mut(&transfer) else { return };
         fetch.leaving = true;
         self.cancel_asked(transfer);
         self.claim(transfer);
         self.leave_if_claimed(transfer);
-        self.go_on(now);
-    }
-
-    /// A paused transfer goes on, if it is still in memory; else it is to be loaded.
-    pub fn resume(&mut self, now: Time, transfer: TransferId) {
-        if let Some(fetch) = self.fetches.get_mut(&transfer) {
-            fetch.leaving = false;
-        }
         self.go_on(now);
     }
 

@@ -373,17 +373,20 @@ fn who_pauses_gives_its_credit_back_and_claims_what_is_there_before_it_leaves() 
 }
 
 #[test]
-fn who_resumes_before_it_has_left_goes_on() {
+fn who_pauses_leaves_also_if_it_is_loaded_again_meanwhile() {
     let file = Wanted { has_list: true, ..wanted(1, OWNER, 3 * KIB) };
-    let mut downloads = begun(small_credit(), vec![file]);
+    let mut downloads = begun(small_credit(), vec![file.clone()]);
     let first = asked(effects(&mut downloads));
     downloads.came(Time(1), first[0].1, Came::Verified);
     downloads.pause(Time(2), 1);
     effects(&mut downloads);
-    downloads.resume(Time(3), 1);
-    assert_eq!(asked(effects(&mut downloads)).iter().map(|(_, unit)| unit.index).collect::<Vec<_>>(), [1, 2]);
+    downloads.add(Time(3), vec![file.clone()], true);
+    assert!(asked(effects(&mut downloads)).is_empty(), "its part file is to be opened anew");
     downloads.synced(Time(4), 1, &[0], true);
-    assert!(!effects(&mut downloads).iter().any(|effect| matches!(effect, Effect::Close { .. })));
+    let left = effects(&mut downloads);
+    assert!(matches!(left.last(), Some(Effect::Close { transfer: 1, part_needed: true, .. })), "{left:?}");
+    downloads.add(Time(5), vec![file], true);
+    assert_eq!(effects(&mut downloads), [Effect::Open(1)]);
 }
 
 #[test]

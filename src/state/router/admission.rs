@@ -54,6 +54,8 @@ impl Router {
         }
         if self.take_place(now, conn, hello.group, device) {
             self.place(now, conn);
+            let head = self.head_of_unapproved(conn);
+            self.show_master_old(conn, hello.group, head.as_slice());
         }
     }
 
@@ -116,6 +118,7 @@ impl Router {
         self.send(conn, Frame::MasterRegisterAck(Ok(registered)));
         self.send_headers(conn, headers);
         self.show_fork(conn, id);
+        self.show_heads_of_unapproved(id);
         self.came(now, id, device);
         self.tell_presence(now, id, conn);
     }

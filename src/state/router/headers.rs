@@ -15,6 +15,9 @@ use crate::wire::log::{Header, NotTheMasters, SignedHead, SignedHeader, Verified
 use crate::wire::seal::SealedBody;
 use std::collections::BTreeSet;
 
+/// Different heads of devices that are not approved which a master is shown when it comes: one tells enough.
+const HEADS_SHOWN_MAX: usize = 64;
+
 /// What a frame of headers changed.
 #[derive(Default)]
 struct News {
@@ -102,19 +105,54 @@ impl Router {
         if !self.show_head(now, conn, head.clone()) {
             return;
         }
-        let Some(group) = self.group_of(conn).and_then(|id| self.groups.get_mut(&id)) else { return };
-        // An older one shows a fork, perhaps, that the master alone can see: it knows what it signed there.
-        let is_old = group.membership.head().is_some_and(|newest| *newest != head) && group.fork.is_none();
-        if let Some(master) = group.master.as_ref().filter(|master| is_old && master.conn != conn) {
-            let to = vec![master.conn];
-            return self.send_all(to, Frame::Head(head));
+        let Some(id) = self.group_of(conn) else { return };
+        if self.show_master_old(conn, id, &[head]) {
+            return;
         }
+        let Some(group) = self.groups.get_mut(&id) else { return };
         let first = group.master.as_mut().filter(|master| master.conn == conn && !master.shown);
         let Some(master) = first else { return };
         master.shown = true;
         if let Some(head) = group.membership.head().cloned() {
             let to = group.approved.iter().copied().collect();
             self.send_all(to, Frame::MasterBack(head));
+        }
+    }
+
+    /// Older heads than the newest show a fork, perhaps, that the master alone can see: it knows what it signed there. Says
+    /// whether any went to it.
+    pub(super) fn show_master_old(&mut self, from: ConnId, id: GroupId, heads: &[SignedHead]) -> bool {
+        let Some(group) = self.groups.get(&id).filter(|group| group.fork.is_none()) else { return false };
+        let Some(master) = group.master.as_ref().map(|master| master.conn).filter(|master| *master != from) else {
+            return false;
+        };
+        let newest = group.membership.head().cloned();
+        let mut old = heads.iter().filter(|head| newest.as_ref().is_some_and(|newest| newest != *head)).peekable();
+        let any = old.peek().is_some();
+        old.for_each(|head| self.send(master, Frame::Head(head.clone())));
+        any
+    }
+
+    /// What a device said of the log that is not approved by it. A member whose log is another one notices when it catches
+    /// up; this one never does: an old copy of the master may have signed on without it.
+    pub(super) fn head_of_unapproved(&self, conn: ConnId) -> Option<SignedHead> {
+        let peer = self.peers.get(&conn)?;
+        matches!(peer.phase, Phase::Stranger | Phase::Registered).then(|| peer.hello_head.clone())?
+    }
+
+    /// The same, to a master that comes after them.
+    pub(super) fn show_heads_of_unapproved(&mut self, id: GroupId) {
+        let Some(group) = self.groups.get(&id) else { return };
+        let Some(master) = group.master.as_ref().map(|master| master.conn) else { return };
+        let mut heads: Vec<(ConnId, SignedHead)> =
+            group.connected.values().filter_map(|conn| Some((*conn, self.head_of_unapproved(*conn)?))).collect();
+        heads.sort_by_key(|(conn, _)| *conn);
+        let mut shown: Vec<SignedHead> = Vec::new();
+        for (conn, head) in heads.into_iter().filter(|(conn, _)| *conn != master) {
+            if !shown.contains(&head) && shown.len() < HEADS_SHOWN_MAX {
+                self.show_master_old(conn, id, std::slice::from_ref(&head));
+                shown.push(head);
+            }
         }
     }
 

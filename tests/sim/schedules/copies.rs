@@ -115,6 +115,59 @@ fn restored_master_far_ahead() {
     world.check(world.nodes[1].store().tip().unwrap() == tip, "the member keeps what it has");
 }
 
+/// A device was approved after the copy was made, and comes back when the old copy has signed further than that: it is
+/// let in nowhere, so that nobody compares its log with that of the master, but what it says in its hello tells.
+fn approved_since_the_copy(seed: u64, device_is_first: bool) {
+    let mut world = group(seed, 1);
+    world.invite();
+    assert!(world.run_till(30_000, |world| !world.invites.is_empty()), "an invite");
+    let invite = world.invites.remove(0);
+    let node = world.join("late", &invite);
+    let registered = world.run_till(60_000, |world| world.nodes_standing(Standing::Registered).contains(&node));
+    world.check(registered, "it is registered");
+    world.settle();
+    let (master, server) = (world.backup(0), world.server_backup());
+    world.approve(&[node]);
+    let caught_up = world.run_till(60_000, |world| {
+        world.nodes[node].store().tip().unwrap().is_some() && world.nodes_standing(Standing::Approved).contains(&node)
+    });
+    world.check(caught_up, "it is in");
+    (0..3).for_each(|node| world.crash(node));
+    world.crash_server();
+    world.model.master_was_restored = true;
+    world.restore(0, master);
+    world.replace_server_store(server);
+    world.start_server();
+    world.start_node(0);
+    world.run_for(300_000);
+    world.nodes[0].is_old_copy = true;
+    for name in ["more", "still more"] {
+        world.share(0, name, &[5]);
+        world.run_for(10_000);
+    }
+    if device_is_first {
+        world.crash(0);
+    }
+    world.start_node(node);
+    world.run_for(5_000);
+    if device_is_first {
+        world.start_node(0);
+    }
+    world.run_for(60_000);
+    let why = world.waits_for(0).unwrap_or_default();
+    world.check(why.contains("forked"), &format!("the master says what is wrong: {why}"));
+    let tip = world.nodes[0].store().tip().unwrap();
+    world.share(0, "and more", &[5]);
+    world.run_for(10_000);
+    world.check(world.nodes[0].store().tip().unwrap() == tip, "it signs nothing more");
+}
+
+#[test]
+fn restored_master_and_who_was_approved_since() {
+    approved_since_the_copy(20, false);
+    approved_since_the_copy(21, true);
+}
+
 /// Somebody asks something of an old copy of the master as soon as it starts: it waits for what members have to show.
 #[test]
 fn restored_master_at_work() {

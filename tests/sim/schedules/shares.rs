@@ -215,15 +215,15 @@ fn w9_time_out() {
         !(passing.node == 1 && passing.to == Side::Server && matches!(passing.frame, Frame::Routed { .. }))
     }));
     let folder = world.share(1, "photos", &[5; 3]);
-    world.run_for(550_000);
+    world.run_for(500_000);
     world.check(world.shared(1).len() == 3, "they are staged");
-    // While it is away nobody counts.
+    // While it is away nobody counts; that it is away is noticed within 45 s.
     world.crash(0);
     world.run_for(3_600_000);
     world.start_node(0);
     world.run_for(30_000);
     world.check(world.shared(1).len() == 3, "they are still staged");
-    world.run_for(60_000);
+    world.run_for(110_000);
     world.check(world.shared(1).is_empty(), "and then no more");
     let row = share_rows(&mut world, 1).remove(0);
     let said = row.skipped.iter().any(|what| what.contains("did not answer"));
