@@ -75,7 +75,7 @@ impl MemberCore {
             replica.loaded(cx.now, outcome);
         }
         self.servers_changed(cx)?;
-        self.after_generation(before)?;
+        self.after_generation(cx, before)?;
         // What the catalog lacks now may be another difference.
         self.requests.wishes_changed(cx.now);
         self.show_unlogged_expulsions()?;

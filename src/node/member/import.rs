@@ -56,6 +56,7 @@ impl MemberCore {
         if let Some(me) = self.me {
             self.store.reconcile_local(&me, generation)?;
         }
+        self.scan_all(cx)?;
         let tip = self.tip();
         self.uploads.roster_changed(cx.now, cx.random, &tip);
         self.look_for_lost_transfers(cx)?;
@@ -73,21 +74,27 @@ impl MemberCore {
     }
 
     /// A new generation may know this client by another id, or by a made-up name: it goes by that id, and asks for the
-    /// name that it had.
-    pub(super) fn after_generation(&mut self, before: Option<(PublicId, DeviceName, u32)>) -> Result<(), DbError> {
+    /// name that it had. It may list files that were deleted and forgotten since: its shares are looked at.
+    pub(super) fn after_generation(
+        &mut self,
+        cx: &mut Cx<'_>,
+        before: Option<(PublicId, DeviceName, u32)>,
+    ) -> Result<(), DbError> {
         let Some((id, name, generation)) = self.own_place() else { return Ok(()) };
         if self.me != Some(id) {
             self.me = Some(id);
             self.store.set("me", &id)?;
             self.store.reconcile_local(&id, generation)?;
         }
-        if let Some((_, old, earlier)) = before
-            && generation > earlier
-            && old != name
-        {
-            self.wish_name_of_before(old)?;
+        match before {
+            Some((_, old, earlier)) if generation > earlier => {
+                if old != name {
+                    self.wish_name_of_before(old)?;
+                }
+                self.scan_all(cx)
+            }
+            Some(_) | None => Ok(()),
         }
-        Ok(())
     }
 
     fn seen(&self) -> Result<Seen, DbError> {

@@ -84,6 +84,27 @@ fn import_old_backup() {
     world.check(ids == now, "under the same ids");
 }
 
+/// A file that its owner deleted since the backup was made comes back with the log, and goes again.
+#[test]
+fn import_and_a_file_that_was_deleted_since() {
+    let mut world = group(57, 2);
+    let folder = world.share(1, "photos", &[5; 3]);
+    world.run_for(1_000);
+    world.settle();
+    let backup = world.backup(0);
+    world.nodes[1].disk.shared.remove(&folder.join("photos1"));
+    world.scan(1);
+    world.run_for(1_000);
+    world.settle();
+    world.check(files(&world, 2) == 2, "it is gone");
+    world.crash(0);
+    world.import(backup);
+    world.run_for(LISTENS_MS);
+    world.settle();
+    world.check(generation(&world, 2) > 1, "the log began anew");
+    world.check(files(&world, 2) == 2, "it is gone still");
+}
+
 /// The server's machine is the master's: its key and port are in the backup, its database is not.
 #[test]
 fn import_old_backup_and_no_server_database() {
