@@ -1,7 +1,7 @@
 //! A client's replica: what it applies, and what it asks for.
 
 use super::core::{Cx, MemberCore};
-use super::fork::TIP_HEAD;
+use super::fork::{TIP_HEAD, TIP_HEADER};
 use super::io::Output;
 use super::opening::{load_roster, tip_of};
 use super::pen::Pen;
@@ -30,6 +30,7 @@ impl MemberCore {
         match effect {
             Effect::Apply(entry, body) => {
                 self.store.apply(&entry, &body, self.me, false)?;
+                self.store.set(TIP_HEADER, entry.header.signed())?;
                 self.applied(cx, &entry, &body)?;
             }
             Effect::KeepEpochs(epochs) => {

@@ -7,6 +7,7 @@ use crate::state::chain::Fork;
 use crate::state::conn::ConnId;
 use crate::store::member::{DbError, MemberStore};
 use crate::wire::frame::Frame;
+use crate::wire::ids::Hash;
 use crate::wire::limits::HEADERS_PER_FRAME_MAX;
 use crate::wire::log::{SignedHead, SignedHeader};
 
@@ -16,6 +17,9 @@ const FORK: &str = "fork";
 pub(super) const TIP_HEAD: &str = "tip_head";
 /// Under this one the head that shows it to others, if one does.
 const FORK_HEAD: &str = "fork_head";
+/// Under this one the header of the newest entry that the replica applied: the master may have ended before it signed a
+/// head for it.
+pub(super) const TIP_HEADER: &str = "tip_header";
 
 /// The fork that is kept.
 pub(super) fn kept_fork(store: &MemberStore) -> Result<Option<Fork>, DbError> {
@@ -45,10 +49,16 @@ impl MemberCore {
         Ok(())
     }
 
-    /// Shows the server that head, so that the master and all others see both.
+    /// Shows the server that head, so that the master and all others see both; and the header of this log's end, if that is
+    /// where the log forked: the master alone can tell whether it signed that.
     pub(super) fn show_fork(&mut self, conn: ConnId) -> Result<(), DbError> {
+        let Some(fork) = kept_fork(&self.store)? else { return Ok(()) };
         if let Some(proof) = self.store.get(FORK_HEAD)? {
             self.send(conn, Frame::Head(proof));
+        }
+        let header: Option<SignedHeader> = self.store.get(TIP_HEADER)?;
+        if let Some(header) = header.filter(|header| Hash::of(&header.bytes) == fork.ours) {
+            self.send(conn, Frame::Headers(vec![header]));
         }
         Ok(())
     }

@@ -36,6 +36,7 @@ impl MemberCore {
             Frame::MasterBack(head) => {
                 self.head_shown(cx, &head)?;
                 self.master_present(cx, true);
+                self.show_fork(conn)?;
             }
             Frame::ServerNotReady { number } => self.not_delivered(cx, number),
             Frame::Busy { number } => self.busy(cx, number),

@@ -26,7 +26,8 @@ struct News {
     /// A generation began: what the chain said of anybody may be gone.
     concerns_all: bool,
     expulsions: Vec<SignedHeader>,
-    /// What else the chain was extended by.
+    /// What else the chain was extended by, and headers that change no membership: the master alone can tell whether they
+    /// are of its log.
     others: Vec<SignedHeader>,
     /// The first header that was shown beside another one of the chain: both can't be of one log.
     forked: Option<(SignedHeader, SignedHeader)>,
@@ -65,6 +66,9 @@ impl Router {
             Ok(Some(header)) => {
                 if let Some(other) = group.membership.other_than(header.header()) {
                     news.forked.get_or_insert_with(|| (header.signed().clone(), other.clone()));
+                }
+                if header.header().membership.is_none() {
+                    news.others.push(header.signed().clone());
                 }
                 self.take_header(id, &header, news)
             }

@@ -168,6 +168,37 @@ fn restored_master_and_who_was_approved_since() {
     approved_since_the_copy(21, true);
 }
 
+/// The master was killed between an entry and its head, and restored from an older copy: all that members can show of the
+/// log as it was is the entry's header.
+#[test]
+fn restored_master_whose_members_have_no_head() {
+    let mut world = group(22, 2);
+    let (master, server) = (world.backup(0), world.server_backup());
+    world.intercept = Some(Box::new(|passing: &Passing<'_>| !matches!(passing.frame, Frame::Head(_))));
+    world.share(0, "films", &[5; 2]);
+    world.run_for(5_000);
+    let tip = world.nodes[1].store().tip().unwrap();
+    (0..3).for_each(|node| world.crash(node));
+    world.crash_server();
+    world.intercept = None;
+    world.model.master_was_restored = true;
+    world.restore(0, master);
+    world.replace_server_store(server);
+    world.start_server();
+    world.start_node(0);
+    world.run_for(300_000);
+    world.nodes[0].is_old_copy = true;
+    world.share(0, "more", &[5]);
+    world.run_for(10_000);
+    world.start_node(1);
+    world.run_for(60_000);
+    for node in [0, 1] {
+        let why = world.waits_for(node).unwrap_or_default();
+        world.check(why.contains("forked"), &format!("{node} says what is wrong: {why}"));
+    }
+    world.check(world.nodes[1].store().tip().unwrap() == tip, "the member keeps what it has");
+}
+
 /// Somebody asks something of an old copy of the master as soon as it starts: it waits for what members have to show.
 #[test]
 fn restored_master_at_work() {
