@@ -7,6 +7,7 @@ pub mod conn;
 pub mod downloads;
 pub mod guard;
 pub mod link;
+pub mod paths;
 pub mod random;
 pub mod replica;
 pub mod requests;

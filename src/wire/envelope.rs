@@ -6,9 +6,11 @@ use super::invite::InviteSecret;
 use super::limits::ENVELOPE_BYTES_MAX;
 use super::log::{FileMeta, SignedHead, SignedHeader, SignedManifest};
 use super::name::DeviceName;
+use super::probe::ProbeToken;
 use super::seal::{Epoch, open_sealed, seal_to};
 use super::sign::{Context, Identity, Secret32, Signature, verify};
 use serde::{Deserialize, Serialize};
+use std::net::SocketAddr;
 
 /// What an envelope holds, once open.
 #[derive(Clone, Serialize, Deserialize)]
@@ -142,6 +144,19 @@ pub enum Payload {
     FreshnessAsked([u8; 16]),
     /// The head, signed with the nonce. From the master.
     Freshness(SignedHead),
+    /// Where the sender may be reached straight. From a member to another one.
+    PathOffer(PathOffer),
+}
+
+/// Where a device may be reached straight, for one attempt to do so.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PathOffer {
+    /// What probes to the sender have to say.
+    pub token: ProbeToken,
+    /// The addresses, [`CANDIDATES_MAX`](super::limits::CANDIDATES_MAX) at most.
+    pub candidates: Vec<SocketAddr>,
+    /// Whether the receiver's own offer is awaited.
+    pub answer: bool,
 }
 
 /// What a member that catches up has, and lacks.

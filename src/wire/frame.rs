@@ -118,6 +118,21 @@ pub enum Frame {
     Ping(u64),
     /// Hop. The answer.
     Pong(u64),
+    /// Hop, on a connection between two members: each one's first frame.
+    PeerHello(PeerHello),
+}
+
+/// What two members say first when they meet without a server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerHello {
+    /// The protocol's minor version.
+    pub version: u16,
+    /// Of which group.
+    pub group: GroupId,
+    /// The newest head that the sender was shown: nothing of a file goes to who may be out by it.
+    pub head: Option<SignedHead>,
+    /// Where the receiver's packets come from, as the sender sees it.
+    pub observed: SocketAddr,
 }
 
 /// What a dialler says of itself.

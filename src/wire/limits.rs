@@ -36,6 +36,8 @@ pub const INVITES_MAX: usize = 1_000;
 pub const NAME_BYTES_MAX: usize = 64;
 /// Addresses in an invite or a ticket.
 pub const ADDRESSES_MAX: usize = 8;
+/// Addresses at which a device says that it may be reached.
+pub const CANDIDATES_MAX: usize = 16;
 /// Devices of a group, the expelled not counted: what one roster in memory and one screen are made for.
 pub const MEMBERS_MAX: usize = 10_000;
 /// Membership headers of a group, over all its devices that ever were: what a server keeps for it. A master registers

@@ -13,5 +13,6 @@ pub mod limits;
 pub mod log;
 pub mod name;
 pub mod path;
+pub mod probe;
 pub mod seal;
 pub mod sign;

@@ -350,11 +350,22 @@ fn letters() -> Vec<Fixture> {
             "payload-freshness",
             Payload::Freshness(SignedHead::sign(&master(), &Head { nonce: [0x0f; 16], ..head() })),
         ),
+        wire("payload-path-offer", Payload::PathOffer(path_offer())),
         wire("letter", letter()),
         wire("letter-with-head", Letter { head: Some(signed_head()), ..letter() }),
         wire("signed-letter", signed_letter()),
         envelope(),
     ]
+}
+
+fn path_offer() -> PathOffer {
+    let candidates = vec!["192.168.1.2:50000".parse().unwrap(), "[2001:db8::7]:50000".parse().unwrap()];
+    PathOffer { token: [0x0e; 8], candidates, answer: true }
+}
+
+fn peer_hello() -> PeerHello {
+    let observed = "198.51.100.7:50000".parse().unwrap();
+    PeerHello { version: PROTOCOL_VERSION, group: group(), head: Some(signed_head()), observed }
 }
 
 /// HPKE draws a fresh key for each seal, so the document's envelope is compared by what it opens to.
@@ -421,6 +432,7 @@ fn frames() -> Vec<Fixture> {
         wire("frame-broadcast", Frame::Broadcast { header: signed_header(), body: sealed_body() }),
         wire("frame-ping", Frame::Ping(128)),
         wire("frame-pong", Frame::Pong(128)),
+        wire("frame-peer-hello", Frame::PeerHello(peer_hello())),
     ]
 }
 

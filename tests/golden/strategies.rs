@@ -291,7 +291,26 @@ fn payload() -> impl Strategy<Value = Hidden<Payload>> {
         epochs().prop_map(|epochs| Hidden(Payload::EpochSecrets(secrets(epochs)))),
         any::<[u8; 16]>().prop_map(|nonce| Hidden(Payload::FreshnessAsked(nonce))),
         signed_head().prop_map(|head| Hidden(Payload::Freshness(head))),
+        path_offer().prop_map(|offer| Hidden(Payload::PathOffer(offer))),
     ]
+}
+
+fn socket_address() -> impl Strategy<Value = SocketAddr> {
+    any::<(IpAddr, u16)>().prop_map(|(ip, port)| SocketAddr::new(ip, port))
+}
+
+fn path_offer() -> impl Strategy<Value = PathOffer> {
+    let candidates = vec(socket_address(), 0..18);
+    (any::<[u8; 8]>(), candidates, any::<bool>()).prop_map(|(token, candidates, answer)| PathOffer {
+        token,
+        candidates,
+        answer,
+    })
+}
+
+fn peer_hello() -> impl Strategy<Value = PeerHello> {
+    (any::<u16>(), group(), of(signed_head()), socket_address())
+        .prop_map(|(version, group, head, observed)| PeerHello { version, group, head, observed })
 }
 
 pub(crate) fn letter() -> impl Strategy<Value = Hidden<Letter>> {
@@ -322,8 +341,7 @@ fn hello() -> impl Strategy<Value = Hello> {
 }
 
 fn welcome() -> impl Strategy<Value = Welcome> {
-    let observed = any::<(IpAddr, u16)>().prop_map(|(ip, port)| SocketAddr::new(ip, port));
-    (any::<u16>(), ".{0,20}", class(), of(signed_head()), of(tip()), observed).prop_map(
+    (any::<u16>(), ".{0,20}", class(), of(signed_head()), of(tip()), socket_address()).prop_map(
         |(version, software, class, head, tip, observed)| Welcome { version, software, class, head, tip, observed },
     )
 }
@@ -419,6 +437,7 @@ fn of_all() -> impl Strategy<Value = Hidden<Frame>> {
         })),
         any::<u64>().prop_map(|it| Hidden(Frame::Ping(it))),
         any::<u64>().prop_map(|it| Hidden(Frame::Pong(it))),
+        peer_hello().prop_map(|hello| Hidden(Frame::PeerHello(hello))),
     ]
 }
 

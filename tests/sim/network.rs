@@ -126,6 +126,7 @@ pub(crate) fn label(frame: &Frame) -> String {
         Frame::Broadcast { .. } => "Broadcast".into(),
         Frame::Ping(_) => "Ping".into(),
         Frame::Pong(_) => "Pong".into(),
+        Frame::PeerHello(_) => "PeerHello".into(),
     }
 }
 

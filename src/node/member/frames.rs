@@ -57,6 +57,7 @@ impl MemberCore {
             | Frame::MasterRegister { .. }
             | Frame::OpenInvites(_)
             | Frame::ExpulsionRead
+            | Frame::PeerHello(_)
             | Frame::RequestChunk { .. } => {
                 tracing::warn!("the server sent something that only members send");
                 self.outputs.push(Output::Close(conn, CloseCode::Protocol));
@@ -201,6 +202,7 @@ impl MemberCore {
             | Payload::Entries { .. }
             | Payload::Page { .. }
             | Payload::EpochSecrets(_)
+            | Payload::PathOffer(_)
             | Payload::Freshness(_) => Ok(()),
         }
     }
@@ -241,6 +243,7 @@ impl MemberCore {
             Payload::ClientRegister { .. }
             | Payload::Request { .. }
             | Payload::CatchUp(_)
+            | Payload::PathOffer(_)
             | Payload::FreshnessAsked(_) => {}
         }
         Ok(())

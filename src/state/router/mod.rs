@@ -343,6 +343,7 @@ impl Router {
             | Frame::ServerNotReady { .. }
             | Frame::Busy { .. }
             | Frame::RegistrationHeld(_)
+            | Frame::PeerHello(_)
             | Frame::UploadChunk { .. } => {}
         }
     }

@@ -64,6 +64,7 @@ impl Phase {
             | Frame::ServerNotReady { .. }
             | Frame::Busy { .. }
             | Frame::RegistrationHeld(_)
+            | Frame::PeerHello(_)
             | Frame::UploadChunk { .. } => false,
         }
     }

@@ -1,0 +1,511 @@
+//! Straight ways to other members: when to look for one, by which addresses, which connection counts, and when it goes.
+//!
+//! Two devices exchange offers through the server, in envelopes, and ping each other's addresses. Both must have sent
+//! before either's NAT lets anything in, so both do so at once and go on for a while. Over the first address that
+//! answers one of them dials: the one with the lower key, or, if nothing comes of that, the other.
+//!
+//! Whoever could have this device send somewhere (a member by its offer, a server by what it says it sees) gets a few
+//! small pings to an address, so many a minute, and a dial only where a ping was answered by who holds its token.
+
+pub mod candidates;
+mod caps;
+mod punch;
+
+pub use punch::Why;
+
+use super::conn::ConnId;
+use super::random::{Random, draw};
+use super::time::Time;
+use crate::wire::envelope::PathOffer;
+use crate::wire::ids::DeviceKey;
+use crate::wire::probe::Probe;
+use candidates::usable;
+use caps::Cap;
+use punch::Attempt;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// How straight ways are looked for, and kept.
+#[derive(Debug, Clone, Copy)]
+pub struct PathsConfig {
+    /// Whether there are any at all; else everything goes through the server.
+    pub enabled: bool,
+    /// How long an attempt lasts, from the other device's offer on.
+    pub punch_for: Duration,
+    /// Who has the higher key dials after an address has answered for this long and the other one has not dialled.
+    pub takeover: Duration,
+    /// Pause after the first attempt that came to nothing, and after a connection that broke; it doubles up to
+    /// `retry_max`, and is forgotten when this device's addresses change.
+    pub retry_min: Duration,
+    /// Longest pause.
+    pub retry_max: Duration,
+    /// A connection that stayed so long was a good one: the pause after it is the first one again.
+    pub good_after: Duration,
+    /// A connection that carried nothing for this long is closed.
+    pub idle: Duration,
+    /// One that is not the one that counts, beside another one to the same device.
+    pub idle_second: Duration,
+    /// Connections at most.
+    pub connections_max: usize,
+    /// Attempts at a time.
+    pub attempts_max: usize,
+    /// Pings to one address, whatever the port, in a minute.
+    pub pings_per_minute: u32,
+    /// Dials to one address, whatever the port, in a minute.
+    pub dials_per_minute: u32,
+    /// Offers of one device that count in a minute.
+    pub offers_per_minute: u32,
+}
+
+impl Default for PathsConfig {
+    fn default() -> PathsConfig {
+        PathsConfig {
+            enabled: true,
+            punch_for: Duration::from_secs(5),
+            takeover: Duration::from_millis(500),
+            retry_min: Duration::from_secs(5),
+            retry_max: Duration::from_secs(300),
+            good_after: Duration::from_secs(60),
+            idle: Duration::from_secs(60),
+            idle_second: Duration::from_secs(5),
+            connections_max: 64,
+            attempts_max: 32,
+            pings_per_minute: 240,
+            dials_per_minute: 24,
+            offers_per_minute: 12,
+        }
+    }
+}
+
+/// Connections to one device at most: each may have dialled, and one of the two may be an old one that is not known yet
+/// to be dead.
+const CONNECTIONS_PER_PEER_MAX: usize = 4;
+
+/// What the machine wants done.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Tell a device where this one may be reached, through the server, in an envelope.
+    Offer(DeviceKey, PathOffer),
+    /// Send a probe.
+    Probe(SocketAddr, Probe),
+    /// Dial; say [`Paths::dialed`] or [`Paths::dial_failed`] with this number.
+    Dial(u64, DeviceKey, SocketAddr),
+    /// Close a connection.
+    Close(ConnId),
+    /// New requests to this device go by this connection.
+    Up(DeviceKey, ConnId),
+    /// No connection to this device is left.
+    Down(DeviceKey),
+}
+
+/// A connection to another device.
+#[derive(Debug)]
+struct Conn {
+    id: ConnId,
+    /// Whether this device dialled it.
+    dialled: bool,
+    /// Whether the other device said hello, as a member of the group.
+    verified: bool,
+    since: Time,
+    used: Time,
+}
+
+#[derive(Debug, Default)]
+struct Peer {
+    /// Whether there is something to fetch from it.
+    wanted: bool,
+    attempt: Option<Attempt>,
+    conns: Vec<Conn>,
+    current: Option<ConnId>,
+    failures: u32,
+    retry_at: Option<Time>,
+    /// Since when its offers are counted, and how many there were.
+    offers: Option<(Time, u32)>,
+    why: Option<Why>,
+}
+
+impl Peer {
+    fn is_idle(&self) -> bool {
+        !self.wanted && self.attempt.is_none() && self.conns.is_empty()
+    }
+}
+
+/// What is known of the way to a device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum State {
+    /// There is a direct connection.
+    Direct,
+    /// It is being tried.
+    Trying,
+    /// Through the server, for this reason.
+    Relayed(Why),
+    /// Nobody has tried yet.
+    Unknown,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Paths {
+    config: PathsConfig,
+    own: DeviceKey,
+    candidates: Vec<SocketAddr>,
+    /// Whether the server is on this machine.
+    loopback: bool,
+    /// Whether envelopes can be sent.
+    signalling: bool,
+    peers: BTreeMap<DeviceKey, Peer>,
+    dials: BTreeMap<u64, (DeviceKey, SocketAddr)>,
+    dial: u64,
+    ping_cap: Cap,
+    dial_cap: Cap,
+    effects: VecDeque<Effect>,
+}
+
+impl Paths {
+    /// No ways yet, for the device with this key.
+    pub fn new(config: PathsConfig, own: DeviceKey) -> Paths {
+        Paths {
+            config,
+            own,
+            candidates: Vec::new(),
+            loopback: false,
+            signalling: false,
+            peers: BTreeMap::new(),
+            dials: BTreeMap::new(),
+            dial: 0,
+            ping_cap: Cap::new(config.pings_per_minute),
+            dial_cap: Cap::new(config.dials_per_minute),
+            effects: VecDeque::new(),
+        }
+    }
+
+    /// The next thing to do.
+    pub fn poll_effect(&mut self) -> Option<Effect> {
+        self.effects.pop_front()
+    }
+
+    /// The connection by which a device is asked.
+    pub fn current(&self, peer: &DeviceKey) -> Option<ConnId> {
+        self.peers.get(peer)?.current
+    }
+
+    /// The device at the other end of a connection, and whether it said hello.
+    pub fn peer_of(&self, conn: ConnId) -> Option<(DeviceKey, bool)> {
+        self.peers
+            .iter()
+            .find_map(|(key, peer)| peer.conns.iter().find(|one| one.id == conn).map(|one| (*key, one.verified)))
+    }
+
+    /// How a device is reached.
+    pub fn state(&self, peer: &DeviceKey) -> State {
+        let Some(peer) = self.peers.get(peer) else { return State::Unknown };
+        match &peer.why {
+            _ if peer.current.is_some() => State::Direct,
+            _ if peer.attempt.is_some() => State::Trying,
+            Some(why) => State::Relayed(why.clone()),
+            None => State::Unknown,
+        }
+    }
+
+    /// The addresses that this device offers.
+    pub fn own_candidates(&self) -> &[SocketAddr] {
+        &self.candidates
+    }
+
+    /// Where this device may be reached now. `loopback` says that its server is on the same machine.
+    pub fn addresses(&mut self, now: Time, addresses: Vec<SocketAddr>, loopback: bool) {
+        let candidates = usable(addresses, loopback);
+        self.loopback = loopback;
+        if candidates == self.candidates {
+            return;
+        }
+        self.candidates = candidates;
+        for peer in self.peers.values_mut() {
+            peer.failures = 0;
+            peer.retry_at = peer.retry_at.map(|_| now);
+        }
+    }
+
+    /// Whether offers can be sent: the server is there, and this device is a member.
+    pub fn signalling(&mut self, possible: bool) {
+        self.signalling = possible;
+    }
+
+    /// From which devices, all of them there, something is to be fetched.
+    pub fn wanted(&mut self, now: Time, random: &mut dyn Random, wanted: &BTreeSet<DeviceKey>) {
+        for (key, peer) in &mut self.peers {
+            peer.wanted = wanted.contains(key);
+        }
+        if !self.config.enabled {
+            return;
+        }
+        for key in wanted {
+            self.peers.entry(*key).or_default().wanted = true;
+            self.begin_if_due(now, random, *key);
+        }
+    }
+
+    fn begin_if_due(&mut self, now: Time, random: &mut dyn Random, key: DeviceKey) {
+        let attempts = self.peers.values().filter(|peer| peer.attempt.is_some()).count();
+        let conns: usize = self.peers.values().map(|peer| peer.conns.len()).sum();
+        let Some(peer) = self.peers.get_mut(&key) else { return };
+        let due = peer.retry_at.is_none_or(|at| at <= now);
+        if !self.signalling || !due || peer.current.is_some() || peer.attempt.is_some() {
+            return;
+        }
+        if self.candidates.is_empty() || conns >= self.config.connections_max || attempts >= self.config.attempts_max {
+            peer.why = Some(if self.candidates.is_empty() { Why::NoCandidates } else { Why::TooMany });
+            peer.retry_at = Some(now.after(self.config.retry_min));
+            return;
+        }
+        let attempt = Attempt::new(now, draw(random), &self.config);
+        let offer = PathOffer { token: attempt.token, candidates: self.candidates.clone(), answer: true };
+        peer.attempt = Some(attempt);
+        self.effects.push_back(Effect::Offer(key, offer));
+    }
+
+    /// A member says where it may be reached.
+    pub fn offer_came(&mut self, now: Time, random: &mut dyn Random, from: DeviceKey, offer: &PathOffer) {
+        let attempts = self.peers.values().filter(|peer| peer.attempt.is_some()).count();
+        let peer = self.peers.entry(from).or_default();
+        let (since, count) = peer.offers.get_or_insert((now, 0));
+        if now.since(*since) >= Duration::from_secs(60) {
+            (*since, *count) = (now, 0);
+        }
+        *count += 1;
+        if *count > self.config.offers_per_minute {
+            return;
+        }
+        if !self.config.enabled || (peer.attempt.is_none() && attempts >= self.config.attempts_max) {
+            if offer.answer {
+                let declined = PathOffer { token: draw(random), candidates: Vec::new(), answer: false };
+                self.effects.push_back(Effect::Offer(from, declined));
+            }
+            return;
+        }
+        if peer.attempt.is_none() && !offer.answer {
+            // The answer to an attempt that is over.
+            return;
+        }
+        let attempt = peer.attempt.get_or_insert_with(|| Attempt::new(now, draw(random), &self.config));
+        attempt.offered(now, offer, self.loopback, &self.config);
+        if offer.answer {
+            let answer = PathOffer { token: attempt.token, candidates: self.candidates.clone(), answer: false };
+            self.effects.push_back(Effect::Offer(from, answer));
+        }
+        self.go_on(now);
+    }
+
+    /// A probe came from an address.
+    pub fn probe_came(&mut self, now: Time, from: SocketAddr, probe: Probe) {
+        let from = SocketAddr::new(from.ip().to_canonical(), from.port());
+        match probe {
+            Probe::Ping { token, number } => {
+                let attempt = self.peers.values_mut().filter_map(|peer| peer.attempt.as_mut());
+                let Some(attempt) = attempt.into_iter().find(|attempt| attempt.token == token) else { return };
+                attempt.pinged(now, from);
+                if self.ping_cap.take(now, from.ip()) {
+                    self.effects.push_back(Effect::Probe(from, Probe::Pong { token, number }));
+                }
+            }
+            Probe::Pong { token, number } => {
+                let attempts = self.peers.values_mut().filter_map(|peer| peer.attempt.as_mut());
+                attempts.into_iter().for_each(|attempt| attempt.ponged(now, from, token, number));
+            }
+        }
+        self.go_on(now);
+    }
+
+    /// A dial succeeded. Whoever answered has the device's key; whether it takes this one shows in its hello.
+    pub fn dialed(&mut self, now: Time, dial: u64, conn: ConnId) {
+        let Some((key, _)) = self.dials.remove(&dial) else { return self.effects.push_back(Effect::Close(conn)) };
+        let peer = self.peers.entry(key).or_default();
+        peer.conns.push(Conn { id: conn, dialled: true, verified: false, since: now, used: now });
+    }
+
+    /// A dial failed, and why.
+    pub fn dial_failed(&mut self, now: Time, dial: u64, why: String) {
+        let Some((key, address)) = self.dials.remove(&dial) else { return };
+        let attempt = self.peers.get_mut(&key).and_then(|peer| peer.attempt.as_mut());
+        if let Some(attempt) = attempt.filter(|attempt| attempt.dialing == Some(dial)) {
+            attempt.refused(address, why);
+        }
+        self.go_on(now);
+    }
+
+    /// A member dialled this device. Says whether it may stay.
+    pub fn accepted(&mut self, now: Time, from: DeviceKey, conn: ConnId) -> bool {
+        let conns: usize = self.peers.values().map(|peer| peer.conns.len()).sum();
+        let of_peer = self.peers.get(&from).map_or(0, |peer| peer.conns.len());
+        let room = conns < self.config.connections_max && of_peer < CONNECTIONS_PER_PEER_MAX;
+        if !self.config.enabled || !room {
+            self.effects.push_back(Effect::Close(conn));
+            return false;
+        }
+        let peer = self.peers.entry(from).or_default();
+        peer.conns.push(Conn { id: conn, dialled: false, verified: false, since: now, used: now });
+        true
+    }
+
+    /// The other device said hello on a connection, and is a member.
+    pub fn verified(&mut self, now: Time, conn: ConnId) {
+        let Some((key, false)) = self.peer_of(conn) else { return };
+        let Some(peer) = self.peers.get_mut(&key) else { return };
+        // Of two connections both devices keep the one that the lower key dialled.
+        let dialled_by_lower = |one: &Conn| one.dialled == (self.own < key);
+        if let Some(one) = peer.conns.iter_mut().find(|one| one.id == conn) {
+            (one.verified, one.used) = (true, now);
+        }
+        let old = peer.conns.iter().find(|one| Some(one.id) == peer.current);
+        let new = peer.conns.iter().find(|one| one.id == conn);
+        let better = match (old, new) {
+            (None, Some(_)) => true,
+            // Two that the same device dialled: the newer one, for the older is dead or it would not have dialled.
+            (Some(old), Some(new)) => dialled_by_lower(new) || !dialled_by_lower(old),
+            (_, None) => false,
+        };
+        peer.why = None;
+        peer.retry_at = None;
+        if better {
+            peer.current = Some(conn);
+            self.effects.push_back(Effect::Up(key, conn));
+        }
+    }
+
+    /// A connection ended.
+    pub fn lost(&mut self, now: Time, conn: ConnId) {
+        let Some((key, _)) = self.peer_of(conn) else { return };
+        self.remove(now, key, conn, true);
+    }
+
+    fn remove(&mut self, now: Time, key: DeviceKey, conn: ConnId, broke: bool) {
+        let Some(peer) = self.peers.get_mut(&key) else { return };
+        let Some(at) = peer.conns.iter().position(|one| one.id == conn) else { return };
+        let gone = peer.conns.remove(at);
+        if peer.current != Some(conn) {
+            return;
+        }
+        peer.current = peer.conns.iter().find(|one| one.verified).map(|one| one.id);
+        if let Some(other) = peer.current {
+            return self.effects.push_back(Effect::Up(key, other));
+        }
+        self.effects.push_back(Effect::Down(key));
+        if broke {
+            if now.since(gone.since) >= self.config.good_after {
+                peer.failures = 0;
+            }
+            peer.why = Some(Why::Broke);
+            peer.attempt = None;
+            Self::retry_later(now, peer, &self.config);
+        }
+    }
+
+    fn retry_later(now: Time, peer: &mut Peer, config: &PathsConfig) {
+        let pause = config.retry_min.saturating_mul(1 << peer.failures.min(8)).min(config.retry_max);
+        peer.failures += 1;
+        peer.retry_at = Some(now.after(pause));
+    }
+
+    /// A connection carries something.
+    pub fn used(&mut self, now: Time, conn: ConnId) {
+        let mut conns = self.peers.values_mut().flat_map(|peer| peer.conns.iter_mut());
+        if let Some(one) = conns.find(|one| one.id == conn) {
+            one.used = now;
+        }
+    }
+
+    /// A device is no member (any more): nothing of it stays.
+    pub fn expel(&mut self, key: &DeviceKey) {
+        let Some(peer) = self.peers.remove(key) else { return };
+        self.dials.retain(|_, (of, _)| of != key);
+        self.effects.extend(peer.conns.iter().map(|one| Effect::Close(one.id)));
+        if peer.current.is_some() {
+            self.effects.push_back(Effect::Down(*key));
+        }
+    }
+
+    /// The devices that there is, or was lately, anything of.
+    pub fn peers(&self) -> impl Iterator<Item = &DeviceKey> {
+        self.peers.keys()
+    }
+
+    /// When to call [`Paths::tick`].
+    pub fn poll_timeout(&self, now: Time) -> Option<Time> {
+        let attempts = self.peers.iter().filter_map(|(key, peer)| {
+            let attempt = peer.attempt.as_ref()?;
+            let takeover = (self.own > *key).then_some(self.config.takeover);
+            Some(attempt.poll_timeout(now, takeover))
+        });
+        let retries = self.peers.values().filter(|peer| peer.wanted && peer.attempt.is_none() && self.signalling);
+        let retries = retries.filter_map(|peer| peer.retry_at);
+        let idle = self.peers.values().flat_map(|peer| peer.conns.iter().map(|one| self.idle_at(peer, one)));
+        attempts.chain(retries).chain(idle).min()
+    }
+
+    fn idle_at(&self, peer: &Peer, conn: &Conn) -> Time {
+        let counts = peer.current.is_none_or(|current| current == conn.id);
+        conn.used.after(if counts && conn.verified { self.config.idle } else { self.config.idle_second })
+    }
+
+    /// Time passes.
+    pub fn tick(&mut self, now: Time, random: &mut dyn Random) {
+        self.go_on(now);
+        let wanted: Vec<DeviceKey> = self.peers.iter().filter(|(_, peer)| peer.wanted).map(|(key, _)| *key).collect();
+        wanted.into_iter().for_each(|key| self.begin_if_due(now, random, key));
+        let mut idle = Vec::new();
+        for (key, peer) in &self.peers {
+            idle.extend(peer.conns.iter().filter(|one| self.idle_at(peer, one) <= now).map(|one| (*key, one.id)));
+        }
+        for (key, conn) in idle {
+            self.effects.push_back(Effect::Close(conn));
+            self.remove(now, key, conn, false);
+        }
+        self.peers.retain(|_, peer| {
+            let counted = peer.offers.is_some_and(|(since, _)| now.since(since) < Duration::from_secs(60));
+            !peer.is_idle() || counted || peer.why.is_some()
+        });
+    }
+
+    /// Pings that are due, dials, and attempts that are over.
+    fn go_on(&mut self, now: Time) {
+        for (key, peer) in &mut self.peers {
+            let Some(attempt) = &mut peer.attempt else { continue };
+            if peer.current.is_some() {
+                // It served. Pings that still come need no answer: the other device has the connection, too.
+                peer.attempt = None;
+                continue;
+            }
+            for ping in attempt.pings(now) {
+                if self.ping_cap.take(now, ping.to.ip()) {
+                    let probe = Probe::Ping { token: ping.token, number: ping.number };
+                    self.effects.push_back(Effect::Probe(ping.to, probe));
+                }
+            }
+            let turn = match attempt.answered_since() {
+                None => false,
+                Some(_) if self.own < *key => true,
+                Some(since) => now.since(since) >= self.config.takeover,
+            };
+            let address = attempt.address(now).filter(|_| turn && attempt.dialing.is_none() && peer.conns.is_empty());
+            if let Some(address) = address {
+                if self.dial_cap.take(now, address.ip()) {
+                    self.dial += 1;
+                    attempt.dialing = Some(self.dial);
+                    self.dials.insert(self.dial, (*key, address));
+                    self.effects.push_back(Effect::Dial(self.dial, *key, address));
+                } else {
+                    attempt.refused(address, "this device has dialled there too often".to_owned());
+                }
+            }
+            if attempt.is_over(now) {
+                peer.why = Some(attempt.why());
+                peer.attempt = None;
+                Self::retry_later(now, peer, &self.config);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

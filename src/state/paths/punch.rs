@@ -1,0 +1,208 @@
+//! One attempt of two devices to reach each other: pings to every address that the other one offered, and to those its
+//! own pings come from. An address whose pong came lets packets pass both ways.
+
+use super::PathsConfig;
+use super::candidates::{reach, usable};
+use crate::state::time::Time;
+use crate::wire::envelope::PathOffer;
+use crate::wire::limits::CANDIDATES_MAX;
+use crate::wire::probe::ProbeToken;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// Addresses that pings came from and no offer named, at most: a symmetric NAT shows one.
+const UNOFFERED_MAX: usize = 4;
+/// Pings to an address that come fast, one after the other, before they come slowly.
+const FAST_PINGS: u32 = 10;
+/// Pause between two of those.
+const FAST: Duration = Duration::from_millis(100);
+/// Pause between two of the others.
+const SLOW: Duration = Duration::from_millis(500);
+/// A farther address that answers waits so long for a nearer one to do so.
+const NEARER_WAIT: Duration = Duration::from_millis(30);
+
+const _: () = assert!(CANDIDATES_MAX + UNOFFERED_MAX < 1 << 16, "a ping's number holds the address's index");
+
+/// An address of the other device.
+#[derive(Debug)]
+struct Check {
+    address: SocketAddr,
+    pings: u32,
+    due: Time,
+    /// When the first pong came.
+    answered: Option<Time>,
+    /// A dial went there and failed.
+    refused: bool,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Attempt {
+    /// What pings to this device have to say.
+    pub(super) token: ProbeToken,
+    until: Time,
+    theirs: Option<ProbeToken>,
+    checks: Vec<Check>,
+    /// Whether pings of the other device came in.
+    heard: bool,
+    /// The dial that is under way.
+    pub(super) dialing: Option<u64>,
+    /// What the last dial ended with.
+    pub(super) dial_error: Option<String>,
+}
+
+/// A ping to be sent.
+pub(super) struct Ping {
+    pub(super) to: SocketAddr,
+    pub(super) token: ProbeToken,
+    pub(super) number: u32,
+}
+
+/// How an attempt ended that came to nothing. The texts are for people.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Why {
+    /// No offer came back.
+    #[error("the other device does not say where it may be reached; it may run an older bailiwick")]
+    NoOffer,
+    /// The offer that came back was empty.
+    #[error("the other device uses the server alone")]
+    RelayOnly,
+    /// Nothing came in.
+    #[error("no packet passes between the two networks; a port that is forwarded to either device would let them")]
+    Nothing,
+    /// Pings came in, and no pong.
+    #[error("packets pass in one direction alone; a firewall or a NAT of one of the two networks drops the others")]
+    OneWay,
+    /// Packets pass, but no connection came of it.
+    #[error("packets pass, and no connection comes of them: {0}")]
+    NoConnection(String),
+    /// There was a connection.
+    #[error("the direct connection broke off; it is tried again")]
+    Broke,
+    /// As many as are allowed are there.
+    #[error("there are as many direct connections as this device keeps")]
+    TooMany,
+    /// This device has none.
+    #[error("this device has no address at which others could reach it")]
+    NoCandidates,
+}
+
+impl Attempt {
+    pub(super) fn new(now: Time, token: ProbeToken, config: &PathsConfig) -> Attempt {
+        Attempt {
+            token,
+            until: now.after(config.punch_for),
+            theirs: None,
+            checks: Vec::new(),
+            heard: false,
+            dialing: None,
+            dial_error: None,
+        }
+    }
+
+    /// The other device's offer came: it has all the time from now on.
+    pub(super) fn offered(&mut self, now: Time, offer: &PathOffer, loopback: bool, config: &PathsConfig) {
+        let is_new = self.theirs.replace(offer.token) != Some(offer.token);
+        self.until = self.until.max(now.after(config.punch_for));
+        let offered = usable(offer.candidates.iter().copied(), loopback);
+        if is_new {
+            // What it was before it started anew says nothing of what it is now.
+            self.checks.retain(|check| check.answered.is_none());
+            self.checks.iter_mut().for_each(|check| check.refused = false);
+        }
+        for address in offered {
+            self.check(now, address, CANDIDATES_MAX + UNOFFERED_MAX);
+        }
+    }
+
+    /// Whether an offer came that names no address.
+    fn is_declined(&self) -> bool {
+        self.theirs.is_some() && self.checks.is_empty()
+    }
+
+    fn check(&mut self, now: Time, address: SocketAddr, max: usize) {
+        let known = self.checks.iter().any(|check| check.address == address);
+        if !known && self.checks.len() < max {
+            self.checks.push(Check { address, pings: 0, due: now, answered: None, refused: false });
+        }
+    }
+
+    /// A ping with this device's token came: its sender is to be pinged there, too.
+    pub(super) fn pinged(&mut self, now: Time, from: SocketAddr) {
+        self.heard = true;
+        let offered = self.checks.len().min(CANDIDATES_MAX);
+        self.check(now, from, offered + UNOFFERED_MAX);
+    }
+
+    /// A pong came. Counts only from where the ping went.
+    pub(super) fn ponged(&mut self, now: Time, from: SocketAddr, token: ProbeToken, number: u32) {
+        let check = self.checks.get_mut((number >> 16) as usize);
+        if let Some(check) = check.filter(|check| check.address == from && self.theirs == Some(token)) {
+            check.answered.get_or_insert(now);
+        }
+    }
+
+    /// The pings that are due; each may be sent or not.
+    pub(super) fn pings(&mut self, now: Time) -> Vec<Ping> {
+        let Some(token) = self.theirs else { return Vec::new() };
+        let mut pings = Vec::new();
+        for (index, check) in self.checks.iter_mut().enumerate().filter(|(_, check)| check.due <= now) {
+            pings.push(Ping { to: check.address, token, number: (index as u32) << 16 | (check.pings & 0xffff) });
+            check.pings += 1;
+            check.due = now.after(if check.pings < FAST_PINGS { FAST } else { SLOW });
+        }
+        pings
+    }
+
+    /// The address to dial: the nearest that answers, unless a nearer one may do so in a moment.
+    pub(super) fn address(&self, now: Time) -> Option<SocketAddr> {
+        let open = || self.checks.iter().filter(|check| !check.refused);
+        let first = open().filter_map(|check| check.answered).min()?;
+        let nearest_of_all = open().filter_map(|check| reach(&check.address)).min();
+        let answered = open().filter(|check| check.answered.is_some());
+        let best = answered.min_by_key(|check| (reach(&check.address), check.answered))?;
+        let is_nearest = reach(&best.address) <= nearest_of_all;
+        (is_nearest || now.since(first) >= NEARER_WAIT).then_some(best.address)
+    }
+
+    /// Since when an address answers.
+    pub(super) fn answered_since(&self) -> Option<Time> {
+        self.checks.iter().filter(|check| !check.refused).filter_map(|check| check.answered).min()
+    }
+
+    /// A dial to an address came to nothing.
+    pub(super) fn refused(&mut self, address: SocketAddr, why: String) {
+        self.dialing = None;
+        self.dial_error = Some(why);
+        if let Some(check) = self.checks.iter_mut().find(|check| check.address == address) {
+            check.refused = true;
+        }
+    }
+
+    /// Whether it is over: nothing more can come of it.
+    pub(super) fn is_over(&self, now: Time) -> bool {
+        self.until <= now || self.is_declined()
+    }
+
+    /// Why nothing came of it.
+    pub(super) fn why(&self) -> Why {
+        let answered = self.checks.iter().any(|check| check.answered.is_some());
+        match (&self.dial_error, self.theirs) {
+            (_, None) => Why::NoOffer,
+            _ if self.is_declined() => Why::RelayOnly,
+            (Some(error), _) => Why::NoConnection(error.clone()),
+            (None, Some(_)) if answered => Why::NoConnection("neither device's dial was answered".to_owned()),
+            (None, Some(_)) if self.heard => Why::OneWay,
+            (None, Some(_)) => Why::Nothing,
+        }
+    }
+
+    /// When to look at it again.
+    pub(super) fn poll_timeout(&self, now: Time, takeover: Option<Duration>) -> Time {
+        let pings = self.checks.iter().filter(|_| self.theirs.is_some()).map(|check| check.due);
+        let answered = self.answered_since();
+        let dial = answered.map(|since| since.after(takeover.unwrap_or(NEARER_WAIT)));
+        let dial = dial.filter(|at| self.dialing.is_none() && *at > now);
+        pings.chain(dial).chain([self.until]).min().unwrap_or(self.until)
+    }
+}
