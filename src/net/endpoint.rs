@@ -8,15 +8,20 @@ use super::limits::{
     DIAL_TIMEOUT, HANDSHAKE_TIMEOUT, HANDSHAKES_BEFORE_RETRY, HANDSHAKES_MAX, IDLE_TIMEOUT, IDLE_UNI_STREAMS,
     KEEP_ALIVE,
 };
+use super::probes::Sieve;
 use super::tls::{Credentials, TlsError};
 use super::{socket, transport};
 use crate::wire::close::CloseCode;
 use crate::wire::ids::DeviceKey;
+use crate::wire::probe::Probe;
 use crate::wire::sign::Identity;
+use quinn::Runtime;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Mutex;
+use tokio::sync::mpsc::Receiver;
 
 /// What an endpoint is made of.
 #[derive(Clone)]
@@ -43,6 +48,8 @@ pub struct Config<'a> {
     pub idle_timeout: Duration,
     /// How often a quiet connection sends.
     pub keep_alive: Duration,
+    /// Whether who dials in are members, by straight ways: silence ends those connections soon, for there is another way.
+    pub accepts_members: bool,
 }
 
 impl<'a> Config<'a> {
@@ -60,6 +67,7 @@ impl<'a> Config<'a> {
             dial_timeout: DIAL_TIMEOUT,
             idle_timeout: IDLE_TIMEOUT,
             keep_alive: KEEP_ALIVE,
+            accepts_members: false,
         }
     }
 }
@@ -88,7 +96,11 @@ pub enum BindError {
 pub struct Endpoint {
     quic: quinn::Endpoint,
     dialler: Arc<Dialler>,
+    /// Dials straight to another member.
+    straight: Arc<Dialler>,
     arrivals: Arc<Arrivals>,
+    sieve: Arc<Sieve>,
+    probes: Arc<Mutex<Receiver<(SocketAddr, Probe)>>>,
 }
 
 impl Endpoint {
@@ -98,16 +110,18 @@ impl Endpoint {
         let credentials = Credentials::new(config.identity)?;
         let server = transport::server(&config, &credentials)?;
         let client = transport::client(&config)?;
-        let quic = quinn::Endpoint::new(
-            transport::endpoint(&config)?,
-            Some(server),
-            socket::bind(config.listen).map_err(failed)?,
-            Arc::new(quinn::TokioRuntime),
-        )
-        .map_err(failed)?;
+        let runtime = Arc::new(quinn::TokioRuntime);
+        let socket = socket::bind(config.listen).and_then(|socket| runtime.wrap_udp_socket(socket));
+        let (sieve, probes) = Sieve::new(socket.map_err(failed)?);
+        let sieve = Arc::new(sieve);
+        let endpoint = transport::endpoint(&config)?;
+        let quic = quinn::Endpoint::new_with_abstract_socket(endpoint, Some(server), sieve.clone(), runtime);
+        let quic = quic.map_err(failed)?;
         let arrivals = Arc::new(accept::start(quic.clone(), accept::Policy::of(&config)));
+        let straight = transport::straight(&config)?;
+        let straight = Arc::new(Dialler::new(quic.clone(), credentials.clone(), straight, config.dial_timeout));
         let dialler = Arc::new(Dialler::new(quic.clone(), credentials, client, config.dial_timeout));
-        Ok(Endpoint { quic, dialler, arrivals })
+        Ok(Endpoint { quic, dialler, straight, arrivals, sieve, probes: Arc::new(Mutex::new(probes)) })
     }
 
     /// Where the socket is bound, with the port that the system chose.
@@ -124,6 +138,23 @@ impl Endpoint {
     /// Dials all `addresses` at once; the first that succeeds wins, and the others are let go.
     pub async fn dial_any(&self, addresses: &[SocketAddr], expect: DeviceKey) -> Result<Connection, DialAnyError> {
         dial::any(&self.dialler, addresses, expect).await
+    }
+
+    /// Dials the member `expect` straight. The connection ends after [`STRAIGHT_IDLE_TIMEOUT`] of silence.
+    ///
+    /// [`STRAIGHT_IDLE_TIMEOUT`]: super::limits::STRAIGHT_IDLE_TIMEOUT
+    pub async fn dial_straight(&self, address: SocketAddr, expect: DeviceKey) -> Result<Connection, DialError> {
+        self.straight.dial(address, expect).await
+    }
+
+    /// Sends a probe from the endpoint's own socket; it may be lost.
+    pub fn send_probe(&self, to: SocketAddr, probe: &Probe) {
+        self.sieve.send(to, probe);
+    }
+
+    /// The next probe that came in, and where from; `None` after the endpoint is gone. Dropping the future loses nothing.
+    pub async fn next_probe(&self) -> Option<(SocketAddr, Probe)> {
+        self.probes.lock().await.recv().await
     }
 
     /// The next connection whose peer has proved its key, in the order in which they were proved; `None` after

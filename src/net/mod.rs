@@ -10,6 +10,7 @@ pub mod control;
 pub mod dial;
 pub mod endpoint;
 pub mod limits;
+mod probes;
 mod socket;
 pub mod tls;
 mod transport;

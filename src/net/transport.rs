@@ -26,16 +26,37 @@ pub(super) fn endpoint(config: &Config<'_>) -> Result<EndpointConfig, BindError>
 /// For who is dialled. The dialler opens the one control stream.
 pub(super) fn server(config: &Config<'_>, credentials: &Credentials) -> Result<ServerConfig, BindError> {
     let mut server = ServerConfig::with_crypto(Arc::new(credentials.server()?));
-    server.transport_config(Arc::new(transport(config, 1)?));
+    let silence = if config.accepts_members { Silence::STRAIGHT } else { Silence::of(config) };
+    server.transport_config(Arc::new(transport(config, silence, 1)?));
     server.max_incoming(INCOMING_MAX);
     server.incoming_buffer_size(INCOMING_BUFFER_BYTES);
     server.incoming_buffer_size_total(INCOMING_BUFFER_BYTES_TOTAL);
     Ok(server)
 }
 
-/// What all dials have in common.
+/// What all dials to a server have in common.
 pub(super) fn client(config: &Config<'_>) -> Result<Arc<TransportConfig>, BindError> {
-    Ok(Arc::new(transport(config, 0)?))
+    Ok(Arc::new(transport(config, Silence::of(config), 0)?))
+}
+
+/// What all dials straight to another member have in common.
+pub(super) fn straight(config: &Config<'_>) -> Result<Arc<TransportConfig>, BindError> {
+    Ok(Arc::new(transport(config, Silence::STRAIGHT, 0)?))
+}
+
+/// What a connection does about silence.
+#[derive(Clone, Copy)]
+struct Silence {
+    end: Duration,
+    keep_alive: Duration,
+}
+
+impl Silence {
+    const STRAIGHT: Silence = Silence { end: STRAIGHT_IDLE_TIMEOUT, keep_alive: STRAIGHT_KEEP_ALIVE };
+
+    fn of(config: &Config<'_>) -> Silence {
+        Silence { end: config.idle_timeout, keep_alive: config.keep_alive }
+    }
 }
 
 /// One dial: what all have in common, and the key that this one expects.
@@ -50,8 +71,8 @@ pub(super) fn client_config(
     Ok(client)
 }
 
-fn transport(config: &Config<'_>, peer_bidi_streams: u32) -> Result<TransportConfig, BindError> {
-    let idle = IdleTimeout::try_from(config.idle_timeout).map_err(|error| BindError::Config(error.to_string()))?;
+fn transport(config: &Config<'_>, silence: Silence, peer_bidi_streams: u32) -> Result<TransportConfig, BindError> {
+    let idle = IdleTimeout::try_from(silence.end).map_err(|error| BindError::Config(error.to_string()))?;
     let mut mtu = MtuDiscoveryConfig::default();
     mtu.upper_bound(MTU_BYTES);
     let mut transport = TransportConfig::default();
@@ -59,7 +80,7 @@ fn transport(config: &Config<'_>, peer_bidi_streams: u32) -> Result<TransportCon
         .max_concurrent_bidi_streams(peer_bidi_streams.into())
         .max_concurrent_uni_streams(config.idle_uni_streams.into())
         .max_idle_timeout(Some(idle))
-        .keep_alive_interval(Some(config.keep_alive))
+        .keep_alive_interval(Some(silence.keep_alive))
         .receive_window(VarInt::from_u32(CONNECTION_WINDOW_BYTES))
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW_BYTES))
         .send_window(SEND_WINDOW_BYTES)

@@ -4,4 +4,5 @@ mod chunks;
 mod common;
 mod control;
 mod endpoint;
+mod straight;
 mod tls;
