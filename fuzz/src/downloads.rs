@@ -156,7 +156,7 @@ impl World {
                 let outcomes = [None, Some(Outcome::Removed), Some(Outcome::Refused(ChunkRefusal::Changed))];
                 self.downloads.looked_again(now, transfer, outcomes[usize::from(bytes.byte()) % 3]);
             }
-            16 => self.downloads.heard(now, self.a_transfer(bytes), bytes.below(1 << 16) << 7),
+            16 => self.downloads.heard(now, self.a_transfer(bytes), bytes.below(1 << 16) << 7, true),
             17 if bytes.once_in(16) => {
                 self.stopping = true;
                 self.downloads.stop();
@@ -343,7 +343,7 @@ impl World {
                     let life = part.life;
                     self.opening.push((transfer, life));
                 }
-                Effect::Ask { request, owner, units } => {
+                Effect::Ask { request, owner, units, by: _ } => {
                     assert!(self.linked && !self.stopping && !self.away.contains(&owner), "nobody to ask");
                     units.into_iter().for_each(|unit| self.expect(request, owner, unit, true));
                 }
@@ -354,7 +354,7 @@ impl World {
                     }
                 }
                 Effect::Leave { request, units } => self.forget(request, &units, true),
-                Effect::Cancel { request, units } => self.forget(request, &units, false),
+                Effect::Cancel { request, units, by: _ } => self.forget(request, &units, false),
                 Effect::Sync(transfer, chunks) => {
                     let part = self.part(transfer);
                     assert!(chunks.iter().all(|chunk| part.written.contains(chunk)), "synced, and not there");

@@ -4,6 +4,7 @@
 
 use crate::{Bytes, Counter, keep_time};
 use bailiwick::state::chain::LogTip;
+use bailiwick::state::conn::ConnId;
 use bailiwick::state::time::Time;
 use bailiwick::state::uploads::{Asked, Effect, Uploads, UploadsConfig};
 use bailiwick::wire::frame::{ChunkRange, within_limits};
@@ -11,6 +12,8 @@ use bailiwick::wire::ids::{ContentId, GroupId, Hash, Position};
 use bailiwick::wire::log::Head;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
+
+const CONN: ConnId = ConnId(1);
 
 struct World {
     uploads: Uploads,
@@ -91,7 +94,7 @@ impl World {
                 let (first, count) = (bytes.below(8) as u32, 1 + bytes.below(4) as u32);
                 let range = ChunkRange { first, count, ..ChunkRange::one(ContentId([1; 16]), 0, 9) };
                 self.open.insert(*next, (first..first + count).collect());
-                let asked = Asked { request: *next, ranges: vec![range] };
+                let asked = Asked { conn: CONN, request: *next, ranges: vec![range] };
                 self.uploads.request(now, &mut self.random, asked);
             }
             3 => {
@@ -143,11 +146,11 @@ impl World {
                     chunks.retain(|index| !over.contains(index));
                     self.open.retain(|_, chunks| !chunks.is_empty());
                 }
-                self.uploads.cancel(request, &[range]);
+                self.uploads.cancel(CONN, request, &[range]);
             }
             10 if bytes.once_in(8) => {
                 self.open.clear();
-                self.uploads.forget_held();
+                self.uploads.forget_held(CONN);
             }
             11 if bytes.once_in(4) => {
                 self.fresh_for = Duration::from_millis(10_000 + bytes.number() % 2_592_000 * 1_000);

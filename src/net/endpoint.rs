@@ -20,8 +20,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::Mutex;
-use tokio::sync::mpsc::Receiver;
+use tokio::sync::broadcast::Receiver;
 
 /// What an endpoint is made of.
 #[derive(Clone)]
@@ -100,7 +99,6 @@ pub struct Endpoint {
     straight: Arc<Dialler>,
     arrivals: Arc<Arrivals>,
     sieve: Arc<Sieve>,
-    probes: Arc<Mutex<Receiver<(SocketAddr, Probe)>>>,
 }
 
 impl Endpoint {
@@ -112,8 +110,7 @@ impl Endpoint {
         let client = transport::client(&config)?;
         let runtime = Arc::new(quinn::TokioRuntime);
         let socket = socket::bind(config.listen).and_then(|socket| runtime.wrap_udp_socket(socket));
-        let (sieve, probes) = Sieve::new(socket.map_err(failed)?);
-        let sieve = Arc::new(sieve);
+        let sieve = Arc::new(Sieve::new(socket.map_err(failed)?));
         let endpoint = transport::endpoint(&config)?;
         let quic = quinn::Endpoint::new_with_abstract_socket(endpoint, Some(server), sieve.clone(), runtime);
         let quic = quic.map_err(failed)?;
@@ -121,7 +118,7 @@ impl Endpoint {
         let straight = transport::straight(&config)?;
         let straight = Arc::new(Dialler::new(quic.clone(), credentials.clone(), straight, config.dial_timeout));
         let dialler = Arc::new(Dialler::new(quic.clone(), credentials, client, config.dial_timeout));
-        Ok(Endpoint { quic, dialler, straight, arrivals, sieve, probes: Arc::new(Mutex::new(probes)) })
+        Ok(Endpoint { quic, dialler, straight, arrivals, sieve })
     }
 
     /// Where the socket is bound, with the port that the system chose.
@@ -152,9 +149,9 @@ impl Endpoint {
         self.sieve.send(to, probe);
     }
 
-    /// The next probe that came in, and where from; `None` after the endpoint is gone. Dropping the future loses nothing.
-    pub async fn next_probe(&self) -> Option<(SocketAddr, Probe)> {
-        self.probes.lock().await.recv().await
+    /// The probes that come in from now on, with where they come from. Who looks too seldom misses the oldest.
+    pub fn probes(&self) -> Receiver<(SocketAddr, Probe)> {
+        self.sieve.probes()
     }
 
     /// The next connection whose peer has proved its key, in the order in which they were proved; `None` after

@@ -4,6 +4,7 @@
 //! key; whether that device is admitted is decided above.
 
 mod accept;
+pub mod candidates;
 pub mod chunks;
 pub mod connection;
 pub mod control;

@@ -9,9 +9,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use tokio::sync::mpsc::{Receiver, Sender, channel};
+use tokio::sync::broadcast::{Receiver, Sender, channel};
 
-/// Probes that wait to be looked at; more are dropped, and come again.
+/// Probes that wait to be looked at; while there are more the oldest are dropped, and come again.
 const WAITING_MAX: usize = 256;
 
 /// A socket that hands out probes instead of giving them to QUIC.
@@ -22,9 +22,13 @@ pub(super) struct Sieve {
 }
 
 impl Sieve {
-    pub(super) fn new(socket: Arc<dyn AsyncUdpSocket>) -> (Sieve, Receiver<(SocketAddr, Probe)>) {
-        let (probes, received) = channel(WAITING_MAX);
-        (Sieve { socket, probes }, received)
+    pub(super) fn new(socket: Arc<dyn AsyncUdpSocket>) -> Sieve {
+        Sieve { socket, probes: channel(WAITING_MAX).0 }
+    }
+
+    /// The probes that come in from now on.
+    pub(super) fn probes(&self) -> Receiver<(SocketAddr, Probe)> {
+        self.probes.subscribe()
     }
 
     /// Sends a probe. One that finds no room, or no way, is lost as it might be on its way.
@@ -51,7 +55,8 @@ impl Sieve {
         let Some(datagrams) = bytes.get(rest..meta.len) else { return };
         for datagram in datagrams.chunks(PROBE_BYTES) {
             if let Some(probe) = Probe::decode(datagram) {
-                let _ = self.probes.try_send((super::connection::canonical(meta.addr), probe));
+                // Nobody may be listening.
+                let _ = self.probes.send((super::connection::canonical(meta.addr), probe));
             }
         }
         meta.len = rest;
@@ -113,7 +118,8 @@ mod tests {
     #[tokio::test]
     async fn probes_are_sifted_out_alone_in_a_row_and_behind_packets_of_quic() {
         let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
-        let (sieve, mut probes) = Sieve::new(quinn::TokioRuntime.wrap_udp_socket(socket).unwrap());
+        let sieve = Sieve::new(quinn::TokioRuntime.wrap_udp_socket(socket).unwrap());
+        let mut probes = sieve.probes();
         let probe = Probe::Ping { token: [7; 8], number: 3 };
         let mut sifted = |bytes: &[u8], stride: usize| {
             let mut meta = meta(bytes.len(), stride);

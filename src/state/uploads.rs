@@ -4,6 +4,7 @@
 //! counts only while this device's own roster has that head's membership hash.
 
 use super::chain::LogTip;
+use super::conn::ConnId;
 use super::random::{Random, draw};
 use super::time::Time;
 use crate::wire::frame::{ChunkRange, ChunkRefusal, ranges_of};
@@ -32,7 +33,9 @@ impl Default for UploadsConfig {
 /// A request to serve.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Asked {
-    /// The server's number for it.
+    /// On which connection: the server's, or that of a member who asks straight.
+    pub conn: ConnId,
+    /// The number that it has there.
     pub request: u64,
     /// Which chunks.
     pub ranges: Vec<ChunkRange>,
@@ -181,19 +184,20 @@ impl Uploads {
     }
 
     /// Nobody wants these units of a request any more. Those that wait for a fresh word are forgotten.
-    pub fn cancel(&mut self, request: u64, ranges: &[ChunkRange]) {
+    pub fn cancel(&mut self, conn: ConnId, request: u64, ranges: &[ChunkRange]) {
         let over: HashSet<(ContentId, u32)> =
             ranges.iter().flat_map(ChunkRange::chunks).map(|(content, index, _)| (content, index)).collect();
-        for (asked, _) in self.held.iter_mut().filter(|(asked, _)| asked.request == request) {
+        let of_it = |asked: &Asked| asked.conn == conn && asked.request == request;
+        for (asked, _) in self.held.iter_mut().filter(|(asked, _)| of_it(asked)) {
             let left = asked.ranges.iter().flat_map(ChunkRange::chunks);
             asked.ranges = ranges_of(left.filter(|(content, index, _)| !over.contains(&(*content, *index))));
         }
         self.held.retain(|(asked, _)| !asked.ranges.is_empty());
     }
 
-    /// The connection ended.
-    pub fn forget_held(&mut self) {
-        self.held.clear();
+    /// A connection ended: nobody waits there.
+    pub fn forget_held(&mut self, conn: ConnId) {
+        self.held.retain(|(asked, _)| asked.conn != conn);
     }
 
     /// While it serves, an owner asks for a fresh word every minute.
@@ -242,8 +246,10 @@ mod tests {
         }
     }
 
+    const CONN: ConnId = ConnId(1);
+
     fn asked(request: u64) -> Asked {
-        Asked { request, ranges: Vec::new() }
+        Asked { conn: CONN, request, ranges: Vec::new() }
     }
 
     fn tip(membership: u8) -> LogTip {
@@ -314,14 +320,15 @@ mod tests {
         uploads.master_reachable(Time(0), &mut random, true);
         let content = ContentId([5; 16]);
         let range = ChunkRange { content, first: 0, count: 4, bytes: 1 << 20, last_bytes: 1 << 20 };
-        uploads.request(Time(0), &mut random, Asked { request: 1, ranges: vec![range] });
-        uploads.request(Time(0), &mut random, Asked { request: 2, ranges: vec![range] });
+        uploads.request(Time(0), &mut random, Asked { conn: CONN, request: 1, ranges: vec![range] });
+        uploads.request(Time(0), &mut random, Asked { conn: CONN, request: 2, ranges: vec![range] });
         let nonce = nonce(&mut uploads);
-        uploads.cancel(1, &[ChunkRange::one(content, 0, 1 << 20), ChunkRange::one(content, 2, 1 << 20)]);
-        uploads.cancel(2, &[range]);
+        uploads.cancel(ConnId(2), 1, &[range]);
+        uploads.cancel(CONN, 1, &[ChunkRange::one(content, 0, 1 << 20), ChunkRange::one(content, 2, 1 << 20)]);
+        uploads.cancel(CONN, 2, &[range]);
         uploads.head_came(Time(5), &mut random, head(nonce, 1), &tip(1));
         let left = vec![ChunkRange::one(content, 1, 1 << 20), ChunkRange::one(content, 3, 1 << 20)];
-        assert_eq!(uploads.poll_effect(), Some(Effect::Serve(Asked { request: 1, ranges: left })));
+        assert_eq!(uploads.poll_effect(), Some(Effect::Serve(Asked { conn: CONN, request: 1, ranges: left })));
         assert_eq!(uploads.poll_effect(), None);
     }
 

@@ -7,5 +7,6 @@ mod moves;
 mod rows;
 mod secure;
 mod shares;
+mod straight;
 mod transfers;
 mod world;

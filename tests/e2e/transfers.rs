@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 const MIB: usize = 1 << 20;
 
 /// A world in which one chunk is under way at a time, so that a person is quicker than a transfer.
-fn slow_world() -> World {
+pub(crate) fn slow_world() -> World {
     let mut world = World::new();
     world.config.downloads.credit_min = 1 << 20;
     world.config.downloads.credit_max = 1 << 20;
@@ -17,7 +17,7 @@ fn slow_world() -> World {
 }
 
 /// An owner with a film of this size, and somebody who sees it.
-async fn film(world: &World, mib: usize) -> (Node, Node, Node, Node, PathBuf) {
+pub(crate) async fn film(world: &World, mib: usize) -> (Node, Node, Node, Node, PathBuf) {
     let (server, master) = world.begun().await;
     let laptop = world.member(&master, "laptop").await;
     let phone = world.member(&master, "phone").await;
@@ -65,7 +65,7 @@ fn names(folder: &Path) -> Vec<String> {
     names
 }
 
-fn same(left: &Path, right: &Path) {
+pub(crate) fn same(left: &Path, right: &Path) {
     assert!(std::fs::read(left).expect("source") == std::fs::read(right).expect("copy"), "{right:?} differs");
 }
 

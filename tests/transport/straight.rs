@@ -28,6 +28,7 @@ async fn probes_pass_beside_connections_and_come_from_their_port() {
         sender.finish();
     });
     let mut receiver = within(accept_chunk(&accepted)).await.unwrap();
+    let (mut here_probes, mut there_probes) = (here.probes(), there.probes());
     for number in 0..100 {
         let [ping, pong] = [Probe::Ping { token: [7; 8], number }, Probe::Pong { token: [7; 8], number }];
         // One may be lost, as anywhere.
@@ -35,7 +36,7 @@ async fn probes_pass_beside_connections_and_come_from_their_port() {
             loop {
                 here.send_probe(at(&there), &ping);
                 tokio::select! {
-                    found = there.next_probe() => return found.unwrap(),
+                    found = there_probes.recv() => return found.unwrap(),
                     () = tokio::time::sleep(std::time::Duration::from_millis(200)) => {}
                 }
             }
@@ -49,7 +50,7 @@ async fn probes_pass_beside_connections_and_come_from_their_port() {
     within(receiver.read_exact_into(&mut received)).await.unwrap();
     assert!(received == bytes);
     within(sending).await.unwrap();
-    assert!(matches!(within(here.next_probe()).await, Some((from, Probe::Pong { .. })) if from == at(&there)));
+    assert!(matches!(within(here_probes.recv()).await, Ok((from, Probe::Pong { .. })) if from == at(&there)));
 }
 
 /// Passes datagrams on between one dialler and one address, until it is dropped.

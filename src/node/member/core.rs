@@ -13,6 +13,7 @@ use crate::state::authority::{GateConfig, ImportConfig, Moment};
 use crate::state::chain::LogTip;
 use crate::state::downloads::{Downloads, DownloadsConfig, Outcome, TransferId};
 use crate::state::link::{Link, LinkConfig};
+use crate::state::paths::{Paths, PathsConfig};
 use crate::state::random::Random;
 use crate::state::replica::ReplicaConfig;
 use crate::state::requests::{Requests, RequestsConfig};
@@ -27,6 +28,7 @@ use crate::wire::name::DeviceName;
 use crate::wire::sign::Identity;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -44,6 +46,8 @@ pub struct MemberConfig {
     pub uploads: UploadsConfig,
     /// Fetching.
     pub downloads: DownloadsConfig,
+    /// Straight ways.
+    pub paths: PathsConfig,
     /// A master's start.
     pub gate: GateConfig,
     /// A master's first start after an import.
@@ -154,6 +158,9 @@ pub struct MemberCore {
     pub(super) requests: Requests,
     pub(super) uploads: Uploads,
     pub(super) downloads: Downloads,
+    pub(super) paths: Paths,
+    /// This device's own addresses, as it sees them.
+    pub(super) addresses: Vec<SocketAddr>,
     pub(super) openings: super::fetch::Openings,
     /// Files whose uploads a person paused.
     pub(super) paused_uploads: BTreeSet<FileId>,
@@ -218,6 +225,7 @@ impl MemberCore {
             self.requests.poll_timeout(),
             self.uploads.poll_timeout(),
             self.downloads.poll_timeout(),
+            self.paths.poll_timeout(),
             self.pen.poll_timeout(),
             self.servers.poll_timeout(),
             self.scans.poll_timeout(),
@@ -241,9 +249,20 @@ impl MemberCore {
             Input::Frame(conn, frame) => self.frame(cx, conn, *frame)?,
             Input::Drained(conn) => self.bulk_drained(cx, conn)?,
             Input::Lost(conn, lost) => self.conn_lost(cx, conn, lost),
-            Input::Heard(transfer, bytes) => {
-                self.link.heard(cx.now);
-                self.downloads.heard(cx.now, transfer, bytes);
+            Input::Heard(transfer, bytes, by) => {
+                match by {
+                    Some(conn) => self.paths.used(cx.now, conn),
+                    None => self.link.heard(cx.now),
+                }
+                self.downloads.heard(cx.now, transfer, bytes, by.is_none());
+            }
+            Input::PeerDialed(dial, conn) => self.peer_dialed(cx, dial, conn),
+            Input::PeerDialFailed(dial, why) => self.paths.dial_failed(cx.now, dial, why),
+            Input::PeerArrived(conn, key) => self.peer_arrived(cx, conn, key),
+            Input::Probe(from, probe) => self.paths.probe_came(cx.now, from, probe),
+            Input::Addresses(addresses) => {
+                self.addresses = addresses;
+                self.addresses_changed(cx);
             }
             Input::Came(asked, came) => self.unit_came(cx, asked, came)?,
             Input::List(transfer, list) => self.list_came(cx, transfer, list)?,
@@ -278,6 +297,7 @@ impl MemberCore {
         self.requests.tick(cx.now);
         self.uploads.tick(cx.now, cx.random);
         self.downloads.tick(cx.now);
+        self.tick_paths(cx);
         self.tick_scans(cx)?;
         self.tick_pen(cx)?;
         self.tick_servers(cx)?;
@@ -304,6 +324,7 @@ impl MemberCore {
             moved |= self.drain_requests(cx)?;
             moved |= self.drain_uploads()?;
             moved |= self.drain_downloads(cx)?;
+            moved |= self.drain_paths(cx);
             if !moved {
                 return Ok(());
             }

@@ -4,14 +4,16 @@ use super::core::MemberCore;
 use super::dispatch::Event;
 use super::io::{Input, Lost};
 use crate::net::connection::{CloseReason, Connection};
-use crate::net::control::{ControlError, ControlReceiver, ControlSender, open_control};
+use crate::net::control::{ControlError, ControlReceiver, ControlSender, accept_control, open_control};
 use crate::net::endpoint::Endpoint;
 use crate::net::limits::CONTROL_QUEUE_BYTES_MAX;
 use crate::state::conn::ConnId;
 use crate::wire::close::CloseCode;
 use crate::wire::codec::encode;
 use crate::wire::frame::Frame;
+use crate::wire::ids::DeviceKey;
 use crate::wire::invite::{Address, ServerAddress};
+use crate::wire::limits::{FRAME_BYTES_MAX, STRANGER_FRAME_BYTES_MAX};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -19,7 +21,10 @@ use tokio::sync::mpsc;
 /// How long a name may take to be looked up.
 const LOOK_UP_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// An open connection to a server.
+/// How long who dialled this device may take to say hello.
+const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// An open connection, to a server or to another member.
 pub(super) struct Dialed {
     pub(super) id: ConnId,
     pub(super) connection: Connection,
@@ -49,6 +54,59 @@ pub(super) async fn dial(
             let _ = core.send(Input::DialFailed(attempt, why)).await;
         }
     }
+}
+
+/// Dials a member straight; then reads frames until the connection ends.
+pub(super) async fn dial_peer(
+    endpoint: Endpoint,
+    id: ConnId,
+    number: u64,
+    (key, address): (DeviceKey, SocketAddr),
+    events: mpsc::UnboundedSender<Event>,
+    core: mpsc::Sender<Input>,
+) {
+    let dialed = async {
+        let connection = endpoint.dial_straight(address, key).await.map_err(|error| error.to_string())?;
+        let control = open_control(&connection, CONTROL_QUEUE_BYTES_MAX).await.map_err(|error| error.to_string())?;
+        Ok::<_, String>((connection, control))
+    };
+    match dialed.await {
+        Ok((connection, (control, receiver))) => {
+            let dialed = Dialed { id, connection: connection.clone(), control: control.clone() };
+            if events.send(Event::Dialed(dialed)).is_ok() && core.send(Input::PeerDialed(number, id)).await.is_ok() {
+                let lost = read(id, receiver, &control, &connection, &core).await;
+                let _ = core.send(Input::Lost(id, lost)).await;
+                let _ = events.send(Event::Over(id));
+            }
+        }
+        Err(why) => drop(core.send(Input::PeerDialFailed(number, why)).await),
+    }
+}
+
+/// Somebody dialled this device: the core looks at the key at once, and hears what is said on the control stream.
+pub(super) async fn arrived(
+    id: ConnId,
+    connection: Connection,
+    events: mpsc::UnboundedSender<Event>,
+    core: mpsc::Sender<Input>,
+) {
+    if core.send(Input::PeerArrived(id, connection.peer())).await.is_err() {
+        return;
+    }
+    let lost = match accept_control(&connection, CONTROL_QUEUE_BYTES_MAX, HELLO_TIMEOUT).await {
+        Ok((control, mut receiver)) => {
+            receiver.set_limit(STRANGER_FRAME_BYTES_MAX);
+            let dialed = Dialed { id, connection: connection.clone(), control: control.clone() };
+            let _ = events.send(Event::Dialed(dialed));
+            read(id, receiver, &control, &connection, &core).await
+        }
+        Err(_) => {
+            connection.close(CloseCode::Protocol);
+            lost(connection.closed().await)
+        }
+    };
+    let _ = core.send(Input::Lost(id, lost)).await;
+    let _ = events.send(Event::Over(id));
 }
 
 async fn connect(
@@ -97,6 +155,8 @@ async fn read(
         };
         match MemberCore::decode_frame(&bytes) {
             Some(frame) => {
+                // Who has said something may say more: the core closes the connection if it may not.
+                receiver.set_limit(FRAME_BYTES_MAX);
                 // At once: the server lets go who does not answer, and the core may be busy with a large snapshot.
                 if let Frame::Ping(number) = frame {
                     let _ = control.try_send(encode(&Frame::Pong(number)));

@@ -12,6 +12,7 @@ use crate::node::local::{self, Command, ErrorCode, Link, LocalError, LocalReques
 use crate::state::conn::ConnId;
 use crate::wire::close::CloseCode;
 use crate::wire::codec::encode;
+use crate::wire::frame::{Frame, PROTOCOL_VERSION, PeerHello};
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -21,8 +22,10 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 pub(super) enum Event {
     /// What the core wants, in order.
     Outputs(Vec<Output>),
-    /// A dial succeeded.
+    /// A dial succeeded, or who arrived opened its control stream.
     Dialed(Dialed),
+    /// Somebody dialled this device.
+    Arrived(Connection),
     /// A connection is over.
     Over(ConnId),
     /// The local API asks.
@@ -64,6 +67,8 @@ pub(super) struct Parts {
 pub(super) struct Dispatcher {
     parts: Parts,
     connections: HashMap<ConnId, (Connection, ControlSender)>,
+    /// Those that have no control stream yet.
+    arrived: HashMap<ConnId, Connection>,
     /// The connection whose chunk streams are taken.
     streaming: Option<ConnId>,
     questions: HashMap<u64, oneshot::Sender<Result<Reply, LocalError>>>,
@@ -78,6 +83,7 @@ impl Dispatcher {
         Dispatcher {
             parts,
             connections: HashMap::new(),
+            arrived: HashMap::new(),
             streaming: None,
             questions: HashMap::new(),
             next_connection: 0,
@@ -94,10 +100,13 @@ impl Dispatcher {
                     self.lost = None;
                     outputs.into_iter().for_each(|output| self.carry_out(output));
                 }
+                Event::Arrived(connection) => self.arrived(connection),
                 Event::Dialed(dialed) => {
+                    self.arrived.remove(&dialed.id);
                     self.connections.insert(dialed.id, (dialed.connection, dialed.control));
                 }
                 Event::Over(id) => {
+                    self.arrived.remove(&id);
                     self.connections.remove(&id);
                 }
                 Event::Asked(request) => self.asked(request),
@@ -124,16 +133,48 @@ impl Dispatcher {
         for (_, (connection, _)) in self.connections.drain() {
             connection.close(code);
         }
+        self.arrived.drain().for_each(|(_, connection)| connection.close(code));
+    }
+
+    fn new_id(&mut self) -> ConnId {
+        self.next_connection += 1;
+        ConnId(self.next_connection)
+    }
+
+    fn arrived(&mut self, connection: Connection) {
+        let id = self.new_id();
+        self.arrived.insert(id, connection.clone());
+        let (events, core) = (self.parts.events.clone(), self.parts.core.clone());
+        tokio::spawn(dial::arrived(id, connection, events, core));
     }
 
     fn carry_out(&mut self, output: Output) {
         match output {
             Output::Dial(attempt, server) => {
-                self.next_connection += 1;
-                let id = ConnId(self.next_connection);
+                let id = self.new_id();
                 let (endpoint, events, core) =
                     (self.parts.endpoint.clone(), self.parts.events.clone(), self.parts.core.clone());
                 tokio::spawn(dial::dial(endpoint, id, attempt, server, events, core));
+            }
+            Output::DialPeer(number, key, address) => {
+                let id = self.new_id();
+                let (endpoint, events, core) =
+                    (self.parts.endpoint.clone(), self.parts.events.clone(), self.parts.core.clone());
+                tokio::spawn(dial::dial_peer(endpoint, id, number, (key, address), events, core));
+            }
+            Output::Probe(to, probe) => self.parts.endpoint.send_probe(to, &probe),
+            Output::PeerHello(id, group, head) => {
+                if let Some((connection, control)) = self.connections.get(&id) {
+                    let observed = connection.remote();
+                    let hello = Frame::PeerHello(PeerHello { version: PROTOCOL_VERSION, group, head, observed });
+                    let _ = control.try_send(encode(&hello));
+                }
+            }
+            Output::PeerStreams(id, group, streams) => {
+                if let Some((connection, _)) = self.connections.get(&id) {
+                    connection.raise_streams(streams);
+                    self.tell_plane(PlaneCommand::PeerStreams(id, connection.clone(), group));
+                }
             }
             Output::Send(id, frame) => {
                 if let Some((connection, control)) = self.connections.get(&id)
@@ -163,7 +204,9 @@ impl Dispatcher {
                 });
             }
             Output::Close(id, code) => {
-                if let Some((connection, _)) = self.connections.remove(&id) {
+                let arrived = self.arrived.remove(&id);
+                let connection = self.connections.remove(&id).map(|(connection, _)| connection).or(arrived);
+                if let Some(connection) = connection {
                     connection.close(code);
                 }
             }
@@ -184,7 +227,7 @@ impl Dispatcher {
             Output::StopUploads(content) => self.tell_plane(PlaneCommand::StopUploads(content)),
             Output::Epochs(epochs) => self.tell_plane(PlaneCommand::Epochs(epochs)),
             Output::Open(place) => self.tell_plane(PlaneCommand::Open(place)),
-            Output::Expect(request, units) => self.tell_plane(PlaneCommand::Expect(request, units)),
+            Output::Expect(request, units, by) => self.tell_plane(PlaneCommand::Expect(request, units, by)),
             Output::Join(request, units) => self.tell_plane(PlaneCommand::Join(request, units)),
             Output::Forget(request, units) => self.tell_plane(PlaneCommand::Forget(request, units)),
             Output::Sync(transfer, chunks) => self.tell_plane(PlaneCommand::Sync(transfer, chunks)),

@@ -4,6 +4,7 @@ use super::core::{Cx, MemberCore};
 use super::io::{Leftover, Output, Place};
 use super::jobs::in_words;
 use super::pen::Pen;
+use crate::node::local::PathRow;
 use crate::state::downloads::fetch::Wanted;
 use crate::state::downloads::{Asked, Came, Effect, Outcome, TransferId};
 use crate::store::member::{DbError, Failure, StoredTransfer, TransferStanding};
@@ -65,12 +66,20 @@ impl MemberCore {
         match effect {
             Effect::Load(room) => self.load_transfers(cx, room),
             Effect::Open(transfer) => self.open_place(transfer),
-            Effect::Ask { request, owner, units } => {
+            Effect::Ask { request, owner, units, by } => {
                 let ranges = ranges_of(units.iter().map(|unit| (unit.content, unit.index, unit.length)));
-                self.outputs.push(Output::Expect(request, units));
-                if let Some(conn) = self.link.current() {
+                self.outputs.push(Output::Expect(request, units, by));
+                if let Some(conn) = by {
+                    self.paths.used(cx.now, conn);
+                }
+                if let Some(conn) = by.or(self.link.current()) {
                     for page in ranges.chunks(RANGES_PER_FRAME_MAX) {
-                        self.send(conn, Frame::RequestChunk { request, owner, ranges: page.to_vec() });
+                        let ranges = page.to_vec();
+                        let ask = match by {
+                            Some(_) => Frame::UploadChunk { request, ranges },
+                            None => Frame::RequestChunk { request, owner, ranges },
+                        };
+                        self.send(conn, ask);
                     }
                 }
                 Ok(())
@@ -83,10 +92,10 @@ impl MemberCore {
                 self.outputs.push(Output::Forget(request, units));
                 Ok(())
             }
-            Effect::Cancel { request, units } => {
+            Effect::Cancel { request, units, by } => {
                 let ranges = ranges_of(units.iter().map(|unit| (unit.content, unit.index, unit.length)));
                 self.outputs.push(Output::Forget(request, units));
-                if let Some(conn) = self.link.current() {
+                if let Some(conn) = by.or(self.link.current()) {
                     for page in ranges.chunks(RANGES_PER_FRAME_MAX) {
                         self.send(conn, Frame::CancelChunk { request, ranges: page.to_vec() });
                     }
@@ -165,11 +174,14 @@ impl MemberCore {
     }
 
     pub(super) fn unit_came(&mut self, cx: &mut Cx<'_>, asked: Asked, came: Came) -> Result<(), DbError> {
-        self.link.heard(cx.now);
         if came == Came::Verified
             && let Some(job) = self.activity.received(cx.now, asked.transfer, u64::from(asked.length))
         {
             self.store.job_moved(job.0, job.1)?;
+        }
+        if came == Came::Verified {
+            let straight = self.downloads.way_of_unit(&asked).is_some();
+            self.activity.went(asked.transfer, if straight { PathRow::Direct } else { PathRow::Relay });
         }
         if came == Came::NotWritten(Outcome::PlaceTaken) {
             self.leave_place(asked.transfer)?;

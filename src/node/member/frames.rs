@@ -8,6 +8,7 @@ use super::wishes::NEW_DEVICE_HINT;
 use crate::node::local::ErrorCode;
 use crate::state::authority::{Gate, Registration};
 use crate::state::conn::ConnId;
+use crate::state::uploads::Asked;
 use crate::store::member::DbError;
 use crate::wire::close::CloseCode;
 use crate::wire::codec::decode;
@@ -20,7 +21,7 @@ use crate::wire::seal::Epoch;
 impl MemberCore {
     pub(super) fn frame(&mut self, cx: &mut Cx<'_>, conn: ConnId, frame: Frame) -> Result<(), DbError> {
         if self.link.current() != Some(conn) {
-            return Ok(());
+            return self.peer_frame(cx, conn, frame);
         }
         self.link.heard(cx.now);
         if matches!(self.pen.roster().standing(&self.key), Some(standing) if standing.is_final()) {
@@ -41,9 +42,13 @@ impl MemberCore {
             Frame::ServerNotReady { number } => self.not_delivered(cx, number),
             Frame::Busy { number } => self.busy(cx, number),
             Frame::RegistrationHeld(why) => self.registration_held(why),
-            Frame::UploadChunk { request, ranges } => self.upload_asked(cx, request, ranges)?,
-            Frame::ChunkRefused { request, ranges, reason } => self.chunks_refused(cx, request, &ranges, reason),
-            Frame::CancelChunk { request, ranges } => self.upload_cancelled(request, ranges),
+            Frame::UploadChunk { request, ranges } => self.upload_asked(cx, Asked { conn, request, ranges })?,
+            Frame::ChunkRefused { request, ranges, reason } => {
+                if self.downloads.way_of(request).is_none() {
+                    self.chunks_refused(cx, request, &ranges, reason);
+                }
+            }
+            Frame::CancelChunk { request, ranges } => self.upload_cancelled(conn, request, ranges),
             Frame::ClientRegister { from, envelope, .. } => self.client_registers(cx, conn, from, envelope)?,
             Frame::Routed { peer, envelope, number } => self.routed(cx, conn, peer, number, envelope)?,
             Frame::Broadcast { header, body } => {
@@ -67,7 +72,9 @@ impl MemberCore {
     }
 
     fn not_delivered(&mut self, cx: &mut Cx<'_>, number: u64) {
-        let Some(purpose) = self.session.take_routed(number) else { return };
+        let Some(purpose) = self.session.take_routed(number).filter(|purpose| *purpose != Purpose::Offer) else {
+            return;
+        };
         if self.session.master_online {
             self.session.master_online = false;
             self.event("master_away", Vec::new());
@@ -80,7 +87,7 @@ impl MemberCore {
                 }
             }
             Purpose::Freshness => self.uploads.master_away(),
-            Purpose::Other => {}
+            Purpose::Offer | Purpose::Other => {}
         }
     }
 
@@ -148,6 +155,10 @@ impl MemberCore {
         if !self.may_answer() {
             return Ok(());
         }
+        if let Payload::PathOffer(offer) = &letter.payload {
+            self.offer_came(cx, peer, offer);
+            return Ok(());
+        }
         if self.is_master() {
             self.asked_of_master(cx, conn, peer, number, envelope, letter)
         } else if peer == self.group.master {
@@ -159,7 +170,7 @@ impl MemberCore {
 
     /// An old copy of a master, and one that has not begun its generation, answer nobody: members would take its word for
     /// the newest.
-    fn may_answer(&self) -> bool {
+    pub(super) fn may_answer(&self) -> bool {
         !matches!(&self.pen, Pen::Master(master) if matches!(master.gate, Gate::Closed(_) | Gate::Importing(_)))
     }
 

@@ -11,11 +11,13 @@ use crate::store::walk::Stamp;
 use crate::wire::close::CloseCode;
 use crate::wire::frame::{ChunkRange, ChunkRefusal, Frame};
 use crate::wire::geometry::Geometry;
-use crate::wire::ids::{ContentId, GroupId, Hash};
+use crate::wire::ids::{ContentId, DeviceKey, GroupId, Hash};
 use crate::wire::invite::ServerAddress;
-use crate::wire::log::FileKind;
+use crate::wire::log::{FileKind, SignedHead};
 use crate::wire::path::RelPath;
+use crate::wire::probe::Probe;
 use crate::wire::seal::Epoch;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,8 +34,8 @@ pub enum Input {
     Drained(ConnId),
     /// A connection ended.
     Lost(ConnId, Lost),
-    /// Chunk bytes came in, for a transfer.
-    Heard(TransferId, u64),
+    /// Chunk bytes came in, for a transfer; on which straight connection, or through the server.
+    Heard(TransferId, u64, Option<ConnId>),
     /// A unit came, and what became of it.
     Came(Asked, Came),
     /// A content's list is complete: its bytes, if they are what the catalog says.
@@ -60,6 +62,16 @@ pub enum Input {
     ScanEnded(ScanId, Box<ScanReport>),
     /// Copies that were there when the node started.
     CopiesFound(Vec<(ContentId, PathBuf)>),
+    /// The outcome of [`Output::DialPeer`], with its number: a connection whose control stream is open.
+    PeerDialed(u64, ConnId),
+    /// The same: none, and why.
+    PeerDialFailed(u64, String),
+    /// Somebody with this key dialled this device. Its first frame may follow.
+    PeerArrived(ConnId, DeviceKey),
+    /// A probe came from an address.
+    Probe(SocketAddr, Probe),
+    /// This device's own addresses, with the port of its socket.
+    Addresses(Vec<SocketAddr>),
     /// The local API asks; the number comes back with the answer.
     Local(u64, Command),
     /// The node is to end: what was downloaded is to be claimed now.
@@ -101,6 +113,8 @@ pub struct Upload {
     pub index: u32,
     /// Its plain length.
     pub length: u32,
+    /// Whether it passes a server, and is sealed to the group.
+    pub sealed: bool,
 }
 
 /// Where a unit to send comes from.
@@ -248,12 +262,20 @@ pub enum Output {
     Close(ConnId, CloseCode),
     /// Chunk streams come on this connection from now on, for this group; as many at a time as this.
     Streams(ConnId, GroupId, u32),
+    /// Dial a member at an address; say [`Input::PeerDialed`] or [`Input::PeerDialFailed`] with this number.
+    DialPeer(u64, DeviceKey, SocketAddr),
+    /// Send a probe.
+    Probe(SocketAddr, Probe),
+    /// Say hello to a member on a connection: this, with where its packets come from.
+    PeerHello(ConnId, GroupId, Option<SignedHead>),
+    /// Chunk streams come on this straight connection, too; as many at a time as this.
+    PeerStreams(ConnId, GroupId, u32),
     /// These secrets open and seal chunks; the last is the newest.
     Epochs(Vec<Epoch>),
     /// Look at a transfer's place, open its part file.
     Open(Box<Place>),
-    /// Be ready for these units, which were asked for with this number.
-    Expect(u64, Vec<Asked>),
+    /// Be ready for these units, which were asked for with this number, on a straight connection or through the server.
+    Expect(u64, Vec<Asked>, Option<ConnId>),
     /// Be ready for these units for one more transfer each; say [`Came::Broken`] for what is not expected any more.
     Join(u64, Vec<Asked>),
     /// These units will not come.

@@ -29,6 +29,7 @@ mod serve;
 mod session;
 mod share;
 mod shell;
+mod straight;
 mod uploading;
 mod wishes;
 

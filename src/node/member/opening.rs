@@ -12,6 +12,7 @@ use crate::state::authority::{self, Authority, Gate, LastRequest, StaleCopy};
 use crate::state::chain::LogTip;
 use crate::state::downloads::Downloads;
 use crate::state::link::{Ended, Link};
+use crate::state::paths::Paths;
 use crate::state::random::draw;
 use crate::state::replica::{self, Replica};
 use crate::state::requests::{Outstanding, Requests};
@@ -93,6 +94,8 @@ pub(super) fn restore(
         loaded: 0,
         activity: super::rows::Activity::default(),
         scans: super::scan::Scans::default(),
+        paths: Paths::new(config.paths, key),
+        addresses: Vec::new(),
         downloads_dir,
         held_because: None,
         wishes: Wishes::restore(&store).map_err(failed)?,

@@ -12,6 +12,7 @@ use crate::state::downloads::fetch::{Fetch, Phase};
 use crate::state::downloads::rate::Rate;
 use crate::state::downloads::{Outcome, TransferId};
 use crate::state::link::Ended;
+use crate::state::paths::State;
 use crate::state::roster::Device;
 use crate::state::time::Time;
 use crate::store::member::{
@@ -19,7 +20,7 @@ use crate::store::member::{
     TransferStanding,
 };
 use crate::wire::frame::Class;
-use crate::wire::ids::{ContentId, FileId, InviteId, PublicId, hex};
+use crate::wire::ids::{ContentId, DeviceKey, FileId, InviteId, PublicId, hex};
 use crate::wire::log::{FileMeta, Standing};
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
@@ -55,12 +56,16 @@ struct JobActivity {
     rate: Rate,
     last: Time,
     unkept_ms: u64,
+    /// By which way the last of it came.
+    path: Option<PathRow>,
 }
 
 struct UploadActivity {
     bytes: u64,
     last: Time,
     rate: Rate,
+    /// By which way the last of it went.
+    path: PathRow,
 }
 
 impl UploadActivity {
@@ -92,6 +97,18 @@ impl Activity {
         (activity.unkept_ms >= MOVING_STEP_MS).then(|| (job, std::mem::take(&mut activity.unkept_ms)))
     }
 
+    /// A chunk came by this way.
+    pub(super) fn went(&mut self, transfer: TransferId, path: PathRow) {
+        if let Some((job, _)) = self.of.get(&transfer) {
+            self.jobs.entry(*job).or_default().path = Some(path);
+        }
+    }
+
+    /// By which way a job's chunks came last; what came before this process passed the server, as far as is known.
+    fn path_of(&self, job: u64) -> PathRow {
+        self.jobs.get(&job).and_then(|job| job.path).unwrap_or(PathRow::Relay)
+    }
+
     /// The transfers of a job that are in memory.
     pub(super) fn transfers_of(&self, job: u64) -> Vec<TransferId> {
         self.of.iter().filter(|(_, (of, _))| *of == job).map(|(transfer, _)| *transfer).collect()
@@ -110,13 +127,15 @@ impl Activity {
     }
 
     /// Bytes went out.
-    pub(super) fn sent(&mut self, now: Time, content: ContentId, bytes: u64) {
+    pub(super) fn sent(&mut self, now: Time, content: ContentId, bytes: u64, path: PathRow) {
         self.uploads.retain(|_, upload| now.since(upload.last) < UPLOAD_SHOWN);
         let upload = self.uploads.entry(content).or_insert_with(|| UploadActivity {
             bytes: 0,
             last: now,
             rate: Rate::default(),
+            path,
         });
+        upload.path = path;
         upload.bytes += bytes;
         upload.last = now;
         upload.rate.add(now, bytes);
@@ -263,6 +282,25 @@ impl MemberCore {
         self.roster().devices().map(|device| self.client_row(device)).collect()
     }
 
+    /// How a device is reached now.
+    fn path_to(&self, key: &DeviceKey) -> PathRow {
+        if self.paths.current(key).is_some() { PathRow::Direct } else { PathRow::Relay }
+    }
+
+    fn path_to_owner(&self, owner: &PublicId) -> PathRow {
+        self.roster().device(owner).map_or(PathRow::Relay, |device| self.path_to(&device.key))
+    }
+
+    /// Why what goes to a device passes the server, if it does.
+    fn why_relayed(&self, key: &DeviceKey) -> Option<String> {
+        match self.paths.state(key) {
+            State::Direct => None,
+            State::Trying => Some("relayed by the server; a direct connection is being tried".to_owned()),
+            State::Relayed(why) => Some(format!("relayed by the server: {why}")),
+            State::Unknown => Some("relayed by the server".to_owned()),
+        }
+    }
+
     pub(super) fn client_row(&self, device: &Device) -> ClientRow {
         let is_self = device.key == self.key;
         let presence = self.session.presence.get(&device.id).copied();
@@ -275,9 +313,9 @@ impl MemberCore {
             role: if device.key == self.group.master { NodeRole::Master } else { NodeRole::Client },
             standing: standing_row(standing),
             online,
-            path: (online && !is_self).then_some(PathRow::Relay),
+            path: (online && !is_self).then(|| self.path_to(&device.key)),
             reason: match (online, is_self) {
-                (true, false) => Some("relayed by the server".to_owned()),
+                (true, false) => self.why_relayed(&device.key),
                 (false, _) if standing.is_final() => None,
                 // It is out of the group, or another process has its place: nobody tells it who is there.
                 (false, _) if self.link.ended().is_some() => Some("not known any more".to_owned()),
@@ -411,7 +449,7 @@ impl MemberCore {
             received_bytes: fetch.map_or(row.received, |fetch| fetch.wanted.received),
             rate,
             eta_s: eta(row.size.saturating_sub(done), rate),
-            path: moving.then_some(PathRow::Relay),
+            path: moving.then(|| self.path_to_owner(&row.owner)),
             dest: Some(place.dest.join(row.dest.as_str())),
         }
     }
@@ -495,7 +533,7 @@ impl MemberCore {
             received_bytes: 0,
             rate: upload.filter(|_| running).map_or(0, |upload| upload.rate.per_second(cx.now)),
             eta_s: None,
-            path: running.then_some(PathRow::Relay),
+            path: running.then(|| upload.map_or(PathRow::Relay, |upload| upload.path)),
             dest: None,
         }
     }
@@ -545,7 +583,7 @@ impl MemberCore {
             received_bytes: received,
             rate,
             eta_s: eta(job.total.saturating_sub(done), rate),
-            path: (running || received > 0).then_some(PathRow::Relay),
+            path: (running || received > 0).then(|| self.activity.path_of(job.job)),
             dest: job.dest,
             elapsed_ms: job.moving_ms + self.activity.unkept_ms(job.job),
         }
@@ -584,13 +622,13 @@ mod tests {
     #[test]
     fn an_upload_of_which_all_was_sent_is_over_until_somebody_asks_again() {
         let (mut activity, content) = (Activity::default(), ContentId([1; 16]));
-        activity.sent(Time(0), content, 600);
+        activity.sent(Time(0), content, 600, PathRow::Relay);
         let state = |activity: &Activity, now| activity.uploads[&content].state(Time(now), 1_000);
         assert_eq!(state(&activity, 1_500), TransferState::Running, "slow is not over");
-        activity.sent(Time(2_000), content, 400);
+        activity.sent(Time(2_000), content, 400, PathRow::Relay);
         assert_eq!(state(&activity, 2_100), TransferState::Running);
         assert_eq!(state(&activity, 3_000), TransferState::Done);
-        activity.sent(Time(4_000), content, 600);
+        activity.sent(Time(4_000), content, 600, PathRow::Relay);
         assert_eq!(state(&activity, 4_100), TransferState::Running);
     }
 }

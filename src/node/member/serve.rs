@@ -3,6 +3,8 @@
 use super::core::{Cx, MemberCore};
 use super::io::{Output, Served, Upload, UploadSource};
 use super::pen::Pen;
+use crate::node::local::PathRow;
+use crate::state::conn::ConnId;
 use crate::state::uploads::{Asked, Effect};
 use crate::store::member::{DbError, LocalFile};
 use crate::wire::frame::{ChunkRange, ChunkRefusal, Frame, ranges_of, within_limits};
@@ -11,16 +13,11 @@ use crate::wire::ids::ContentId;
 use std::sync::Arc;
 
 impl MemberCore {
-    pub(super) fn upload_asked(
-        &mut self,
-        cx: &mut Cx<'_>,
-        request: u64,
-        ranges: Vec<ChunkRange>,
-    ) -> Result<(), DbError> {
+    pub(super) fn upload_asked(&mut self, cx: &mut Cx<'_>, asked: Asked) -> Result<(), DbError> {
         if self.wishes.is_leaving() {
-            self.refuse(request, ranges, ChunkRefusal::Paused);
-        } else if self.is_let_in() && within_limits(&ranges) {
-            self.uploads.request(cx.now, cx.random, Asked { request, ranges });
+            self.refuse(asked, ChunkRefusal::Paused);
+        } else if self.may_serve(asked.conn) && within_limits(&asked.ranges) {
+            self.uploads.request(cx.now, cx.random, asked);
         }
         Ok(())
     }
@@ -34,24 +31,41 @@ impl MemberCore {
                     self.tell_master(0, crate::wire::envelope::Payload::FreshnessAsked(nonce));
                 }
                 Effect::Serve(asked) => self.serve(&asked)?,
-                Effect::Refuse(asked, reason) => self.refuse(asked.request, asked.ranges, reason),
+                Effect::Refuse(asked, reason) => self.refuse(asked, reason),
             }
         }
         Ok(moved)
     }
 
-    fn refuse(&mut self, request: u64, ranges: Vec<ChunkRange>, reason: ChunkRefusal) {
-        if let Some(conn) = self.link.current().filter(|_| !ranges.is_empty()) {
+    fn refuse(&mut self, asked: Asked, reason: ChunkRefusal) {
+        let Asked { conn, request, ranges } = asked;
+        if !ranges.is_empty() && self.is_served(conn) {
             self.send(conn, Frame::ChunkRefused { request, ranges, reason });
         }
     }
 
+    /// Whether somebody at the other end of a connection is served.
+    fn is_served(&self, conn: ConnId) -> bool {
+        self.link.current() == Some(conn) || self.paths.peer_of(conn).is_some_and(|(_, verified)| verified)
+    }
+
+    /// Whether what is asked on a connection may be served: the server lets in who is a member, and a member that asks
+    /// straight is looked up in this device's own roster before it comes here.
+    fn may_serve(&self, conn: ConnId) -> bool {
+        if self.link.current() == Some(conn) { self.is_let_in() } else { self.is_served(conn) }
+    }
+
     fn serve(&mut self, asked: &Asked) -> Result<(), DbError> {
-        let Some(conn) = self.link.current() else { return Ok(()) };
-        if self.has_no_secret() {
-            self.refuse(asked.request, asked.ranges.clone(), ChunkRefusal::NotReady);
+        let (conn, request) = (asked.conn, asked.request);
+        if !self.is_served(conn) {
             return Ok(());
         }
+        if self.has_no_secret() {
+            self.refuse(asked.clone(), ChunkRefusal::NotReady);
+            return Ok(());
+        }
+        // A straight connection is sealed from end to end itself.
+        let sealed = self.link.current() == Some(conn);
         let (mut unknown, mut paused) = (Vec::new(), Vec::new());
         let mut source: Option<(ContentId, Box<UploadSource>)> = None;
         for range in &asked.ranges {
@@ -69,12 +83,12 @@ impl MemberCore {
                     unknown.push((content, index, length));
                     continue;
                 };
-                let upload = Upload { conn, request: asked.request, content, index, length };
+                let upload = Upload { conn, request, content, index, length, sealed };
                 self.outputs.push(Output::Upload(upload, source.clone()));
             }
         }
-        self.refuse(asked.request, ranges_of(unknown), ChunkRefusal::Unknown);
-        self.refuse(asked.request, paused, ChunkRefusal::Paused);
+        self.refuse(Asked { conn, request, ranges: ranges_of(unknown) }, ChunkRefusal::Unknown);
+        self.refuse(Asked { conn, request, ranges: paused }, ChunkRefusal::Paused);
         Ok(())
     }
 
@@ -87,13 +101,15 @@ impl MemberCore {
 
     pub(super) fn served(&mut self, cx: &mut Cx<'_>, upload: Upload, served: Served) -> Result<(), DbError> {
         match served {
-            Served::Sent => self.activity.sent(cx.now, upload.content, u64::from(upload.length)),
+            Served::Sent => {
+                let path = if upload.sealed { PathRow::Relay } else { PathRow::Direct };
+                self.paths.used(cx.now, upload.conn);
+                self.activity.sent(cx.now, upload.content, u64::from(upload.length), path);
+            }
             Served::Unwanted => {}
             Served::No(reason) => {
-                if self.link.current() == Some(upload.conn) {
-                    let range = ChunkRange::one(upload.content, upload.index, upload.length);
-                    self.refuse(upload.request, vec![range], reason);
-                }
+                let ranges = vec![ChunkRange::one(upload.content, upload.index, upload.length)];
+                self.refuse(Asked { conn: upload.conn, request: upload.request, ranges }, reason);
                 match reason {
                     ChunkRefusal::Changed => self.look_at_content(cx, &upload.content)?,
                     ChunkRefusal::Unreadable => self.scan_of_content(cx, &upload.content)?,

@@ -19,10 +19,11 @@ use crate::wire::ids::{DeviceKey, Position, PublicId, SealKey};
 use crate::wire::limits::{HEADERS_PER_FRAME_MAX, MEMBERS_MAX};
 use crate::wire::log::{Head, MembershipChange, SignedHead, SignedHeader, Standing, VerifiedHeader};
 use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 /// Chunk streams that the server may open towards this device.
-const STREAMS_MAX: u32 = 1_024;
+pub(super) const STREAMS_MAX: u32 = 1_024;
 /// What a device waits for that the server doesn't know.
 const UNKNOWN: &str = "the server does not know this device; waiting for the master to come to it";
 /// The same, if the device was registered: a master that came back from a backup may not have heard of it.
@@ -38,6 +39,8 @@ pub(super) enum Purpose {
     Request,
     CatchUp,
     Freshness,
+    /// An offer to another member, who may be away.
+    Offer,
     Other,
 }
 
@@ -56,6 +59,8 @@ pub(super) struct Session {
     pub(super) presence: HashMap<PublicId, Presence>,
     pub(super) master_online: bool,
     pub(super) dial_error: Option<String>,
+    /// Where the server sees this device.
+    pub(super) observed: Option<SocketAddr>,
     /// Who waits for an answer that brings it up to the log's head (master).
     pub(super) catching_up: Queue,
     number: u64,
@@ -117,7 +122,7 @@ impl MemberCore {
                 Effect::Ping(conn, number) => self.send(conn, Frame::Ping(number)),
                 Effect::Close(conn) => self.outputs.push(Output::Close(conn, CloseCode::Done)),
                 Effect::Up(conn) => self.say_hello(conn),
-                Effect::Down(_) => self.session_over(cx),
+                Effect::Down(conn) => self.session_over(cx, conn),
             }
         }
         moved
@@ -149,18 +154,21 @@ impl MemberCore {
         }
     }
 
-    fn session_over(&mut self, cx: &mut Cx<'_>) {
+    fn session_over(&mut self, cx: &mut Cx<'_>, conn: ConnId) {
         self.session = Session::default();
         if let Pen::Master(master) = &mut self.pen {
             master.registered = false;
         }
         self.downloads.linked(cx.now, false);
-        self.uploads.forget_held();
+        self.uploads.forget_held(conn);
         self.master_present(cx, false);
         self.event("disconnected", Vec::new());
     }
 
     pub(super) fn conn_lost(&mut self, cx: &mut Cx<'_>, conn: ConnId, lost: Lost) {
+        if self.paths.peer_of(conn).is_some() {
+            return self.straight_over(cx, conn);
+        }
         let replaced = lost == Lost::Closed(CloseCode::Replaced);
         if self.link.current() == Some(conn)
             && let Lost::Closed(code) = lost
@@ -177,6 +185,8 @@ impl MemberCore {
         if again {
             self.downloads.linked(cx.now, false);
         }
+        self.session.observed = Some(welcome.observed);
+        self.addresses_changed(cx);
         if let Some(head) = &welcome.head {
             self.head_shown(cx, head)?;
         }
@@ -499,6 +509,7 @@ impl MemberCore {
             Payload::Request { .. } => Purpose::Request,
             Payload::CatchUp(_) => Purpose::CatchUp,
             Payload::FreshnessAsked(_) => Purpose::Freshness,
+            Payload::PathOffer(_) => Purpose::Offer,
             _ => Purpose::Other,
         };
         let letter = Letter { from: self.key, to, number, head: self.own_head(), payload };

@@ -4,6 +4,7 @@ use super::core::{Cx, MemberConfig, MemberCore, Start};
 use super::dispatch::{Dispatcher, Event, Parts, Surroundings};
 use super::io::{Input, Output};
 use super::plane::Plane;
+use crate::net::candidates;
 use crate::net::endpoint::{Config, Endpoint};
 use crate::net::limits::{KEEP_ALIVE, MASTER_KEEP_ALIVE};
 use crate::node::clock::{self, SystemRandom};
@@ -18,7 +19,7 @@ use std::net::{Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{broadcast, mpsc, oneshot};
 
 /// Inputs that may wait for the core; more wait where they come from.
 const CORE_QUEUE: usize = 4_096;
@@ -28,6 +29,8 @@ const BATCH_MAX: usize = 256;
 const REOPEN_AFTER: Duration = Duration::from_secs(1);
 /// How long a stopping node waits for its last packets to go out.
 const LAST_PACKETS: Duration = Duration::from_millis(300);
+/// How often the interfaces are looked at.
+const ADDRESSES_LOOK: Duration = Duration::from_secs(2);
 /// The file that keeps the UDP port, so that a restarted process is found where it was.
 const PORT_FILE: &str = "port";
 
@@ -106,6 +109,9 @@ pub async fn start(options: MemberOptions, ends: NodeEnds) -> Result<Member, Loc
         tokio::spawn(plane.run(plane_commands)),
         tokio::spawn(dispatcher.run(received)),
         tokio::spawn(pass_on(ends.requests, events.clone())),
+        tokio::spawn(arrivals(endpoint.clone(), events.clone())),
+        tokio::spawn(probes(endpoint.clone(), core_inputs.clone())),
+        tokio::spawn(addresses(endpoint.clone(), core_inputs)),
     ];
     Ok(Member { endpoint, requests: events, ended, core: Some(thread), tasks, _dir: dir })
 }
@@ -136,6 +142,44 @@ impl Member {
     }
 }
 
+async fn arrivals(endpoint: Endpoint, events: mpsc::UnboundedSender<Event>) {
+    while let Some(connection) = endpoint.accept().await {
+        if events.send(Event::Arrived(connection)).is_err() {
+            return;
+        }
+    }
+}
+
+async fn probes(endpoint: Endpoint, core: mpsc::Sender<Input>) {
+    let mut probes = endpoint.probes();
+    loop {
+        match probes.recv().await {
+            // A full queue loses it, as a network might.
+            Ok((from, probe)) => match core.try_send(Input::Probe(from, probe)) {
+                Err(mpsc::error::TrySendError::Closed(_)) => return,
+                Ok(()) | Err(mpsc::error::TrySendError::Full(_)) => {}
+            },
+            Err(broadcast::error::RecvError::Lagged(_)) => {}
+            Err(broadcast::error::RecvError::Closed) => return,
+        }
+    }
+}
+
+/// Tells the core of this device's addresses whenever they change.
+async fn addresses(endpoint: Endpoint, core: mpsc::Sender<Input>) {
+    let mut known = Vec::new();
+    loop {
+        let now = candidates::own(&endpoint);
+        if now != known {
+            known.clone_from(&now);
+            if core.send(Input::Addresses(now)).await.is_err() {
+                return;
+            }
+        }
+        tokio::time::sleep(ADDRESSES_LOOK).await;
+    }
+}
+
 async fn pass_on(mut requests: mpsc::Receiver<LocalRequest>, events: mpsc::UnboundedSender<Event>) {
     while let Some(request) = requests.recv().await {
         if events.send(Event::Asked(request)).is_err() {
@@ -150,7 +194,7 @@ fn bind(dir: &StateDir, keys: &identity::Keys, keep_alive: Duration) -> Result<E
     let at = |port| {
         let listen = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
         let config = Config::new(listen, &keys.identity, keys.reset_key, keys.cid_key);
-        Endpoint::bind(Config { keep_alive, ..config })
+        Endpoint::bind(Config { keep_alive, accepts_members: true, ..config })
     };
     let endpoint = match at(port) {
         Err(error) if port != 0 => {

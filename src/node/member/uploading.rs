@@ -6,6 +6,7 @@ use super::io::Output;
 use super::jobs::Control;
 use super::opening::failed;
 use crate::node::local::{ErrorCode, LocalError, TransferRow};
+use crate::state::conn::ConnId;
 use crate::store::member::{DbError, LocalFile};
 use crate::wire::frame::ChunkRange;
 use crate::wire::ids::{FileId, hex};
@@ -100,11 +101,9 @@ impl MemberCore {
     }
 
     /// Nobody wants these any more: what is held, queued or being sent of them stops.
-    pub(super) fn upload_cancelled(&mut self, request: u64, ranges: Vec<ChunkRange>) {
-        if crate::wire::frame::within_limits(&ranges)
-            && let Some(conn) = self.link.current()
-        {
-            self.uploads.cancel(request, &ranges);
+    pub(super) fn upload_cancelled(&mut self, conn: ConnId, request: u64, ranges: Vec<ChunkRange>) {
+        if crate::wire::frame::within_limits(&ranges) {
+            self.uploads.cancel(conn, request, &ranges);
             self.outputs.push(Output::Unsend(conn, request, ranges));
         }
     }

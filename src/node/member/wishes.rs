@@ -208,8 +208,8 @@ impl MemberCore {
     fn stop_traffic(&mut self, cx: &mut Cx<'_>) -> Result<(), DbError> {
         self.downloads.linked(cx.now, false);
         self.give_everything_up(cx)?;
-        self.uploads.forget_held();
         if let Some(conn) = self.link.current() {
+            self.uploads.forget_held(conn);
             self.outputs.push(Output::Close(conn, CloseCode::Done));
         }
         Ok(())

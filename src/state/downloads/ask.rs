@@ -25,7 +25,8 @@ impl Downloads {
 
     pub(super) fn ask(&mut self, now: Time) {
         let credit = self.credit(now);
-        if !self.linked || self.asked_bytes >= credit || self.asked_units >= self.config.units_max {
+        let is_cut_off = !self.linked && self.straight.is_empty();
+        if is_cut_off || self.asked_bytes >= credit || self.asked_units >= self.config.units_max {
             return;
         }
         let mut lanes: BTreeMap<Lane, VecDeque<TransferId>> = BTreeMap::new();
@@ -34,7 +35,7 @@ impl Downloads {
         }
         let owners: BTreeSet<PublicId> = lanes.keys().map(|(owner, _)| *owner).collect();
         let share = if owners.len() > 1 { credit / 2 } else { credit };
-        let was_idle = self.asked_units == 0;
+        let was_idle = self.relayed_units == 0;
         let mut round = Round::default();
         while self.asked_bytes < credit && self.asked_units < self.config.units_max {
             let Some(lane) = self.lane_with_least(&lanes, share) else { break };
@@ -49,11 +50,12 @@ impl Downloads {
                 }
             }
         }
-        if was_idle && self.asked_units > 0 {
+        if was_idle && self.relayed_units > 0 {
             self.heard = now;
         }
         for (request, (owner, units)) in round.asks {
-            self.effects.push_back(Effect::Ask { request, owner, units });
+            let by = self.way_of(request);
+            self.effects.push_back(Effect::Ask { request, owner, units, by });
         }
         for (request, units) in round.joins {
             self.effects.push_back(Effect::Join { request, units });
@@ -74,7 +76,11 @@ impl Downloads {
             && fetch.held.is_none()
             && !fetch.leaving
             && !fetch.is_complete()
-            && self.online.get(&fetch.wanted.owner) != Some(&false)
+            && self.is_reachable(&fetch.wanted.owner)
+    }
+
+    fn is_reachable(&self, owner: &PublicId) -> bool {
+        self.straight.contains_key(owner) || self.linked && self.online.get(owner) != Some(&false)
     }
 
     /// Asks for the next unit of a transfer, if one is missing.
@@ -86,6 +92,9 @@ impl Downloads {
         let request = under_way.unwrap_or_else(|| {
             *round.requests.entry(lane.0).or_insert_with(|| {
                 self.request += 1;
+                if let Some(conn) = self.straight.get(&lane.0) {
+                    self.ways.insert(self.request, (*conn, 0));
+                }
                 self.request
             })
         });
@@ -100,6 +109,10 @@ impl Downloads {
         self.by_unit.entry((content, index)).or_default().insert(transfer);
         self.asked_bytes += u64::from(length);
         self.asked_units += 1;
+        match self.ways.get_mut(&request) {
+            Some((_, outstanding)) => *outstanding += 1,
+            None => self.relayed_units += 1,
+        }
         *self.asked_in.entry(lane).or_default() += u64::from(length);
         let unit = Asked { transfer, content, index, length };
         match under_way {

@@ -42,13 +42,14 @@ impl Downloads {
             }
         }
         for (request, units) in by_request {
+            let by = self.way_of(request);
             for unit in &units {
                 self.give_back(transfer, unit.index);
             }
             let (shared, alone): (Vec<Asked>, Vec<Asked>) =
                 units.into_iter().partition(|unit| self.pass_on(unit.content, unit.index, request));
             if !alone.is_empty() {
-                self.effects.push_back(Effect::Cancel { request, units: alone });
+                self.effects.push_back(Effect::Cancel { request, units: alone, by });
             }
             if !shared.is_empty() {
                 self.effects.push_back(Effect::Leave { request, units: shared });

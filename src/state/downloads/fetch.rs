@@ -169,14 +169,14 @@ impl Fetch {
         None
     }
 
-    /// A unit is no longer asked for; it must be looked for again if it is missing.
-    pub fn give_back(&mut self, index: u32) -> bool {
-        let was_asked = self.asked.remove(&index).is_some();
+    /// A unit is no longer asked for; it must be looked for again if it is missing. Gives the request that asked for it.
+    pub fn give_back(&mut self, index: u32) -> Option<u64> {
+        let request = self.asked.remove(&index);
         self.joined.remove(&index);
         if let Unit::Chunk(chunk) = Unit::from_index(index) {
             self.next = self.next.min(chunk);
         }
-        was_asked
+        request
     }
 
     /// A verified chunk is at its place.

@@ -13,6 +13,7 @@ pub mod rate;
 
 pub use outcome::{Came, Opened, Outcome};
 
+use super::conn::ConnId;
 use super::time::Time;
 use crate::wire::frame::ChunkRefusal;
 use crate::wire::geometry::CHUNK_BYTES_MAX;
@@ -101,7 +102,7 @@ pub enum Effect {
     Load(usize),
     /// Look at the destination and open the part file; say [`Downloads::opened`].
     Open(TransferId),
-    /// Be ready for these units, then ask the server for them.
+    /// Be ready for these units, then ask for them.
     Ask {
         /// The request's number.
         request: u64,
@@ -109,6 +110,8 @@ pub enum Effect {
         owner: PublicId,
         /// Which units.
         units: Vec<Asked>,
+        /// The straight connection to ask on; none means through the server.
+        by: Option<ConnId>,
     },
     /// Be ready for these units for one more transfer: they were asked for already, for another one.
     Join {
@@ -124,12 +127,14 @@ pub enum Effect {
         /// Which units.
         units: Vec<Asked>,
     },
-    /// Tell the server that these are not wanted any more, and expect them no longer.
+    /// Tell who was asked that these are not wanted any more, and expect them no longer.
     Cancel {
         /// The request's number.
         request: u64,
         /// Which units.
         units: Vec<Asked>,
+        /// The straight connection on which they were asked for; none means through the server.
+        by: Option<ConnId>,
     },
     /// Sync the part file and say [`Downloads::synced`].
     Sync(TransferId, Vec<u32>),
@@ -170,9 +175,15 @@ pub struct Downloads {
     by_unit: HashMap<(ContentId, u32), BTreeSet<TransferId>>,
     online: HashMap<PublicId, bool>,
     linked: bool,
+    /// Owners that are asked on a straight connection.
+    straight: HashMap<PublicId, ConnId>,
+    /// Requests that went by a straight connection, with the units of them that are outstanding.
+    ways: HashMap<u64, (ConnId, usize)>,
     request: u64,
     asked_bytes: u64,
     asked_units: usize,
+    /// Those of them that were asked for through the server.
+    relayed_units: usize,
     asked_in: BTreeMap<Lane, u64>,
     finishing: Vec<TransferId>,
     finish_since: Option<Time>,
@@ -195,9 +206,12 @@ impl Downloads {
             by_unit: HashMap::new(),
             online: HashMap::new(),
             linked: false,
+            straight: HashMap::new(),
+            ways: HashMap::new(),
             request: 0,
             asked_bytes: 0,
             asked_units: 0,
+            relayed_units: 0,
             asked_in: BTreeMap::new(),
             finishing: Vec::new(),
             finish_since: None,
@@ -232,18 +246,37 @@ impl Downloads {
         self.rate.per_second(now)
     }
 
-    /// Whether bytes or answers are awaited, and when something was heard last.
+    /// Whether bytes or answers are awaited through the server, and when something was heard last by that way.
     pub fn awaited_since(&self) -> Option<Time> {
-        (self.asked_units > 0).then_some(self.heard)
+        (self.relayed_units > 0).then_some(self.heard)
+    }
+
+    /// The straight connection by which a request went, if units of it are outstanding.
+    pub fn way_of(&self, request: u64) -> Option<ConnId> {
+        self.ways.get(&request).map(|(conn, _)| *conn)
+    }
+
+    /// The straight connection by which a unit was asked for.
+    pub fn way_of_unit(&self, asked: &Asked) -> Option<ConnId> {
+        let request = self.fetches.get(&asked.transfer)?.asked.get(&asked.index)?;
+        self.way_of(*request)
+    }
+
+    /// The owners of what is in memory.
+    pub fn owners(&self) -> BTreeSet<PublicId> {
+        self.fetches.values().map(|fetch| fetch.wanted.owner).collect()
     }
 
     /// Why a fetch does not move, if it doesn't.
     pub fn waits_for(&self, fetch: &Fetch) -> Option<Outcome> {
-        if !self.linked {
-            return Some(Outcome::ServerAway);
-        }
-        if self.online.get(&fetch.wanted.owner) == Some(&false) {
-            return Some(Outcome::OwnerAway);
+        let owner = fetch.wanted.owner;
+        if !self.straight.contains_key(&owner) {
+            if !self.linked {
+                return Some(Outcome::ServerAway);
+            }
+            if self.online.get(&owner) == Some(&false) {
+                return Some(Outcome::OwnerAway);
+            }
         }
         // What was said last counts until something comes, also while it is asked for again.
         fetch.held.map(|(_, why)| why).or(fetch.why)
@@ -269,19 +302,44 @@ impl Downloads {
         self.go_on(now);
     }
 
-    /// The way through the server is open, or was lost: then everything that was asked for is to be asked for again.
+    /// The way through the server is open, or was lost: then everything that was asked for by it is to be asked for again.
     pub fn linked(&mut self, now: Time, linked: bool) {
         self.linked = linked;
         self.heard = now;
-        let asked: Vec<(TransferId, Vec<u32>)> =
-            self.fetches.iter().map(|(id, fetch)| (*id, fetch.asked.keys().copied().collect())).collect();
-        for (transfer, units) in asked {
-            units.into_iter().for_each(|index| self.give_back(transfer, index));
-        }
+        self.give_back_all(|way| way.is_none());
         if linked {
             self.fetches.values_mut().for_each(release);
         }
         self.go_on(now);
+    }
+
+    /// New requests to an owner go by this straight connection, or through the server.
+    pub fn straight(&mut self, now: Time, owner: PublicId, conn: Option<ConnId>) {
+        match conn {
+            Some(conn) => {
+                self.straight.insert(owner, conn);
+                self.fetches.values_mut().filter(|fetch| fetch.wanted.owner == owner).for_each(release);
+            }
+            None => drop(self.straight.remove(&owner)),
+        }
+        self.go_on(now);
+    }
+
+    /// A straight connection is gone: what was asked for on it is asked for again, by whatever way there is.
+    pub fn straight_lost(&mut self, now: Time, conn: ConnId) {
+        self.straight.retain(|_, of| *of != conn);
+        self.give_back_all(|way| way == Some(conn));
+        self.go_on(now);
+    }
+
+    /// Gives back what was asked for by the ways that are meant.
+    fn give_back_all(&mut self, meant: impl Fn(Option<ConnId>) -> bool) {
+        let mut over: Vec<(TransferId, u32)> = Vec::new();
+        for (transfer, fetch) in &self.fetches {
+            let asked = fetch.asked.iter().filter(|(_, request)| meant(self.way_of(**request)));
+            over.extend(asked.map(|(index, _)| (*transfer, *index)));
+        }
+        over.into_iter().for_each(|(transfer, index)| self.give_back(transfer, index));
     }
 
     /// An owner came or went.
@@ -321,9 +379,11 @@ impl Downloads {
         (silent >= self.config.silent_after).then_some(silent)
     }
 
-    /// Bytes came in for a transfer.
-    pub fn heard(&mut self, now: Time, transfer: TransferId, bytes: u64) {
-        self.heard = now;
+    /// Bytes came in for a transfer, through the server or not.
+    pub fn heard(&mut self, now: Time, transfer: TransferId, bytes: u64, relayed: bool) {
+        if relayed {
+            self.heard = now;
+        }
         if let Some(fetch) = self.fetches.get(&transfer) {
             self.heard_of.insert(fetch.wanted.owner, now);
         }
@@ -332,7 +392,9 @@ impl Downloads {
 
     /// A unit came: what became of it.
     pub fn came(&mut self, now: Time, asked: Asked, came: Came) {
-        self.heard = now;
+        if self.way_of_unit(&asked).is_none() {
+            self.heard = now;
+        }
         let Some(fetch) = self.told(asked.transfer) else { return };
         if came != Came::Broken {
             fetch.wanted.received += u64::from(asked.length);
@@ -371,7 +433,9 @@ impl Downloads {
     /// The server or the owner said no to some units.
     /// Gives the units that were still asked for by that request: they will not come.
     pub fn refused(&mut self, now: Time, request: u64, units: &[(ContentId, u32)], reason: ChunkRefusal) -> Vec<Asked> {
-        self.heard = now;
+        if self.way_of(request).is_none() {
+            self.heard = now;
+        }
         let mut over = Vec::new();
         let mut hit = BTreeSet::new();
         for key in units {
@@ -517,8 +581,11 @@ impl Downloads {
 
     fn give_back(&mut self, transfer: TransferId, index: u32) {
         let Some(fetch) = self.fetches.get_mut(&transfer) else { return };
-        if !fetch.give_back(index) {
-            return;
+        let Some(request) = fetch.give_back(index) else { return };
+        match self.ways.get_mut(&request) {
+            Some((_, 1)) => drop(self.ways.remove(&request)),
+            Some((_, outstanding)) => *outstanding -= 1,
+            None => self.relayed_units -= 1,
         }
         let length = u64::from(fetch.wanted.geometry.unit_len(index).unwrap_or(0));
         self.asked_bytes -= length;

@@ -494,7 +494,7 @@ fn an_owner_that_says_nothing_is_told_of() {
         |downloads: &Downloads, now| downloads.fetch(1).and_then(|fetch| downloads.silent_for(Time(now), fetch));
     assert_eq!(silent(&downloads, 2_999), None);
     assert_eq!(silent(&downloads, 3_000), Some(Duration::from_secs(3)));
-    downloads.heard(Time(3_500), 1, 17);
+    downloads.heard(Time(3_500), 1, 17, true);
     assert_eq!(silent(&downloads, 6_000), None, "slow is not silent");
     downloads.came(Time(6_100), first[0].1, Came::Verified);
     assert_eq!(silent(&downloads, 9_200), Some(Duration::from_millis(3_100)));
@@ -517,4 +517,79 @@ fn news_of_an_earlier_opening_claim_nothing() {
     downloads.opened(Time(10_000), 1, Opened::Ready);
     let again: Vec<u32> = asked(effects(&mut downloads)).iter().map(|(_, unit)| unit.index).collect();
     assert_eq!(again, [0, 1, 2, 3], "nothing was claimed");
+}
+
+/// By which way each unit is asked for.
+fn ways(effects: &[Effect]) -> Vec<(u32, Option<ConnId>)> {
+    let asks = effects.iter().filter_map(|effect| match effect {
+        Effect::Ask { units, by, .. } => Some(units.iter().map(|unit| (unit.index, *by))),
+        _ => None,
+    });
+    asks.flatten().collect()
+}
+
+#[test]
+fn who_has_a_straight_way_is_asked_on_it_and_through_the_server_when_it_is_gone() {
+    let way = ConnId(7);
+    let file = Wanted { has_list: true, ..wanted(1, OWNER, 10 * KIB) };
+    let mut downloads = begun(small_credit(), vec![file]);
+    let first = effects(&mut downloads);
+    assert_eq!(ways(&first), [0, 1, 2, 3].map(|index| (index, None)), "it begins at once, through the server");
+    let first = asked(first);
+    downloads.straight(Time(10), OWNER, Some(way));
+    for (_, unit) in &first[..3] {
+        downloads.came(Time(11), *unit, Came::Verified);
+    }
+    let more = effects(&mut downloads);
+    assert_eq!(ways(&more), [4, 5, 6].map(|index| (index, Some(way))), "what is new goes straight");
+    let straight = asked(more);
+    assert_eq!(downloads.way_of(straight[0].0), Some(way));
+
+    // The server is lost: what was asked for by it is asked for on the straight way, the rest stays as it is.
+    downloads.linked(Time(20), false);
+    let again = effects(&mut downloads);
+    assert_eq!(ways(&again), [(3, Some(way))]);
+    assert_eq!(downloads.awaited_since(), None, "nothing is awaited of the server");
+    let fetch = downloads.fetch(1).unwrap();
+    assert_eq!(downloads.waits_for(fetch), None, "it goes on without it");
+
+    downloads.linked(Time(30), true);
+    assert!(ways(&effects(&mut downloads)).is_empty());
+    downloads.straight_lost(Time(40), way);
+    let relayed = effects(&mut downloads);
+    assert_eq!(ways(&relayed), [3, 4, 5, 6].map(|index| (index, None)), "all of it is asked for again at once");
+    assert_eq!(downloads.awaited_since(), Some(Time(40)));
+    assert_eq!(downloads.way_of(straight[0].0), None);
+}
+
+#[test]
+fn what_was_asked_for_on_an_older_straight_way_may_still_come_by_it() {
+    let file = Wanted { has_list: true, ..wanted(1, OWNER, 10 * KIB) };
+    let mut downloads = begun(small_credit(), vec![file]);
+    downloads.linked(Time(1), false);
+    downloads.straight(Time(1), OWNER, Some(ConnId(7)));
+    let first = asked(effects(&mut downloads));
+    downloads.straight(Time(2), OWNER, Some(ConnId(8)));
+    assert!(effects(&mut downloads).is_empty());
+    downloads.came(Time(3), first.last().unwrap().1, Came::Verified);
+    assert_eq!(ways(&effects(&mut downloads)), [(4, Some(ConnId(8)))]);
+    downloads.straight_lost(Time(4), ConnId(7));
+    let again = ways(&effects(&mut downloads));
+    assert!(again.iter().all(|(_, by)| *by == Some(ConnId(8))), "{again:?}");
+}
+
+#[test]
+fn who_pauses_tells_the_owner_by_the_way_it_was_asked() {
+    let file = Wanted { has_list: true, ..wanted(1, OWNER, 3 * KIB) };
+    let mut downloads = begun(small_credit(), vec![file]);
+    effects(&mut downloads);
+    downloads.linked(Time(1), false);
+    downloads.straight(Time(1), OWNER, Some(ConnId(7)));
+    effects(&mut downloads);
+    downloads.pause(Time(2), 1);
+    let cancelled = effects(&mut downloads);
+    assert!(
+        cancelled.iter().any(|effect| matches!(effect, Effect::Cancel { by: Some(ConnId(7)), .. })),
+        "{cancelled:?}"
+    );
 }

@@ -29,7 +29,7 @@ use std::time::Duration;
 /// How straight ways are looked for, and kept.
 #[derive(Debug, Clone, Copy)]
 pub struct PathsConfig {
-    /// Whether there are any at all; else everything goes through the server.
+    /// Whether there are any at all; else everything goes through the server, which is the default.
     pub enabled: bool,
     /// How long an attempt lasts, from the other device's offer on.
     pub punch_for: Duration,
@@ -61,7 +61,8 @@ pub struct PathsConfig {
 impl Default for PathsConfig {
     fn default() -> PathsConfig {
         PathsConfig {
-            enabled: true,
+            // Until random worlds and a lab of real NATs have tried it.
+            enabled: false,
             punch_for: Duration::from_secs(5),
             takeover: Duration::from_millis(500),
             retry_min: Duration::from_secs(5),
@@ -159,6 +160,8 @@ pub struct Paths {
     dial: u64,
     ping_cap: Cap,
     dial_cap: Cap,
+    /// When it was looked at attempts last.
+    looked: Time,
     effects: VecDeque<Effect>,
 }
 
@@ -176,6 +179,7 @@ impl Paths {
             dial: 0,
             ping_cap: Cap::new(config.pings_per_minute),
             dial_cap: Cap::new(config.dials_per_minute),
+            looked: Time::default(),
             effects: VecDeque::new(),
         }
     }
@@ -195,6 +199,17 @@ impl Paths {
         self.peers
             .iter()
             .find_map(|(key, peer)| peer.conns.iter().find(|one| one.id == conn).map(|one| (*key, one.verified)))
+    }
+
+    /// Whether this device dialled a connection.
+    pub fn is_dialled(&self, conn: ConnId) -> bool {
+        let mut conns = self.peers.values().flat_map(|peer| &peer.conns);
+        conns.any(|one| one.id == conn && one.dialled)
+    }
+
+    /// All connections to a device.
+    pub fn connections_of(&self, key: &DeviceKey) -> Vec<ConnId> {
+        self.peers.get(key).map(|peer| peer.conns.iter().map(|one| one.id).collect()).unwrap_or_default()
     }
 
     /// How a device is reached.
@@ -431,11 +446,11 @@ impl Paths {
     }
 
     /// When to call [`Paths::tick`].
-    pub fn poll_timeout(&self, now: Time) -> Option<Time> {
+    pub fn poll_timeout(&self) -> Option<Time> {
         let attempts = self.peers.iter().filter_map(|(key, peer)| {
             let attempt = peer.attempt.as_ref()?;
             let takeover = (self.own > *key).then_some(self.config.takeover);
-            Some(attempt.poll_timeout(now, takeover))
+            Some(attempt.poll_timeout(self.looked, takeover))
         });
         let retries = self.peers.values().filter(|peer| peer.wanted && peer.attempt.is_none() && self.signalling);
         let retries = retries.filter_map(|peer| peer.retry_at);
@@ -469,6 +484,7 @@ impl Paths {
 
     /// Pings that are due, dials, and attempts that are over.
     fn go_on(&mut self, now: Time) {
+        self.looked = now;
         for (key, peer) in &mut self.peers {
             let Some(attempt) = &mut peer.attempt else { continue };
             if peer.current.is_some() {

@@ -101,6 +101,10 @@ fn key(seed: u32) -> DeviceKey {
     Identity::from_seeds(bytes, bytes).device_key()
 }
 
+fn config() -> PathsConfig {
+    PathsConfig { enabled: true, ..PathsConfig::default() }
+}
+
 fn address(text: &str) -> SocketAddr {
     text.parse().unwrap()
 }
@@ -116,7 +120,7 @@ impl Lab {
         };
         let inside = [address("10.0.1.2:7000"), address("10.0.2.2:7000")];
         let mut nats = [nat(0, kinds[0]), nat(1, kinds[1])];
-        let mut paths = KEYS.map(|key| Paths::new(PathsConfig::default(), key));
+        let mut paths = KEYS.map(|key| Paths::new(config(), key));
         for index in 0..2 {
             let observed = nats[index].out(address(SERVER));
             paths[index].addresses(Time(0), vec![inside[index], observed], false);
@@ -196,7 +200,7 @@ impl Lab {
                 Effect::Down(_) => self.up[index] = None,
             }
         }
-        if let Some(at) = self.paths[index].poll_timeout(Time(self.now)) {
+        if let Some(at) = self.paths[index].poll_timeout() {
             self.at(at.0.max(self.now + 1), Event::Tick(index));
         }
     }
@@ -366,12 +370,12 @@ fn a_connection_goes_when_nothing_used_it_for_a_minute() {
     assert_eq!(lab.conns.len(), 1);
     lab.run_for(2_000);
     assert_eq!((lab.conns.len(), lab.up), (0, [None, None]));
-    assert_eq!(lab.paths[0].poll_timeout(Time(lab.now)), None, "and nothing is left to do");
+    assert_eq!(lab.paths[0].poll_timeout(), None, "and nothing is left to do");
 }
 
 #[test]
 fn nobody_can_aim_a_device_at_a_third_party() {
-    let mut paths = Paths::new(PathsConfig::default(), KEYS[0]);
+    let mut paths = Paths::new(config(), KEYS[0]);
     paths.addresses(Time(0), vec![address("10.0.1.2:7000")], false);
     let (mut probes, mut random) = (0, Drawn(0));
     let members: Vec<DeviceKey> = (0..1_000).map(|member| key(member + 10)).collect();
@@ -405,7 +409,7 @@ fn who_does_not_know_the_token_is_not_answered() {
 #[test]
 fn who_has_no_direct_ways_says_so() {
     let mut lab = Lab::new([(Cone, PortRestricted), (Cone, PortRestricted)]);
-    lab.paths[1] = Paths::new(PathsConfig { enabled: false, ..PathsConfig::default() }, KEYS[1]);
+    lab.paths[1] = Paths::new(PathsConfig::default(), KEYS[1]);
     lab.want(0, true);
     lab.run_for(1_000);
     assert_eq!(lab.state(0), State::Relayed(Why::RelayOnly));

@@ -181,6 +181,10 @@ impl World {
             }
             Output::Close(conn, code) => self.close(conn, Side::Node, code),
             Output::Streams(..) => self.nodes[node].plane.streams(),
+            // There are no straight ways here: everything passes the server.
+            Output::DialPeer(..) | Output::Probe(..) | Output::PeerHello(..) | Output::PeerStreams(..) => {
+                self.fail(&format!("{}: a straight way is looked for", self.nodes[node].name));
+            }
             Output::Epochs(epochs) => self.nodes[node].plane.epochs(epochs.iter().map(|epoch| epoch.id)),
             Output::Open(place) => {
                 let (transfer, opening) = (place.transfer, place.opening);
@@ -188,7 +192,7 @@ impl World {
                 let opened = one.plane.open(&mut one.disk, *place);
                 self.tell_later(node, Input::Opened(transfer, opening, opened));
             }
-            Output::Expect(request, units) => self.nodes[node].plane.expect(request, units),
+            Output::Expect(request, units, _) => self.nodes[node].plane.expect(request, units),
             Output::Join(request, units) => {
                 for unit in self.nodes[node].plane.join(request, units) {
                     self.tell_later(node, Input::Came(unit, bailiwick::state::downloads::Came::Broken));

@@ -141,7 +141,7 @@ impl World {
         }
         one.units += 1;
         self.tell_server(ServerInput::Forwarded(forward));
-        self.tell(node, Input::Heard(landed[0].asked.transfer, u64::from(header.length)));
+        self.tell(node, Input::Heard(landed[0].asked.transfer, u64::from(header.length), None));
         for Landed { asked, came, list } in landed {
             self.tell_later(node, Input::Came(asked, came));
             if let Some(list) = list {

@@ -42,14 +42,16 @@ const LOOKS_MAX: usize = 2;
 
 /// What the data plane is told.
 pub(super) enum Command {
-    /// Chunk streams come on this connection.
+    /// Chunk streams come on this connection through the server.
     Streams(Connection, GroupId),
+    /// Chunk streams come on this straight connection, too.
+    PeerStreams(ConnId, Connection, GroupId),
     /// The secrets, the newest last.
     Epochs(Vec<Epoch>),
     /// See [`super::io::Output`].
     Open(Box<Place>),
     /// See [`super::io::Output`].
-    Expect(u64, Vec<Asked>),
+    Expect(u64, Vec<Asked>, Option<ConnId>),
     /// See [`super::io::Output`].
     Join(u64, Vec<Asked>),
     /// See [`super::io::Output`].
@@ -78,14 +80,14 @@ pub(super) enum Command {
     EndScan(ScanId),
     /// See [`super::io::Output`].
     DeleteCopies(Vec<PathBuf>),
-    /// A stream's header came: where do its bytes go?
-    Claim(ChunkHeader, oneshot::Sender<Vec<Landing>>),
+    /// A stream's header came, on a straight connection or through the server: where do its bytes go?
+    Claim(ChunkHeader, Option<ConnId>, oneshot::Sender<Vec<Landing>>),
     /// A place was opened.
     Placed(TransferId, Option<Arc<Folder>>, Option<Arc<Part>>, Opened),
-    /// A unit's bytes came in.
-    Read(ChunkHeader, Vec<Landing>, Vec<u8>),
-    /// A unit's bytes stopped before their end.
-    Broke(Vec<Landing>),
+    /// A unit's bytes came in, by a straight connection or through the server.
+    Read(ChunkHeader, Vec<Landing>, Vec<u8>, Option<ConnId>),
+    /// A unit's bytes stopped before their end. The core need not be told where it hears that the connection is over.
+    Broke(Vec<Landing>, bool),
     /// A unit was handled; a file of one chunk has its part now.
     Landed(Asked, Came, Option<Part>),
     /// A part of a list was unsealed.
@@ -105,6 +107,15 @@ pub(super) struct Landing {
     attempt: u64,
 }
 
+/// A unit that was asked for.
+struct Expected {
+    request: u64,
+    /// The straight connection that it comes on; none means through the server.
+    by: Option<ConnId>,
+    /// For which transfers.
+    asked: Vec<Asked>,
+}
+
 /// The data plane's own state.
 pub(super) struct Plane {
     state_dir: PathBuf,
@@ -117,8 +128,8 @@ pub(super) struct Plane {
     places: Places,
     attempts: u64,
     folders: HashMap<PathBuf, Weak<Folder>>,
-    /// By which request a unit was asked for, and for which transfers.
-    expected: HashMap<(ContentId, u32), (u64, Vec<Asked>)>,
+    /// What was asked for.
+    expected: HashMap<(ContentId, u32), Expected>,
     scanning: HashMap<ScanId, mpsc::Sender<Vec<u32>>>,
     buffers: Buffers,
     outlet: Outlet,
@@ -174,10 +185,12 @@ impl Plane {
         match command {
             Command::Streams(connection, group) => {
                 self.group = Some(group);
-                self.expected.clear();
-                let inlet =
-                    Inlet { plane: self.commands.clone(), core: self.core.clone(), buffers: self.buffers.clone() };
-                tokio::spawn(receive::accept(connection, inlet));
+                self.expected.retain(|_, expected| expected.by.is_some());
+                tokio::spawn(receive::accept(connection, self.inlet(None)));
+            }
+            Command::PeerStreams(id, connection, group) => {
+                self.group = Some(group);
+                tokio::spawn(receive::accept(connection, self.inlet(Some(id))));
             }
             Command::Epochs(epochs) => {
                 self.newest = epochs.iter().max_by_key(|epoch| epoch.id).cloned();
@@ -185,8 +198,8 @@ impl Plane {
             }
             Command::Open(place) => self.open(place),
             Command::Placed(transfer, folder, part, opened) => self.placed(transfer, folder, part, opened).await,
-            Command::Expect(request, units) => {
-                let expected = |unit: Asked| ((unit.content, unit.index), (request, vec![unit]));
+            Command::Expect(request, units, by) => {
+                let expected = |unit: Asked| ((unit.content, unit.index), Expected { request, by, asked: vec![unit] });
                 self.expected.extend(units.into_iter().map(expected));
             }
             Command::Join(request, units) => self.join(request, units).await,
@@ -195,14 +208,16 @@ impl Plane {
                     self.forget(unit, |of| of == request);
                 }
             }
-            Command::Claim(header, reply) => {
-                let _ = reply.send(self.claim(&header));
+            Command::Claim(header, by, reply) => {
+                let _ = reply.send(self.claim(&header, by));
             }
-            Command::Read(header, landings, bytes) => self.land(header, landings, bytes),
-            Command::Broke(landings) => {
+            Command::Read(header, landings, bytes, by) => self.land(header, landings, bytes, by),
+            Command::Broke(landings, tell) => {
                 for Landing { asked, attempt } in landings {
-                    if self.live(asked.transfer).is_some_and(|live| live.attempt == attempt) {
-                        self.landed(asked, Came::Broken, None).await;
+                    match self.live(asked.transfer).filter(|live| live.attempt == attempt) {
+                        Some(_) if tell => self.landed(asked, Came::Broken, None).await,
+                        Some(live) => live.landing = false,
+                        None => {}
                     }
                 }
             }
@@ -250,10 +265,14 @@ impl Plane {
         let _ = self.core.send(input).await;
     }
 
+    fn inlet(&self, by: Option<ConnId>) -> Inlet {
+        Inlet { by, plane: self.commands.clone(), core: self.core.clone(), buffers: self.buffers.clone() }
+    }
+
     async fn join(&mut self, request: u64, units: Vec<Asked>) {
         for unit in units {
-            match self.expected.get_mut(&(unit.content, unit.index)).filter(|(of, _)| *of == request) {
-                Some((_, of)) => of.push(unit),
+            match self.expected.get_mut(&(unit.content, unit.index)).filter(|of| of.request == request) {
+                Some(of) => of.asked.push(unit),
                 // It came, or was given up, a moment ago.
                 None => self.tell(Input::Came(unit, Came::Broken)).await,
             }
@@ -262,25 +281,27 @@ impl Plane {
 
     fn forget(&mut self, unit: Asked, by: impl Fn(u64) -> bool) {
         let key = (unit.content, unit.index);
-        if let Some((request, of)) = self.expected.get_mut(&key)
-            && by(*request)
+        if let Some(of) = self.expected.get_mut(&key)
+            && by(of.request)
         {
-            of.retain(|asked| asked.transfer != unit.transfer);
-            if of.is_empty() {
+            of.asked.retain(|asked| asked.transfer != unit.transfer);
+            if of.asked.is_empty() {
                 self.expected.remove(&key);
             }
         }
     }
 
-    fn claim(&mut self, header: &ChunkHeader) -> Vec<Landing> {
+    /// Only who was asked can answer.
+    fn claim(&mut self, header: &ChunkHeader, by: Option<ConnId>) -> Vec<Landing> {
         let key = (header.content, header.index);
-        let fits = |(request, asked): &&(u64, Vec<Asked>)| {
-            *request == header.request && asked.iter().all(|asked| asked.length == header.length)
+        let fits = |of: &&Expected| {
+            let is_asked = of.request == header.request && of.by == by;
+            is_asked && of.asked.iter().all(|asked| asked.length == header.length)
         };
         if self.expected.get(&key).filter(fits).is_none() {
             return Vec::new();
         }
-        let (_, asked) = self.expected.remove(&key).unwrap_or_default();
+        let asked = self.expected.remove(&key).map(|of| of.asked).unwrap_or_default();
         asked.into_iter().filter_map(|asked| self.landing(asked)).collect()
     }
 
@@ -294,7 +315,7 @@ impl Plane {
     }
 
     /// Unseals, checks and writes a unit, where its transfers are still as they were when it began to come.
-    fn land(&mut self, header: ChunkHeader, landings: Vec<Landing>, mut bytes: Vec<u8>) {
+    fn land(&mut self, header: ChunkHeader, landings: Vec<Landing>, mut bytes: Vec<u8>, by: Option<ConnId>) {
         let (Some(group), epoch) = (self.group, self.epochs.get(&header.epoch).cloned()) else { return };
         let (commands, buffers, state_dir) = (self.commands.clone(), self.buffers.clone(), self.state_dir.clone());
         let mut targets = Vec::with_capacity(landings.len());
@@ -310,7 +331,7 @@ impl Plane {
             return buffers.give_back(bytes);
         }
         tokio::task::spawn_blocking(move || {
-            let opened = receive::unseal(&header, epoch.as_ref(), &group, &mut bytes);
+            let opened = receive::unseal(&header, by.is_some(), epoch.as_ref(), &group, &mut bytes);
             for (asked, place, folder, part) in targets {
                 let command = match (opened, Unit::from_index(header.index)) {
                     (Err(came), _) => Command::Landed(asked, came, None),

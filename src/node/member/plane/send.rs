@@ -74,7 +74,7 @@ fn seal(
         buffers.give_back(bytes);
         return Err(refusal_of(&error));
     }
-    let cipher = Cipher::fastest();
+    let cipher = if upload.sealed { Cipher::fastest() } else { Cipher::Plain };
     let header = ChunkHeader {
         cipher,
         audience: Audience::EVERYONE,
@@ -85,8 +85,10 @@ fn seal(
         length: upload.length,
         nonce: draw(&mut SystemRandom),
     };
-    let key = chunk_key(epoch, &upload.content, cipher).ok_or(ChunkRefusal::NotReady)?;
-    key.seal(header.nonce, &header.bound(group), &mut bytes);
+    if upload.sealed {
+        let key = chunk_key(epoch, &upload.content, cipher).ok_or(ChunkRefusal::NotReady)?;
+        key.seal(header.nonce, &header.bound(group), &mut bytes);
+    }
     Ok((header, bytes))
 }
 

@@ -102,9 +102,9 @@ impl Plane {
     }
 
     pub(super) fn drop_transfer(&mut self, transfer: TransferId, leftover: Leftover) {
-        self.expected.retain(|_, (_, asked)| {
-            asked.retain(|asked| asked.transfer != transfer);
-            !asked.is_empty()
+        self.expected.retain(|_, of| {
+            of.asked.retain(|asked| asked.transfer != transfer);
+            !of.asked.is_empty()
         });
         let slot = self.open.entry(transfer).or_default();
         slot.after.push_back(After::Drop(leftover));

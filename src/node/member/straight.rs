@@ -1,0 +1,174 @@
+//! Straight ways to other members (W24): the machine's wishes carried out, and what comes on such a connection.
+//!
+//! Nothing of a file goes to who is no member by this device's own roster; both devices show their newest head first.
+
+use super::core::{Cx, MemberCore};
+use super::io::Output;
+use super::pen::Pen;
+use super::session::STREAMS_MAX;
+use crate::state::conn::ConnId;
+use crate::state::paths::Effect;
+use crate::state::uploads::Asked;
+use crate::store::member::DbError;
+use crate::wire::close::CloseCode;
+use crate::wire::envelope::{PathOffer, Payload};
+use crate::wire::frame::{Frame, PeerHello};
+use crate::wire::ids::{DeviceKey, PublicId};
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+
+impl MemberCore {
+    pub(super) fn drain_paths(&mut self, cx: &mut Cx<'_>) -> bool {
+        let mut moved = false;
+        while let Some(effect) = self.paths.poll_effect() {
+            moved = true;
+            match effect {
+                Effect::Offer(to, offer) => self.send_offer(&to, offer),
+                Effect::Probe(to, probe) => self.outputs.push(Output::Probe(to, probe)),
+                Effect::Dial(dial, to, address) => self.outputs.push(Output::DialPeer(dial, to, address)),
+                Effect::Close(conn) => self.close_straight(cx, conn, CloseCode::Done),
+                Effect::Up(peer, conn) => self.way_changed(cx, &peer, Some(conn)),
+                Effect::Down(peer) => self.way_changed(cx, &peer, None),
+            }
+        }
+        moved
+    }
+
+    fn send_offer(&mut self, to: &DeviceKey, offer: PathOffer) {
+        if let Some((key, seal)) = self.roster().by_key(to).map(|device| (device.key, device.seal)) {
+            self.send_letter(key, seal, 0, Payload::PathOffer(offer));
+        }
+    }
+
+    fn way_changed(&mut self, cx: &mut Cx<'_>, peer: &DeviceKey, conn: Option<ConnId>) {
+        let Some(id) = self.roster().by_key(peer).map(|device| device.id) else { return };
+        self.downloads.straight(cx.now, id, conn);
+        self.device_event(if conn.is_some() { "direct" } else { "relayed" }, &id);
+    }
+
+    fn close_straight(&mut self, cx: &mut Cx<'_>, conn: ConnId, code: CloseCode) {
+        self.outputs.push(Output::Close(conn, code));
+        self.straight_over(cx, conn);
+    }
+
+    /// What was under way on a straight connection is over.
+    pub(super) fn straight_over(&mut self, cx: &mut Cx<'_>, conn: ConnId) {
+        self.paths.lost(cx.now, conn);
+        self.downloads.straight_lost(cx.now, conn);
+        self.uploads.forget_held(conn);
+    }
+
+    /// A device of the roster that may be met straight.
+    fn is_met(&self, key: &DeviceKey) -> bool {
+        *key != self.key && self.roster().is_member(key)
+    }
+
+    /// Whether this device takes part in the group, by what it knows itself: the server may be away.
+    fn takes_part(&self) -> bool {
+        let closed = match &self.pen {
+            Pen::Master(_) => !self.may_answer(),
+            Pen::Replica(replica) => replica.stopped().is_some(),
+        };
+        !closed && !self.wishes.is_leaving() && self.roster().is_member(&self.key)
+    }
+
+    pub(super) fn peer_arrived(&mut self, cx: &mut Cx<'_>, conn: ConnId, key: DeviceKey) {
+        if self.takes_part() && self.is_met(&key) {
+            self.paths.accepted(cx.now, key, conn);
+        } else {
+            self.outputs.push(Output::Close(conn, CloseCode::NotAdmitted));
+        }
+    }
+
+    pub(super) fn peer_dialed(&mut self, cx: &mut Cx<'_>, dial: u64, conn: ConnId) {
+        self.paths.dialed(cx.now, dial, conn);
+        if self.paths.peer_of(conn).is_some() {
+            self.outputs.push(Output::PeerHello(conn, self.group.id(), self.own_head()));
+        }
+    }
+
+    pub(super) fn offer_came(&mut self, cx: &mut Cx<'_>, from: DeviceKey, offer: &PathOffer) {
+        if self.takes_part() && self.is_met(&from) {
+            self.paths.offer_came(cx.now, cx.random, from, offer);
+        }
+    }
+
+    /// Something that a member says on a straight connection.
+    pub(super) fn peer_frame(&mut self, cx: &mut Cx<'_>, conn: ConnId, frame: Frame) -> Result<(), DbError> {
+        let Some((peer, verified)) = self.paths.peer_of(conn) else { return Ok(()) };
+        if !self.takes_part() || !self.is_met(&peer) {
+            self.close_straight(cx, conn, CloseCode::NotAdmitted);
+            return Ok(());
+        }
+        match frame {
+            Frame::PeerHello(hello) if !verified => self.peer_hello(cx, conn, &hello)?,
+            Frame::UploadChunk { request, ranges } if verified => {
+                self.paths.used(cx.now, conn);
+                self.upload_asked(cx, Asked { conn, request, ranges })?;
+            }
+            Frame::ChunkRefused { request, ranges, reason } if verified => {
+                if self.downloads.way_of(request) == Some(conn) {
+                    self.chunks_refused(cx, request, &ranges, reason);
+                }
+            }
+            Frame::CancelChunk { request, ranges } if verified => self.upload_cancelled(conn, request, ranges),
+            Frame::Head(head) if verified => self.head_shown(cx, &head)?,
+            // Who reads the connection has answered it.
+            Frame::Ping(_) | Frame::Pong(_) if verified => {}
+            _ => {
+                tracing::warn!("a member sent something that has no place on a straight connection");
+                self.close_straight(cx, conn, CloseCode::Protocol);
+            }
+        }
+        Ok(())
+    }
+
+    fn peer_hello(&mut self, cx: &mut Cx<'_>, conn: ConnId, hello: &PeerHello) -> Result<(), DbError> {
+        if hello.group != self.group.id() {
+            self.close_straight(cx, conn, CloseCode::Protocol);
+            return Ok(());
+        }
+        if let Some(head) = &hello.head {
+            self.head_shown(cx, head)?;
+        }
+        if !self.paths.is_dialled(conn) {
+            self.outputs.push(Output::PeerHello(conn, self.group.id(), self.own_head()));
+        }
+        self.outputs.push(Output::PeerStreams(conn, self.group.id(), STREAMS_MAX));
+        self.paths.verified(cx.now, conn);
+        Ok(())
+    }
+
+    /// This device's addresses, as it sees them and as the server does.
+    pub(super) fn addresses_changed(&mut self, cx: &mut Cx<'_>) {
+        let observed = self.session.observed;
+        let loopback = observed.is_some_and(|observed| observed.ip().to_canonical().is_loopback());
+        let addresses: Vec<SocketAddr> = observed.into_iter().chain(self.addresses.iter().copied()).collect();
+        self.paths.addresses(cx.now, addresses, loopback);
+    }
+
+    /// Lets the machine know whom to reach, and who is out.
+    pub(super) fn tick_paths(&mut self, cx: &mut Cx<'_>) {
+        let out: Vec<DeviceKey> = self.paths.peers().filter(|key| !self.is_met(key)).copied().collect();
+        let takes_part = self.takes_part();
+        let gone = if takes_part { out } else { self.paths.peers().copied().collect() };
+        for key in gone {
+            for conn in self.paths.connections_of(&key) {
+                self.close_straight(cx, conn, CloseCode::NotAdmitted);
+            }
+            self.paths.expel(&key);
+        }
+        let signalling = takes_part && self.is_let_in() && self.link.current().is_some();
+        self.paths.signalling(signalling);
+        let wanted: BTreeSet<DeviceKey> =
+            self.downloads.owners().iter().filter_map(|owner| self.reachable_key(owner)).collect();
+        self.paths.wanted(cx.now, cx.random, &wanted);
+        self.paths.tick(cx.now, cx.random);
+    }
+
+    fn reachable_key(&self, owner: &PublicId) -> Option<DeviceKey> {
+        let key = self.roster().device(owner).map(|device| device.key).filter(|key| self.is_met(key))?;
+        let online = self.session.presence.get(owner).is_some_and(|presence| presence.online);
+        (online || self.paths.current(&key).is_some()).then_some(key)
+    }
+}

@@ -1,0 +1,81 @@
+//! W24: straight between two devices, with the server underneath.
+
+use crate::transfers::{film, same, slow_world};
+use crate::world::{World, noise, write};
+use bailiwick::node::local::{ClientRow, Command, JobRow, PathRow, StandingRow, TransferState};
+
+fn straight_world() -> World {
+    let mut world = slow_world();
+    world.config.paths.enabled = true;
+    world
+}
+
+fn of<'a>(rows: &'a [ClientRow], name: &str) -> &'a ClientRow {
+    rows.iter().find(|row| row.name == name).expect("a device of this name")
+}
+
+fn goes_straight(row: &JobRow) -> bool {
+    row.path == Some(PathRow::Direct) && row.state == TransferState::Running
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn w24_a_download_goes_over_to_the_straight_way_and_needs_the_server_no_more() {
+    let world = straight_world();
+    let (server, master, laptop, phone, original) = film(&world, 192).await;
+    let dest = world.folder("got");
+    let job = phone.get("laptop:films/film.bin", &dest).await.expect("it begins");
+    phone.until_job(job, "the straight way", goes_straight).await;
+    let clients = phone.clients().await;
+    assert_eq!((of(&clients, "laptop").path, of(&clients, "laptop").reason.as_deref()), (Some(PathRow::Direct), None));
+    server.stop().await;
+    phone.done(job).await;
+    same(&original, &dest.join("film.bin"));
+    for node in [phone, laptop, master] {
+        node.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn w24_who_is_expelled_in_the_middle_of_a_straight_download_gets_no_more_of_it() {
+    let world = straight_world();
+    let (server, master, laptop, phone, _) = film(&world, 512).await;
+    let dest = world.folder("got");
+    let job = phone.get("laptop:films/film.bin", &dest).await.expect("it begins");
+    phone.until_job(job, "the straight way", goes_straight).await;
+    let ids = vec![phone.status().await.id.expect("an id")];
+    master.ask(Command::Disapprove { ids }).await.expect("it is out");
+    laptop.until_clients("its expulsion", |rows| of(rows, "phone").standing == StandingRow::Disapproved).await;
+    assert_eq!(of(&laptop.clients().await, "phone").path, None);
+    phone.until_standing(StandingRow::Disapproved).await;
+    phone.until_job(job, "the end of the download", |row| row.state == TransferState::Failed).await;
+    for node in [phone, laptop, master, server] {
+        node.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn w24_a_way_through_the_server_has_a_reason() {
+    let mut world = slow_world();
+    let (server, master) = world.begun().await;
+    let laptop = world.member(&master, "laptop").await;
+    world.config.paths.enabled = true;
+    let phone = world.member(&master, "phone").await;
+    let shared = world.folder("films");
+    write(&shared.join("film.bin"), &noise(7, 64 << 20));
+    laptop.add(&shared).await;
+    phone.until_files("the film", |rows| rows.len() == 1).await;
+    let dest = world.folder("got");
+    let job = phone.get("laptop:films/film.bin", &dest).await.expect("it begins");
+    let says_why = |rows: &[ClientRow]| {
+        let laptop = of(rows, "laptop");
+        laptop.path == Some(PathRow::Relay)
+            && laptop.reason.as_deref().is_some_and(|why| why.contains("the server alone"))
+    };
+    phone.until_clients("the reason", says_why).await;
+    let row = phone.done(job).await;
+    assert_eq!(row.path, Some(PathRow::Relay));
+    same(&shared.join("film.bin"), &dest.join("film.bin"));
+    for node in [phone, laptop, master, server] {
+        node.stop().await;
+    }
+}
