@@ -90,7 +90,7 @@ const ONE_WAY: u64 = 25;
 const SERVER: &str = "192.0.2.1:4433";
 /// The two devices' keys, the lower one first.
 static KEYS: LazyLock<[DeviceKey; 2]> = LazyLock::new(|| {
-    let mut keys = [1, 2].map(|seed| key(seed));
+    let mut keys = [1, 2].map(key);
     keys.sort();
     keys
 });
@@ -343,8 +343,8 @@ fn a_connection_that_breaks_is_down_at_once_and_looked_for_again_later() {
     lab.run_for(1_000);
     let ends = lab.conns.pop().unwrap();
     lab.blocked = true;
-    for index in 0..2 {
-        lab.paths[index].lost(Time(lab.now), ends[index]);
+    for (index, end) in ends.into_iter().enumerate() {
+        lab.paths[index].lost(Time(lab.now), end);
         lab.carry_out(index);
         assert_eq!(lab.state(index), State::Relayed(Why::Broke));
         assert_eq!(lab.up[index], None);

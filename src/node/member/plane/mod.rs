@@ -85,7 +85,7 @@ pub(super) enum Command {
     /// A place was opened.
     Placed(TransferId, Option<Arc<Folder>>, Option<Arc<Part>>, Opened),
     /// A unit's bytes came in, by a straight connection or through the server.
-    Read(ChunkHeader, Vec<Landing>, Vec<u8>, Option<ConnId>),
+    Read(Box<ChunkHeader>, Vec<Landing>, Vec<u8>, Option<ConnId>),
     /// A unit's bytes stopped before their end. The core need not be told where it hears that the connection is over.
     Broke(Vec<Landing>, bool),
     /// A unit was handled; a file of one chunk has its part now.
@@ -211,7 +211,7 @@ impl Plane {
             Command::Claim(header, by, reply) => {
                 let _ = reply.send(self.claim(&header, by));
             }
-            Command::Read(header, landings, bytes, by) => self.land(header, landings, bytes, by),
+            Command::Read(header, landings, bytes, by) => self.land(*header, landings, bytes, by),
             Command::Broke(landings, tell) => {
                 for Landing { asked, attempt } in landings {
                     match self.live(asked.transfer).filter(|live| live.attempt == attempt) {

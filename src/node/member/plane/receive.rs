@@ -50,7 +50,7 @@ async fn receive(mut receiver: ChunkReceiver, inlet: Inlet) {
         return receiver.stop(StreamCode::NotWanted);
     }
     match read(&mut receiver, &header, landings[0].asked.transfer, &inlet).await {
-        Ok(bytes) => drop(inlet.plane.send(Command::Read(header, landings, bytes, inlet.by))),
+        Ok(bytes) => drop(inlet.plane.send(Command::Read(Box::new(header), landings, bytes, inlet.by))),
         Err(error) => {
             tracing::debug!(%error, "a chunk broke off");
             // The core has it asked for by another way when a straight connection is over.
