@@ -2,7 +2,7 @@
 
 use crate::transfers::{film, same, slow_world};
 use crate::world::{World, noise, write};
-use bailiwick::node::local::{ClientRow, Command, JobRow, PathRow, StandingRow, TransferState};
+use bailiwick::node::local::{ClientRow, Command, JobRow, Link, PathRow, StandingRow, TransferState};
 
 fn straight_world() -> World {
     let mut world = slow_world();
@@ -28,9 +28,15 @@ async fn w24_a_download_goes_over_to_the_straight_way_and_needs_the_server_no_mo
     let clients = phone.clients().await;
     assert_eq!((of(&clients, "laptop").path, of(&clients, "laptop").reason.as_deref()), (Some(PathRow::Direct), None));
     server.stop().await;
+    let gone = phone.until_status("the server to be away", |status| status.server == Link::Away).await;
+    let before = phone.until_job(job, "the row", |_| true).await.done_bytes;
+    let went_on = |row: &JobRow| row.done_bytes >= before + (4 << 20) || row.state == TransferState::Done;
+    let row = phone.until_job(job, "more of it, without a server", went_on).await;
+    assert_eq!((gone.server, row.path), (Link::Away, Some(PathRow::Direct)));
+    let server = world.server("server").await;
     phone.done(job).await;
     same(&original, &dest.join("film.bin"));
-    for node in [phone, laptop, master] {
+    for node in [phone, laptop, master, server] {
         node.stop().await;
     }
 }
