@@ -149,6 +149,9 @@ impl MemberCore {
 
     /// Lets the machine know whom to reach, and who is out.
     pub(super) fn tick_paths(&mut self, cx: &mut Cx<'_>) {
+        if !self.config.paths.enabled {
+            return self.paths.tick(cx.now, cx.random);
+        }
         let out: Vec<DeviceKey> = self.paths.peers().filter(|key| !self.is_met(key)).copied().collect();
         let takes_part = self.takes_part();
         let gone = if takes_part { out } else { self.paths.peers().copied().collect() };
