@@ -120,6 +120,8 @@ pub enum Frame {
     Pong(u64),
     /// Hop, on a connection between two members: each one's first frame.
     PeerHello(PeerHello),
+    /// Hop, from the server: where the receiver's packets come from now; a NAT gave it another port, or it moved.
+    Observed(SocketAddr),
 }
 
 /// What two members say first when they meet without a server.

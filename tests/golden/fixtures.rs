@@ -433,6 +433,7 @@ fn frames() -> Vec<Fixture> {
         wire("frame-ping", Frame::Ping(128)),
         wire("frame-pong", Frame::Pong(128)),
         wire("frame-peer-hello", Frame::PeerHello(peer_hello())),
+        wire("frame-observed", Frame::Observed(peer_hello().observed)),
     ]
 }
 

@@ -9,4 +9,5 @@ mod plane;
 mod random;
 mod runner;
 mod schedules;
+mod ways;
 mod world;

@@ -4,6 +4,7 @@ use bailiwick::state::conn::ConnId;
 use bailiwick::wire::close::CloseCode;
 use bailiwick::wire::frame::{ChunkRange, Frame};
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 
 /// An idle connection ends after this many milliseconds without a packet.
 pub(crate) const IDLE_MS: u64 = 45_000;
@@ -59,6 +60,8 @@ pub(crate) struct Link {
     pub(crate) id: ConnId,
     /// The device's node.
     pub(crate) node: NodeId,
+    /// Where the server saw its packets come from last.
+    pub(crate) remote: Option<SocketAddr>,
     /// Whether the device has it open.
     pub(crate) node_open: bool,
     /// Whether the server has it open.
@@ -72,7 +75,15 @@ pub(crate) struct Link {
 impl Link {
     /// A connection that neither end has yet.
     pub(crate) fn new(id: ConnId, node: NodeId) -> Link {
-        Link { id, node, node_open: false, server_open: false, to_node: Lane::default(), to_server: Lane::default() }
+        Link {
+            id,
+            node,
+            remote: None,
+            node_open: false,
+            server_open: false,
+            to_node: Lane::default(),
+            to_server: Lane::default(),
+        }
     }
 
     /// Whether a side has it open.
@@ -127,6 +138,7 @@ pub(crate) fn label(frame: &Frame) -> String {
         Frame::Ping(_) => "Ping".into(),
         Frame::Pong(_) => "Pong".into(),
         Frame::PeerHello(_) => "PeerHello".into(),
+        Frame::Observed(_) => "Observed".into(),
     }
 }
 

@@ -1,6 +1,9 @@
 //! A stand-in for a node's data plane and its disk: part files, downloads and shared files, without their bytes.
 
-use bailiwick::node::member::io::{Glance, Leftover, Look, Place, ScanId, ScanOrder, ScanReport, Sighting};
+use bailiwick::node::member::io::{
+    Glance, Leftover, Look, Place, ScanId, ScanOrder, ScanReport, Sighting, UploadSource,
+};
+use bailiwick::state::conn::ConnId;
 use bailiwick::state::downloads::{Asked, Came, Opened, Outcome, TransferId};
 use bailiwick::state::guard::Root;
 use bailiwick::state::random::draw;
@@ -14,6 +17,7 @@ use bailiwick::wire::geometry::{ChunkSize, Geometry, Unit};
 use bailiwick::wire::ids::{ContentId, EpochId, FileId, Hash};
 use bailiwick::wire::log::{FileKind, FileMeta};
 use bailiwick::wire::path::RelPath;
+use bailiwick::wire::seal::Cipher;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
@@ -38,6 +42,8 @@ pub(crate) struct Disk {
 
 #[derive(Default, Clone)]
 struct PartFile {
+    /// Who made it: another transfer may do so where a part file was deleted.
+    of: TransferId,
     size: u64,
     /// The hash of what is at each chunk's place.
     written: BTreeMap<u32, [u8; 32]>,
@@ -48,7 +54,9 @@ struct PartFile {
 
 impl PartFile {
     fn is_of(&self, place: &Place) -> bool {
-        !self.cut && (self.size == place.geometry.size() || place.was_size == Some(self.size))
+        !self.cut
+            && self.of == place.transfer
+            && (self.size == place.geometry.size() || place.was_size == Some(self.size))
     }
 
     /// What lies beyond the new end is cut off; the last chunk of the shorter one is cut or grows.
@@ -150,13 +158,22 @@ impl Disk {
     pub(crate) fn holds_claims(&self, store: &MemberStore) -> Result<(), String> {
         for row in store.open_transfers(0, usize::MAX).expect("a store").iter().filter(|row| !row.claimed.is_empty()) {
             let folder = store.job_dest(row.job).expect("a store").expect("a job");
-            let Some(part) = self.parts.get(&(folder, row.dest.as_str().to_owned())).filter(|part| !part.cut) else {
+            let Some(part) =
+                self.parts.get(&(folder, row.dest.as_str().to_owned())).filter(|part| !part.cut && part.of == row.id)
+            else {
                 continue;
             };
             let bit = |chunk: &u32| row.claimed[*chunk as usize / 8] >> (chunk % 8) & 1 == 1;
             let claimed = (0..row.claimed.len() as u32 * 8).filter(bit);
             if let Some(chunk) = claimed.into_iter().find(|chunk| !part.synced.contains_key(chunk)) {
-                return Err(format!("transfer {} claims chunk {chunk}, which is not on the disk", row.id));
+                return Err(format!(
+                    "transfer {} of {} claims chunk {chunk}, which is not on the disk: {:?} of {}, synced {:?}",
+                    row.id,
+                    row.dest.as_str(),
+                    row.claimed,
+                    part.size,
+                    part.synced.keys()
+                ));
             }
         }
         Ok(())
@@ -201,12 +218,20 @@ impl Disk {
 #[derive(Default)]
 pub(crate) struct Plane {
     open: BTreeMap<TransferId, Open>,
-    expected: BTreeMap<(ContentId, u32), (u64, Vec<Asked>)>,
+    expected: BTreeMap<(ContentId, u32), Expected>,
     epochs: BTreeSet<EpochId>,
     /// The newest epoch, under which chunks are sealed.
     pub(crate) newest: Option<EpochId>,
     /// Scans under way: what they saw, and what they will say at their end.
     pub(crate) scans: BTreeMap<ScanId, (Vec<(PathBuf, Sighting)>, ScanReport)>,
+}
+
+/// A unit that was asked for.
+struct Expected {
+    request: u64,
+    /// On which straight connection, or through the server.
+    by: Option<ConnId>,
+    asked: Vec<Asked>,
 }
 
 struct Open {
@@ -238,9 +263,9 @@ pub(crate) struct Landed {
 }
 
 impl Plane {
-    /// A connection carries chunk streams from now on.
+    /// A connection to the server carries chunk streams from now on.
     pub(crate) fn streams(&mut self) {
-        self.expected.clear();
+        self.expected.retain(|_, of| of.by.is_some());
     }
 
     /// The secrets that open and seal chunks.
@@ -291,7 +316,8 @@ impl Plane {
             }
             _ if !place.had_part && disk.parts.contains_key(&key) => Opened::Not(Outcome::PlaceTaken),
             _ => {
-                disk.parts.insert(key, PartFile { size: place.geometry.size(), ..PartFile::default() });
+                disk.parts
+                    .insert(key, PartFile { of: place.transfer, size: place.geometry.size(), ..PartFile::default() });
                 Opened::Ready
             }
         };
@@ -303,16 +329,17 @@ impl Plane {
     }
 
     /// These units were asked for.
-    pub(crate) fn expect(&mut self, request: u64, units: Vec<Asked>) {
-        self.expected.extend(units.into_iter().map(|unit| ((unit.content, unit.index), (request, vec![unit]))));
+    pub(crate) fn expect(&mut self, request: u64, units: Vec<Asked>, by: Option<ConnId>) {
+        let expected = |unit: Asked| ((unit.content, unit.index), Expected { request, by, asked: vec![unit] });
+        self.expected.extend(units.into_iter().map(expected));
     }
 
     /// They come for one more transfer; gives those that are not expected any more.
     pub(crate) fn join(&mut self, request: u64, units: Vec<Asked>) -> Vec<Asked> {
         let mut broken = Vec::new();
         for unit in units {
-            match self.expected.get_mut(&(unit.content, unit.index)).filter(|(of, _)| *of == request) {
-                Some((_, of)) => of.push(unit),
+            match self.expected.get_mut(&(unit.content, unit.index)).filter(|of| of.request == request) {
+                Some(of) => of.asked.push(unit),
                 None => broken.push(unit),
             }
         }
@@ -323,51 +350,52 @@ impl Plane {
     pub(crate) fn forget(&mut self, request: u64, units: &[Asked]) {
         for unit in units {
             let key = (unit.content, unit.index);
-            if let Some((of, asked)) = self.expected.get_mut(&key)
-                && *of == request
+            if let Some(of) = self.expected.get_mut(&key)
+                && of.request == request
             {
-                asked.retain(|asked| asked.transfer != unit.transfer);
-                if asked.is_empty() {
+                of.asked.retain(|asked| asked.transfer != unit.transfer);
+                if of.asked.is_empty() {
                     self.expected.remove(&key);
                 }
             }
         }
     }
 
-    /// A unit comes; `root` is the hash of the content that its bytes are of.
+    /// A unit comes, on a straight connection or through the server. Only who was asked can answer.
     pub(crate) fn land(
         &mut self,
         disk: &mut Disk,
         header: &ChunkHeader,
-        root: Hash,
-        list: &[u8],
+        by: Option<ConnId>,
+        source: &UploadSource,
         broken: Option<Came>,
     ) -> Vec<Landed> {
         let key_of_unit = (header.content, header.index);
-        let fits = |(request, asked): &&(u64, Vec<Asked>)| {
-            *request == header.request && asked.iter().all(|asked| asked.length == header.length)
+        let fits = |of: &&Expected| {
+            let is_asked = of.request == header.request && of.by == by;
+            is_asked && of.asked.iter().all(|asked| asked.length == header.length)
         };
         if self.expected.get(&key_of_unit).filter(fits).is_none() {
             return Vec::new();
         }
-        let (_, asked) = self.expected.remove(&key_of_unit).unwrap_or_default();
+        let asked = self.expected.remove(&key_of_unit).map(|of| of.asked).unwrap_or_default();
         if let Some(came) = broken {
             return asked.into_iter().map(|asked| Landed { asked, came, list: None }).collect();
         }
-        asked.into_iter().filter_map(|asked| self.land_for(disk, header, root, list, asked)).collect()
+        asked.into_iter().filter_map(|asked| self.land_for(disk, header, source, asked)).collect()
     }
 
     fn land_for(
         &mut self,
         disk: &mut Disk,
         header: &ChunkHeader,
-        root: Hash,
-        list: &[u8],
+        source: &UploadSource,
         asked: Asked,
     ) -> Option<Landed> {
+        let (root, list) = (source.root, source.list.as_slice());
         let open = self.open.get_mut(&asked.transfer)?;
         let taken = |came, list| Some(Landed { asked, came, list });
-        if !self.epochs.contains(&header.epoch) {
+        if header.cipher != Cipher::Plain && !self.epochs.contains(&header.epoch) {
             return taken(Came::NoSecret, None);
         }
         if open.place.root != root {
@@ -389,7 +417,7 @@ impl Plane {
                     return taken(Came::NotWritten(Outcome::PlaceTaken), None);
                 }
                 let part = disk.parts.entry(at).or_default();
-                part.size = open.place.geometry.size();
+                (part.of, part.size) = (asked.transfer, open.place.geometry.size());
                 part.written.insert(index, chunk_hash(root, list, index));
                 taken(Came::Verified, None)
             }
@@ -456,9 +484,9 @@ impl Plane {
     /// Closes what is open for a transfer.
     /// Says whether a part file was removed.
     pub(crate) fn drop_transfer(&mut self, disk: &mut Disk, transfer: TransferId, leftover: Leftover) -> bool {
-        self.expected.retain(|_, (_, asked)| {
-            asked.retain(|asked| asked.transfer != transfer);
-            !asked.is_empty()
+        self.expected.retain(|_, of| {
+            of.asked.retain(|asked| asked.transfer != transfer);
+            !of.asked.is_empty()
         });
         self.open.remove(&transfer);
         match leftover {

@@ -2,6 +2,7 @@
 
 use crate::dice::Dice;
 use crate::schedules::transfers::upload_id;
+use crate::ways;
 use crate::world::{Coverage, Faults, Lies, World};
 use bailiwick::node::local::{Command, Conflict};
 use bailiwick::store::server_db::ServerStore;
@@ -41,8 +42,13 @@ fn a_seed_gives_the_same_world_twice() {
 
 /// One world, from its seed.
 pub(crate) fn run(seed: u64) -> Ran {
-    let mut world = World::new(seed);
     let mut dice = Dice::new(!seed);
+    let world = World::new(seed);
+    let mut world = if dice.once_in(4) { world } else { world.with_straight_ways() };
+    let carries_straight = world.has_straight_ways() && dice.once_in(2);
+    if carries_straight {
+        ways::begin(&mut world, &mut dice);
+    }
     let rate = dice.between(0, 3);
     let often = |often: u64| often.checked_div(rate).unwrap_or(0);
     world.faults = Faults {
@@ -53,10 +59,16 @@ pub(crate) fn run(seed: u64) -> Ran {
         failed_sync: often(200),
     };
     world.delay_max = [5, 40, 400, 1_000][dice.below(4) as usize];
+    world.straight_delay_max = [0, 1_000, 4_000][dice.below(3) as usize];
+    world.relay_delay_max = if carries_straight { 5_000 } else { [0, 0, 2_000][dice.below(3) as usize] };
     world.model.removals_are_wished = true;
     let ends = Ending::draw(&mut dice);
     for _ in 0..dice.between(30, 120) {
-        act(&mut world, &mut dice);
+        if carries_straight && !dice.once_in(3) {
+            ways::act(&mut world, &mut dice);
+        } else {
+            act(&mut world, &mut dice);
+        }
         let pause = if dice.once_in(20) { dice.between(5_000, 120_000) } else { dice.between(1, 1_500) };
         world.run_for(pause);
     }
@@ -149,7 +161,7 @@ fn end(world: &mut World, dice: &mut Dice, ending: Ending) {
 pub(crate) fn act(world: &mut World, dice: &mut Dice) {
     let nodes = world.nodes.len() as u64;
     let anybody = dice.below(nodes) as usize;
-    match dice.below(120) {
+    match dice.below(134) {
         0..12 => join(world, dice),
         12..25 => {
             let waiting = world.nodes_standing(Standing::Registered);
@@ -215,6 +227,7 @@ pub(crate) fn act(world: &mut World, dice: &mut Dice) {
         117 => {
             world.ask(0, Command::SetPolicy { master_away_wait_s: dice.between(10, 900) });
         }
+        120..134 => ways::wander(world, dice, anybody),
         _ => world.run_for(dice.between(1_000, 60_000)),
     }
 }
@@ -236,7 +249,7 @@ fn join(world: &mut World, dice: &mut Dice) {
 }
 
 /// Somebody wants a file or two, mostly where all goes, and says at times what is to become of what is there.
-fn get(world: &mut World, dice: &mut Dice, node: usize) {
+pub(crate) fn get(world: &mut World, dice: &mut Dice, node: usize) {
     let all = world.files_of_others(node);
     let Some(file) = dice.pick(&all).cloned() else { return };
     let mut files = vec![file];

@@ -297,10 +297,12 @@ impl MemberCore {
         self.requests.tick(cx.now);
         self.uploads.tick(cx.now, cx.random);
         self.downloads.tick(cx.now);
-        self.tick_paths(cx);
         self.tick_scans(cx)?;
         self.tick_pen(cx)?;
         self.tick_servers(cx)?;
+        self.drain(cx)?;
+        // Last, for who is no member any more by anything in this batch.
+        self.tick_paths(cx);
         self.drain(cx)
     }
 

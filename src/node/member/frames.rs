@@ -34,6 +34,10 @@ impl MemberCore {
             Frame::HeadersStored(tip) => tracing::debug!(%tip.at, "the server has stored the membership"),
             Frame::Head(head) => self.head_shown(cx, &head)?,
             Frame::Presence(list) => self.present(cx, list),
+            Frame::Observed(observed) => {
+                self.session.observed = Some(observed);
+                self.addresses_changed(cx);
+            }
             Frame::MasterBack(head) => {
                 self.head_shown(cx, &head)?;
                 self.master_present(cx, true);

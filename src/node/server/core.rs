@@ -37,6 +37,13 @@ pub enum ServerInput {
         /// Where from.
         remote: SocketAddr,
     },
+    /// Its packets come from elsewhere now.
+    Moved {
+        /// The connection.
+        conn: ConnId,
+        /// Where from.
+        remote: SocketAddr,
+    },
     /// A frame came.
     Frame {
         /// On which connection.
@@ -341,6 +348,7 @@ enum Side {
 fn side(input: ServerInput) -> Side {
     match input {
         ServerInput::Connected { conn, peer, remote } => Side::Router(router::Input::Connected { conn, peer, remote }),
+        ServerInput::Moved { conn, remote } => Side::Router(router::Input::Moved { conn, remote }),
         ServerInput::Frame { conn, frame } => Side::Router(router::Input::Frame { conn, frame }),
         ServerInput::Sent { conn, bytes } => Side::Router(router::Input::Sent { conn, bytes }),
         ServerInput::Closed { conn } => Side::Router(router::Input::Closed { conn }),

@@ -23,6 +23,7 @@ use crate::wire::invite::AdmissionSecret;
 use crate::wire::limits::{FRAME_BYTES_MAX, STRANGER_FRAME_BYTES_MAX};
 use bytes::Bytes;
 use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -66,6 +67,8 @@ pub(super) enum Event {
 /// A connection that the core knows.
 struct Live {
     connection: Connection,
+    /// Where its packets came from last.
+    remote: SocketAddr,
     sender: Option<ControlSender>,
     frame_limit: watch::Sender<usize>,
     /// The task that takes its chunk streams, while it may open any.
@@ -159,14 +162,22 @@ impl Shell {
         let input = match event {
             Event::Connected { conn, connection, frame_limit } => {
                 let (peer, remote) = (connection.peer(), connection.remote());
-                self.live.insert(conn, Live { connection, sender: None, frame_limit, streams: None });
+                self.live.insert(conn, Live { connection, remote, sender: None, frame_limit, streams: None });
                 ServerInput::Connected { conn, peer, remote }
             }
             Event::Opened { conn, sender } => {
                 self.live.entry(conn).and_modify(|live| live.sender = Some(sender));
                 return;
             }
-            Event::Frame { conn, frame } => ServerInput::Frame { conn, frame },
+            Event::Frame { conn, frame } => {
+                if let Some(live) = self.live.get_mut(&conn) {
+                    let remote = live.connection.remote();
+                    if std::mem::replace(&mut live.remote, remote) != remote {
+                        self.inputs.push(ServerInput::Moved { conn, remote });
+                    }
+                }
+                ServerInput::Frame { conn, frame }
+            }
             Event::Closed { conn } => {
                 self.forget(conn);
                 ServerInput::Closed { conn }

@@ -372,6 +372,15 @@ impl Router {
         }
     }
 
+    /// A device's packets come from elsewhere now. Who may be dialled by others is told.
+    pub(super) fn moved(&mut self, conn: ConnId, remote: SocketAddr) {
+        let Some(peer) = self.peers.get_mut(&conn) else { return };
+        let is_new = std::mem::replace(&mut peer.observed, remote) != remote;
+        if is_new && matches!(peer.phase, Phase::Approved | Phase::Master) {
+            self.send(conn, Frame::Observed(remote));
+        }
+    }
+
     fn welcome(&mut self, conn: ConnId, class: Class) {
         let Some(peer) = self.peers.get(&conn) else { return };
         let group = peer.group.and_then(|group| self.groups.get(&group));
@@ -386,7 +395,7 @@ impl Router {
             class,
             head: told.and_then(|group| group.membership.head().cloned()),
             tip: told.and_then(|group| group.membership.tip()),
-            observed: peer.remote,
+            observed: peer.observed,
         };
         self.effects.push_back(Effect::Classed { conn, class });
         self.send(conn, Frame::Welcome(welcome));

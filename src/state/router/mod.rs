@@ -47,6 +47,13 @@ pub enum Input {
         /// Where from.
         remote: SocketAddr,
     },
+    /// Its packets come from elsewhere: its NAT gave it another port, or it moved (RFC 9000, section 9).
+    Moved {
+        /// The connection.
+        conn: ConnId,
+        /// Where from.
+        remote: SocketAddr,
+    },
     /// A frame came.
     Frame {
         /// On which connection.
@@ -261,6 +268,7 @@ impl Router {
     pub fn handle(&mut self, now: Time, input: Input) {
         match input {
             Input::Connected { conn, peer, remote } => self.connected(now, conn, peer, remote),
+            Input::Moved { conn, remote } => self.moved(conn, remote),
             Input::Frame { conn, frame } => self.frame(now, conn, frame),
             Input::Sent { conn, bytes } => self.sent(now, conn, bytes),
             Input::Closed { conn } => self.forget(now, conn),
@@ -344,6 +352,7 @@ impl Router {
             | Frame::Busy { .. }
             | Frame::RegistrationHeld(_)
             | Frame::PeerHello(_)
+            | Frame::Observed(_)
             | Frame::UploadChunk { .. } => {}
         }
     }

@@ -65,6 +65,7 @@ impl Phase {
             | Frame::Busy { .. }
             | Frame::RegistrationHeld(_)
             | Frame::PeerHello(_)
+            | Frame::Observed(_)
             | Frame::UploadChunk { .. } => false,
         }
     }
@@ -81,7 +82,10 @@ pub(super) enum Counted {
 /// See the module.
 pub(super) struct Peer {
     pub(super) device: DeviceKey,
+    /// Where it came from: there it is counted.
     pub(super) remote: SocketAddr,
+    /// Where its packets come from now.
+    pub(super) observed: SocketAddr,
     pub(super) group: Option<GroupId>,
     pub(super) phase: Phase,
     /// The phases that it was in before.
@@ -101,6 +105,7 @@ impl Peer {
         Peer {
             device,
             remote,
+            observed: remote,
             group: None,
             phase: Phase::Silent,
             earlier: Vec::new(),

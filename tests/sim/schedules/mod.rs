@@ -1,6 +1,6 @@
 //! Schedules that broke earlier drafts of the design, by their names.
 
-mod basics;
+pub(crate) mod basics;
 mod catching_up;
 mod copies;
 mod expulsions;
@@ -10,4 +10,5 @@ mod membership;
 mod moves;
 mod restarts;
 mod shares;
+mod straight;
 pub(crate) mod transfers;

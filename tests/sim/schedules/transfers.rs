@@ -121,6 +121,14 @@ fn paused_at_the_owner_and_killed_at_both_ends() {
     }
 }
 
+/// Files of the first job that are in their place, and those that are known to be.
+fn there_and_done(world: &World) -> (usize, usize) {
+    let rows = world.nodes[2].store().transfers_of(1).expect("a store");
+    let done = rows.iter().filter(|row| row.standing == TransferStanding::Done).count();
+    let there = world.nodes[2].disk.done.keys().filter(|(folder, _)| folder != Path::new("/other")).count();
+    (there, done)
+}
+
 #[test]
 fn paused_cancelled_and_killed_at_any_point() {
     for seed in 80..100 {
@@ -135,6 +143,9 @@ fn paused_cancelled_and_killed_at_any_point() {
         world.run_for(seed % 7);
         world.crash_for(2, 100);
         world.run_for(3_000);
+        // Whole and in its place, but the process died before it heard of that; a paused job is not looked at again.
+        let unheard = there_and_done(&world);
+        let unheard = unheard.0 - unheard.1;
         world.ask(2, Command::Cancel { ids: vec!["1".to_owned()], all: false });
         world.run_for(seed % 5);
         world.crash_for(2, 100);
@@ -152,9 +163,8 @@ fn paused_cancelled_and_killed_at_any_point() {
             matches!(row.standing, TransferStanding::Done | TransferStanding::Cancelled)
         };
         world.check(rows.iter().all(over), "what was cancelled is over");
-        let done = rows.iter().filter(|row| row.standing == TransferStanding::Done).count();
-        let there = world.nodes[2].disk.done.keys().filter(|(folder, _)| folder != Path::new("/other")).count();
-        world.check(there == done, "finished files stay, and are told as done");
+        let (there, done) = there_and_done(&world);
+        world.check(there >= done && there - done <= unheard, "finished files stay, and are told as done");
         let others = world.nodes[2].disk.done.keys().filter(|(folder, _)| folder == Path::new("/other")).count();
         world.check(others == 3, "the other job is done");
         world.check(world.nodes[2].disk.part_files() == 0, "no part file is left");

@@ -69,7 +69,7 @@ impl World {
                 if fails {
                     core.store().set_read_only(false).expect("a pragma");
                 }
-                self.committed(node);
+                let written = self.committed(node);
                 let crash = crash.or_else(|| self.rare_crash(outputs.iter().map(coverage::kind)));
                 let told = self.told_before(crash, outputs.len());
                 if crash.is_some() {
@@ -81,6 +81,10 @@ impl World {
                 }
                 if crash.is_some() {
                     return self.crash_and_return(node);
+                }
+                self.check_ways(node);
+                if written {
+                    self.nodes[node].fresh_for_before = self.nodes[node].fresh_for();
                 }
             }
             Err(error) if fails => return self.reopen(node, &error.to_string()),
@@ -153,6 +157,7 @@ impl World {
         for conn in links {
             self.close(conn, Side::Node, CloseCode::Internal);
         }
+        self.leaves_straight_ways(node, Some(CloseCode::Internal));
         self.purposes.retain(|(of, _), _| *of != node);
         // No new life: the data plane and the network go on.
         self.at(self.now + REOPEN_MS, Event::Reopen(node));
@@ -174,25 +179,37 @@ impl World {
                     self.at(self.now + DIAL_MS, Event::DialFails(node, attempt, life));
                 }
             }
-            Output::Send(conn, frame) => self.send(conn, Side::Server, *frame),
+            Output::Send(conn, frame) => {
+                if self.way_of(conn).is_some() {
+                    self.sends_straight(conn, Piece::Frame(frame));
+                } else {
+                    self.send(conn, Side::Server, *frame);
+                }
+            }
             Output::SendBulk(conn, frame) => {
                 self.send(conn, Side::Server, *frame);
                 self.tell_later(node, Input::Drained(conn));
             }
-            Output::Close(conn, code) => self.close(conn, Side::Node, code),
-            Output::Streams(..) => self.nodes[node].plane.streams(),
-            // There are no straight ways here: everything passes the server.
-            Output::DialPeer(..) | Output::Probe(..) | Output::PeerHello(..) | Output::PeerStreams(..) => {
-                self.fail(&format!("{}: a straight way is looked for", self.nodes[node].name));
+            Output::Close(conn, code) => {
+                if !self.closes_straight(conn, code) {
+                    self.close(conn, Side::Node, code);
+                }
             }
+            Output::Streams(..) => self.nodes[node].plane.streams(),
+            Output::DialPeer(dial, key, to) => self.dial_peer(node, dial, key, to),
+            Output::Probe(to, probe) => self.probe(node, to, probe),
+            Output::PeerHello(conn, group, head) => self.says_peer_hello(node, conn, group, head),
+            Output::PeerStreams(conn, ..) => self.takes_streams_straight(conn),
             Output::Epochs(epochs) => self.nodes[node].plane.epochs(epochs.iter().map(|epoch| epoch.id)),
             Output::Open(place) => {
                 let (transfer, opening) = (place.transfer, place.opening);
                 let one = &mut self.nodes[node];
                 let opened = one.plane.open(&mut one.disk, *place);
+                let note = format!("{} opens {transfer}: {opened:?}", one.name);
+                self.note(note);
                 self.tell_later(node, Input::Opened(transfer, opening, opened));
             }
-            Output::Expect(request, units, _) => self.nodes[node].plane.expect(request, units),
+            Output::Expect(request, units, by) => self.nodes[node].plane.expect(request, units, by),
             Output::Join(request, units) => {
                 for unit in self.nodes[node].plane.join(request, units) {
                     self.tell_later(node, Input::Came(unit, bailiwick::state::downloads::Came::Broken));

@@ -4,16 +4,16 @@ use super::*;
 use bailiwick::node::local::TransferState;
 
 impl World {
-    /// A node's batch is on disk: everything that must hold at any time holds.
-    pub(super) fn committed(&mut self, node: NodeId) {
+    /// A node's batch is on disk: everything that must hold at any time holds. Says whether anything was written.
+    pub(super) fn committed(&mut self, node: NodeId) -> bool {
         let one = &mut self.nodes[node];
-        let Some(core) = &one.core else { return };
+        let Some(core) = &one.core else { return false };
         let writes = Some(core.store().writes());
         if std::mem::replace(&mut one.checked, writes) == writes {
-            return;
+            return false;
         }
         let one = &self.nodes[node];
-        let Some(core) = &one.core else { return };
+        let Some(core) = &one.core else { return false };
         let checked = if one.is_master() && !one.is_old_copy {
             self.model.master_committed(self.now, core.store())
         } else if one.is_master() {
@@ -25,12 +25,14 @@ impl World {
         if let Err(why) = checked.and_then(|()| one.disk.holds_claims(core.store())) {
             self.fail(&format!("{}: {why}", one.name));
         }
+        true
     }
 
     /// Ends all faults, waits until everything has come to rest, and checks that it did.
     pub(crate) fn settle(&mut self) {
         self.faults = Faults::default();
         self.intercept = None;
+        self.holes.clear();
         self.lie_no_more();
         self.note("--- faults end ---".to_owned());
         for node in 0..self.nodes.len() {

@@ -2,7 +2,6 @@
 
 use super::*;
 use bailiwick::state::downloads::Came;
-use bailiwick::wire::log::Policy;
 
 impl World {
     pub(super) fn upload(&mut self, node: NodeId, upload: Upload, source: Box<UploadSource>) {
@@ -10,7 +9,8 @@ impl World {
         self.check_freshness(node);
         let one = &self.nodes[node];
         let Some(epoch) = one.plane.newest else { return };
-        if !self.links.get(&upload.conn).is_some_and(|link| link.node_open) {
+        let is_straight = self.way_of(upload.conn).is_some();
+        if !is_straight && !self.links.get(&upload.conn).is_some_and(|link| link.node_open) {
             return;
         }
         let is_away = one.disk.away.iter().any(|away| source.path.starts_with(away));
@@ -25,7 +25,7 @@ impl World {
         let mut nonce = [0; NONCE_BYTES];
         bailiwick::state::random::Random::fill(&mut self.dice, &mut nonce);
         let header = ChunkHeader {
-            cipher: Cipher::Aes256Gcm,
+            cipher: if upload.sealed { Cipher::Aes256Gcm } else { Cipher::Plain },
             audience: Audience::EVERYONE,
             epoch,
             request: upload.request,
@@ -34,6 +34,10 @@ impl World {
             length: upload.length,
             nonce,
         };
+        if is_straight {
+            return self.uploads_straight(header, upload, source);
+        }
+        self.check(upload.sealed, "what passes the server is sealed");
         self.next_id += 1;
         let id = StreamId(self.next_id);
         self.streams.insert(id, Stream { node, link: upload.conn, header, upload, source, entry: None });
@@ -48,8 +52,8 @@ impl World {
             return;
         }
         let tip = one.store().tip().expect("a store").unwrap_or_else(|| self.fail("it serves without a log"));
-        let policy: Option<Policy> = one.store().get("policy").expect("a store");
-        let fresh_for = policy.unwrap_or_default().master_away_wait_ms;
+        // What comes before a new policy in a batch is decided by the old one.
+        let fresh_for = one.fresh_for().max(one.fresh_for_before);
         if let Err(why) = self.model.may_serve(self.now, tip.membership, fresh_for) {
             self.fail(&format!("{} {why}", one.name));
         }
@@ -119,34 +123,48 @@ impl World {
         if !link.node_open {
             return;
         }
-        let header = ChunkHeader { request, ..stream.header };
-        let (root, list) = (stream.source.root, stream.source.list.clone());
-        let one = &mut self.nodes[node];
-        if one.core.is_none() {
+        if self.nodes[node].core.is_none() {
             return;
         }
-        // Empty if nobody expects it: the stream is stopped.
+        let (header, source) = (ChunkHeader { request, ..stream.header }, stream.source.clone());
+        let told = if self.land(node, conn, None, &header, &source) {
+            ServerInput::Forwarded(forward)
+        } else {
+            ServerInput::Unwanted(forward)
+        };
+        self.tell_server(told);
+    }
+
+    /// A unit comes, straight or through the server. Says whether anybody expected it: else its stream is stopped.
+    pub(super) fn land(
+        &mut self,
+        node: NodeId,
+        conn: ConnId,
+        straight: Option<ConnId>,
+        header: &ChunkHeader,
+        source: &UploadSource,
+    ) -> bool {
         let broken = self.dice.once_in(self.faults.broken_unit);
         let broken = broken.then(|| [Came::Broken, Came::Damaged][self.dice.below(2) as usize]);
         if broken.is_some() {
             self.coverage.event("unit came broken");
         }
-        let landed = one.plane.land(&mut one.disk, &header, root, &list, broken);
+        let one = &mut self.nodes[node];
+        let landed = one.plane.land(&mut one.disk, header, straight, source, broken);
         let came: Vec<&Came> = landed.iter().map(|landed| &landed.came).collect();
         let note = format!("{} <~{} chunk {:?} {}: {came:?}", one.name, conn.0, header.content, header.index);
         self.note(note);
-        let one = &mut self.nodes[node];
         if landed.is_empty() {
-            return self.tell_server(ServerInput::Unwanted(forward));
+            return false;
         }
-        one.units += 1;
-        self.tell_server(ServerInput::Forwarded(forward));
-        self.tell(node, Input::Heard(landed[0].asked.transfer, u64::from(header.length), None));
+        self.nodes[node].units += 1;
+        self.tell(node, Input::Heard(landed[0].asked.transfer, u64::from(header.length), straight));
         for Landed { asked, came, list } in landed {
             self.tell_later(node, Input::Came(asked, came));
             if let Some(list) = list {
                 self.tell_later(node, Input::List(asked.transfer, Some(list)));
             }
         }
+        true
     }
 }

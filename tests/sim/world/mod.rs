@@ -11,6 +11,8 @@ mod lies;
 mod people;
 mod processes;
 mod relay;
+mod spots;
+mod straight;
 mod wires;
 
 use crate::dice::Dice;
@@ -32,6 +34,7 @@ use bailiwick::wire::close::CloseCode;
 use bailiwick::wire::frame::{ChunkRefusal, Frame};
 use bailiwick::wire::ids::{Audience, DeviceKey, GroupId};
 use bailiwick::wire::invite::{Address, AdmissionSecret, Invite, ServerAddress, Ticket};
+use bailiwick::wire::log::Policy;
 use bailiwick::wire::name::DeviceName;
 use bailiwick::wire::seal::{Cipher, NONCE_BYTES};
 use bailiwick::wire::sign::Identity;
@@ -42,6 +45,7 @@ use std::sync::Arc;
 
 pub(crate) use coverage::{Coverage, Role};
 pub(crate) use lies::Lies;
+pub(crate) use spots::Nat;
 
 /// Events that a failure prints.
 const EVENTS_PRINTED: usize = 250;
@@ -112,6 +116,7 @@ enum Event {
     Forwards(ForwardId),
     Told(NodeId, u32, Box<Input>),
     ServerTold(u32, Box<ServerInput>),
+    Straight(Box<spots::Way>),
 }
 
 /// A device.
@@ -142,6 +147,8 @@ pub(crate) struct Node {
     pub(crate) uploads: u64,
     /// Units that it took.
     pub(crate) units: u64,
+    /// Those of them that came straight.
+    pub(crate) straight_units: u64,
     /// How its next batches end, by their number from now on.
     pub(crate) crash_in: Option<(u32, CrashPoint)>,
     alive: bool,
@@ -163,6 +170,10 @@ pub(crate) struct Node {
     checked: Option<u64>,
     /// Whether its group's log has a copy somewhere that it doesn't know.
     pub(crate) is_old_copy: bool,
+    /// Where it is.
+    pub(crate) spot: spots::Spot,
+    /// For how long a word of the master was good when the batch before this one was on disk, in milliseconds.
+    fresh_for_before: u64,
 }
 
 impl Node {
@@ -178,6 +189,12 @@ impl Node {
     /// Its key.
     pub(crate) fn key(&self) -> DeviceKey {
         self.identity.device_key()
+    }
+
+    /// For how long a word of the master is good, as far as it knows, in milliseconds.
+    fn fresh_for(&self) -> u64 {
+        let policy: Option<Policy> = self.store().get("policy").expect("a store");
+        policy.unwrap_or_default().master_away_wait_ms
     }
 
     /// Whether it is the master.
@@ -263,6 +280,10 @@ pub(crate) struct World {
     pub(crate) invites: Vec<String>,
     /// Milliseconds that a packet takes, at most.
     pub(crate) delay_max: u64,
+    /// Milliseconds that a chunk takes through the server besides, at most.
+    pub(crate) relay_delay_max: u64,
+    /// The same, for one that goes straight.
+    pub(crate) straight_delay_max: u64,
     /// Dials so far.
     pub(crate) dials: u64,
     now: u64,
@@ -271,6 +292,9 @@ pub(crate) struct World {
     links: BTreeMap<ConnId, Link>,
     next_id: u64,
     streams: BTreeMap<StreamId, Stream>,
+    straights: BTreeMap<u64, straight::Straight>,
+    /// Pairs of devices between which nothing passes straight.
+    holes: BTreeSet<(NodeId, NodeId)>,
     purposes: BTreeMap<(NodeId, u64), Purpose>,
     events: VecDeque<String>,
     traced: bool,
@@ -294,6 +318,7 @@ impl World {
     pub(crate) fn with(seed: u64, mut config: MemberConfig, server_config: CoreConfig) -> World {
         // Months pass here: who wants to see a scan asks for one.
         config.scan.pause = SCAN_PAUSE;
+        config.paths.enabled = false;
         let mut dice = Dice::new(seed);
         let identity = new_identity(&mut dice);
         let server_key = new_identity(&mut dice).device_key();
@@ -329,6 +354,8 @@ impl World {
             kept: Vec::new(),
             invites: Vec::new(),
             delay_max: 40,
+            relay_delay_max: 0,
+            straight_delay_max: 0,
             dials: 0,
             now: 0,
             order: 0,
@@ -336,6 +363,8 @@ impl World {
             links: BTreeMap::new(),
             next_id: 0,
             streams: BTreeMap::new(),
+            straights: BTreeMap::new(),
+            holes: BTreeSet::new(),
             purposes: BTreeMap::new(),
             events: VecDeque::new(),
             traced: std::env::var_os("BAILIWICK_SIM_TRACE").is_some(),
@@ -373,6 +402,7 @@ impl World {
             stalled: false,
             uploads: 0,
             units: 0,
+            straight_units: 0,
             crash_in: None,
             alive: false,
             plane: Plane::default(),
@@ -390,6 +420,8 @@ impl World {
             told_at: 0,
             checked: None,
             is_old_copy: false,
+            spot: spots::Spot::new(self.nodes.len()),
+            fresh_for_before: 0,
         });
         self.nodes.len() - 1
     }
@@ -538,6 +570,7 @@ impl World {
             Event::Forwards(forward) => self.forwards(forward),
             Event::Told(node, life, input) if self.nodes[node].life == life => self.tell(node, *input),
             Event::ServerTold(life, input) if self.server.life == life => self.tell_server(*input),
+            Event::Straight(way) => self.way_happens(*way),
             Event::Wake(..)
             | Event::Reopen(_)
             | Event::WakeServer(_)

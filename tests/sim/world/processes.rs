@@ -12,6 +12,7 @@ impl World {
         self.note(format!("{} starts", self.nodes[node].name));
         self.nodes[node].life += 1;
         self.nodes[node].plane = Plane::default();
+        self.nodes[node].spot.new_process();
         self.nodes[node].alive = true;
         self.open_core(node);
     }
@@ -30,6 +31,9 @@ impl World {
         }
         self.nodes[node].checked = None;
         self.committed(node);
+        if config.paths.enabled {
+            self.tell_addresses(node);
+        }
         self.wake_at(node, self.now);
     }
 
@@ -53,6 +57,7 @@ impl World {
         for conn in links {
             self.vanish(conn, Side::Node);
         }
+        self.leaves_straight_ways(node, None);
     }
 
     /// A person deletes a device's directory: it is never there again.

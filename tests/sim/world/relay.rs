@@ -154,7 +154,7 @@ impl World {
             ServerOutput::StopStream { stream, .. } => self.stop_stream(stream),
             ServerOutput::Forward { forward, entry, asker, request } => {
                 self.server.forwards.insert(forward, (entry, asker, request));
-                let soon = self.soon();
+                let soon = self.soon() + self.dice.between(0, self.relay_delay_max);
                 self.at(soon, Event::Forwards(forward));
             }
             ServerOutput::EndForward { forward, .. } => {

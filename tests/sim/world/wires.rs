@@ -9,6 +9,9 @@ impl World {
         let one = &mut self.nodes[node];
         (one.cut_in, one.cut_out) = (inward, outward);
         one.cut_since = self.now;
+        if inward || outward {
+            self.straight_ways_die(node, None);
+        }
         let links: Vec<ConnId> = self.links.values().filter(|link| link.node == node).map(|link| link.id).collect();
         for conn in links {
             if inward || outward {
@@ -29,6 +32,7 @@ impl World {
     /// A node's connections are lost, at both ends.
     pub(crate) fn lose_connections(&mut self, node: NodeId) {
         self.note(format!("{} loses its connections", self.nodes[node].name));
+        self.straight_ways_die(node, None);
         let links: Vec<ConnId> = self.links.values().filter(|link| link.node == node).map(|link| link.id).collect();
         for conn in links {
             for side in [Side::Node, Side::Server] {
@@ -43,6 +47,9 @@ impl World {
     pub(crate) fn sleep(&mut self, node: NodeId, ms: u64) {
         self.note(format!("{} sleeps for {ms} ms", self.nodes[node].name));
         self.nodes[node].frozen_until = self.now + ms;
+        if ms > KEEP_ALIVE_MS {
+            self.straight_ways_die(node, None);
+        }
         let links: Vec<ConnId> = self.links.values().filter(|link| link.node == node).map(|link| link.id).collect();
         if ms > IDLE_MS {
             for conn in links {
@@ -70,7 +77,10 @@ impl World {
         if let Some(link) = self.links.get_mut(&conn) {
             link.server_open = true;
         }
-        let remote = std::net::SocketAddr::from(([198, 51, 100, node as u8], 40_000));
+        let remote = self.public(node);
+        if let Some(link) = self.links.get_mut(&conn) {
+            link.remote = Some(remote);
+        }
         self.tell_server(ServerInput::Connected { conn, peer: self.nodes[node].key(), remote });
         let soon = self.soon();
         self.at(soon, Event::Dialed(conn, attempt, life));
@@ -223,7 +233,13 @@ impl World {
                 }
                 self.tell(node, Input::Frame(conn, Box::new(frame)));
             }
-            Side::Server => self.tell_server(ServerInput::Frame { conn, frame }),
+            Side::Server => {
+                let remote = self.public(node);
+                if self.links.get_mut(&conn).is_some_and(|link| link.remote.replace(remote) != Some(remote)) {
+                    self.tell_server(ServerInput::Moved { conn, remote });
+                }
+                self.tell_server(ServerInput::Frame { conn, frame });
+            }
         }
     }
 }

@@ -27,6 +27,26 @@ fn an_old_copy_does_not_displace_a_master_that_was_imported() {
 }
 
 #[test]
+fn who_may_be_dialled_hears_where_its_packets_come_from_when_that_changes() {
+    let (mut world, _) = World::settled(&[1]);
+    world.client(8, 1);
+    world.take();
+    let elsewhere: SocketAddr = "198.51.100.7:9".parse().unwrap();
+    let moves = |world: &mut World, conn| world.input(Input::Moved { conn: ConnId(conn), remote: elsewhere });
+    moves(&mut world, 8);
+    assert!(matches!(world.got(8)[..], [Frame::Observed(to)] if to == elsewhere));
+    moves(&mut world, 8);
+    assert!(world.got(8).is_empty(), "once");
+    world.connect(9, 2);
+    moves(&mut world, 9);
+    assert!(world.got(9).is_empty(), "a stranger is told in its welcome");
+    let (software, role) = ("test".to_owned(), Role::Client);
+    let hello = Hello { version: PROTOCOL_VERSION, software, role, group: group(), head: None };
+    world.say(9, Frame::Hello(hello));
+    assert!(matches!(&world.got(9)[..], [Frame::Welcome(welcome)] if welcome.observed == elsewhere));
+}
+
+#[test]
 fn what_a_process_said_that_is_gone_does_not_displace_its_successor() {
     let (mut world, _) = World::settled(&[1]);
     world.client(8, 1);

@@ -1,0 +1,175 @@
+//! Downloads over straight ways that come, go and lie; the server carries on where they don't.
+
+use super::basics::{admit, get_all, share};
+use crate::network::Side;
+use crate::world::{Nat, Passing, World};
+use bailiwick::wire::envelope::{Letter, Payload};
+use bailiwick::wire::frame::Frame;
+
+/// Chunks of the film.
+const CHUNKS: u64 = 200;
+/// What an owner may still serve on an old word from the master, with what is under way then.
+const FRESH_MS: u64 = 180_000 + 10_000;
+/// Nothing comes for so long at most when a straight way ends without a word.
+const STALL_MS: u64 = 3_000;
+
+/// The first client shares a film; each behind such a NAT. All is slow enough for something to happen meanwhile.
+fn cinema(seed: u64, nats: [Nat; 2]) -> World {
+    let mut world = World::new(seed).with_straight_ways();
+    admit(&mut world, 2);
+    for (node, nat) in [1, 2].into_iter().zip(nats) {
+        world.moves(node, node as u64, nat);
+        world.lose_connections(node);
+    }
+    world.run_for(60_000);
+    share(&mut world, 1, "films", &[CHUNKS << 20]);
+    (world.relay_delay_max, world.straight_delay_max) = (1_000, 1_000);
+    world
+}
+
+/// The second client's download goes straight, and is not over.
+fn goes_straight(world: &mut World) {
+    get_all(world, 2);
+    let straight = world.run_till(10_000, |world| world.nodes[2].straight_units > 4);
+    world.check(straight, "the download goes straight");
+    world.check(is_under_way(world), "and is under way");
+}
+
+fn is_under_way(world: &World) -> bool {
+    world.nodes[2].disk.done.is_empty()
+}
+
+/// Lets the download end, and gives the longest time in which nothing came.
+fn longest_pause(world: &mut World) -> u64 {
+    let (mut longest, mut last) = (0, (world.now(), world.nodes[2].units));
+    while is_under_way(world) {
+        world.run_for(20);
+        let (now, units) = (world.now(), world.nodes[2].units);
+        longest = longest.max(now - last.0);
+        if units > last.1 {
+            last = (now, units);
+        }
+        world.check(now - last.0 < 60_000, "the download goes on");
+    }
+    longest
+}
+
+#[test]
+fn straight_through_nats_that_filter() {
+    for seed in 800..804 {
+        let mut world = cinema(seed, [Nat::Filters; 2]);
+        goes_straight(&mut world);
+        longest_pause(&mut world);
+        let one = &world.nodes[2];
+        world.check(one.straight_units * 2 > one.units, "most of it comes straight");
+        world.settle();
+    }
+}
+
+#[test]
+fn no_straight_way_through_a_nat_that_blocks() {
+    let mut world = cinema(805, [Nat::Blocks, Nat::Open]);
+    get_all(&mut world, 2);
+    longest_pause(&mut world);
+    world.check(world.nodes[2].straight_units == 0, "all of it comes through the server");
+}
+
+#[test]
+fn two_behind_nats_that_block_meet_on_their_network() {
+    let mut world = cinema(806, [Nat::Blocks; 2]);
+    world.moves(1, 7, Nat::Blocks);
+    world.moves(2, 7, Nat::Blocks);
+    goes_straight(&mut world);
+    world.settle();
+}
+
+#[test]
+fn black_hole_on_the_straight_way() {
+    for seed in 810..818 {
+        let mut world = cinema(seed, [Nat::Filters, Nat::Open]);
+        goes_straight(&mut world);
+        world.black_hole(1, 2, true);
+        let pause = longest_pause(&mut world);
+        world.check(pause <= STALL_MS, &format!("it goes on through the server, not after {pause} ms"));
+        world.settle();
+    }
+}
+
+#[test]
+fn straight_on_without_a_server() {
+    let mut world = cinema(830, [Nat::Filters; 2]);
+    goes_straight(&mut world);
+    world.crash_server();
+    let pause = longest_pause(&mut world);
+    world.check(pause <= STALL_MS, &format!("the server's end is not noticed, not for {pause} ms"));
+    world.settle();
+}
+
+#[test]
+fn owner_killed_on_a_straight_way() {
+    let mut world = cinema(831, [Nat::Filters; 2]);
+    goes_straight(&mut world);
+    world.crash_for(1, 1_000);
+    longest_pause(&mut world);
+    world.settle();
+}
+
+#[test]
+fn straight_ways_to_addresses_of_others() {
+    let mut world = cinema(832, [Nat::Open; 2]);
+    for node in [1, 2] {
+        world.lies_about_addresses(node);
+    }
+    goes_straight(&mut world);
+    world.settle();
+}
+
+#[test]
+fn expelled_on_a_straight_way() {
+    let mut world = cinema(840, [Nat::Filters; 2]);
+    (world.relay_delay_max, world.straight_delay_max) = (10_000, 10_000);
+    goes_straight(&mut world);
+    world.disapprove(&[2]);
+    let knows = |world: &World| !world.nodes[1].store().expulsions().expect("a store").is_empty();
+    let told = world.run_till(10_000, knows);
+    world.check(told, "its peer hears of it");
+    // What was sent before is on its way for as long as a packet takes; a connection that is closed carries none.
+    let longest_way = world.delay_max;
+    world.run_for(longest_way);
+    let units = world.nodes[2].units;
+    world.run_for(60_000);
+    world.check(world.nodes[2].units == units, "not a byte comes after the round trip");
+    world.check(is_under_way(&world), "and it does not have the film");
+    world.settle();
+}
+
+#[test]
+fn expulsion_hidden_from_who_serves_straight() {
+    let mut world = cinema(841, [Nat::Filters; 2]);
+    (world.relay_delay_max, world.straight_delay_max) = (60_000, 60_000);
+    goes_straight(&mut world);
+    let owner = world.nodes[1].identity.clone();
+    let (group, master) = (world.group(), world.model.master);
+    world.intercept = Some(Box::new(move |passing: &Passing<'_>| match (passing.node, passing.to, passing.frame) {
+        (0, Side::Server, Frame::Broadcast { .. } | Frame::Headers(_) | Frame::Head(_)) => false,
+        (1, Side::Node, Frame::Routed { envelope, .. }) => {
+            let letter = Letter::open(&owner, &group, &master, envelope);
+            !letter.is_ok_and(|letter| matches!(letter.payload, Payload::Entries { .. } | Payload::Page { .. }))
+        }
+        _ => true,
+    }));
+    world.disapprove(&[2]);
+    let (expelled_at, mut last) = (world.now(), world.now());
+    let mut uploads = world.nodes[1].uploads;
+    while world.now() < expelled_at + 2 * FRESH_MS {
+        world.run_for(500);
+        if world.nodes[1].uploads > std::mem::replace(&mut uploads, world.nodes[1].uploads) {
+            last = world.now();
+        }
+    }
+    world.check(last > expelled_at, "the owner does not know for a while");
+    world.check(last <= expelled_at + FRESH_MS, &format!("the owner stops in time, not at {last}"));
+    world.intercept = None;
+    world.crash_server();
+    world.settle();
+}
