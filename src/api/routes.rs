@@ -42,7 +42,7 @@ pub(super) const RENAME: &str = "/v1/rename";
 pub(super) const LEAVE: &str = "/v1/leave";
 /// `GET`: the group's rules. `POST {"master_away_wait_s": N}`: sets one.
 pub(super) const POLICY: &str = "/v1/policy";
-/// `POST {"files": […], "dest": PATH, "conflict": WHAT}`: downloads.
+/// `POST {"files": […], "dest": PATH, "conflict": WHAT, "way": WAY}`: downloads.
 pub(super) const GET: &str = "/v1/get";
 /// `POST {"ids": […], "all": BOOL}`: pauses jobs and uploads.
 pub(super) const PAUSE: &str = "/v1/pause";
@@ -98,9 +98,9 @@ pub(super) fn call(command: &Command) -> Result<Call, String> {
         Command::Remove { files, yes } => write(REMOVE, json!({ "files": files, "yes": yes })),
         Command::Removals => read(REMOVALS, &[]),
         Command::ShareFiles { path } => read(SHARE_FILES, &[("path", Some(utf8(path)?.to_owned()))]),
-        Command::Get { files, dest, conflict } => {
+        Command::Get { files, dest, conflict, way } => {
             let dest = dest.as_deref().map(utf8).transpose()?;
-            write(GET, json!({ "files": files, "dest": dest, "conflict": conflict }))
+            write(GET, json!({ "files": files, "dest": dest, "conflict": conflict, "way": way }))
         }
         Command::Pause { ids, all } => write(PAUSE, json!({ "ids": ids, "all": all })),
         Command::Resume { ids, all } => write(RESUME, json!({ "ids": ids, "all": all })),

@@ -6,6 +6,7 @@ use super::place::{API_FILE, ApiPlace};
 use super::routes;
 use crate::node::identity::state_error;
 use crate::node::local::{Command, Conflict, ErrorCode, Event, LocalError, NodeHandle, Reply, Watch};
+use crate::state::downloads::Way;
 use crate::store::statedir::StateDir;
 use axum::body::{Body, Bytes};
 use axum::extract::{DefaultBodyLimit, FromRequest, FromRequestParts, Query, Request, State};
@@ -286,10 +287,13 @@ struct GetBody {
     dest: Option<PathBuf>,
     #[serde(default)]
     conflict: Option<Conflict>,
+    #[serde(default)]
+    way: Option<Way>,
 }
 
 async fn download(State(shared): State<Shared>, Content(body): Content<GetBody>) -> Answer {
-    shared.ask(Command::Get { files: body.files, dest: body.dest, conflict: body.conflict }).await
+    let GetBody { files, dest, conflict, way } = body;
+    shared.ask(Command::Get { files, dest, conflict, way }).await
 }
 
 #[derive(Deserialize)]

@@ -212,10 +212,10 @@ fn samples() -> Vec<(Command, Reply)> {
         (Command::Removals, Reply::Removals(RemovalRow { left: 2, reason: Some("r".into()) })),
         (Command::ShareFiles { path: path.clone() }, files),
         (
-            Command::Get { files: ids.clone(), dest: Some(path), conflict: Some(Conflict::Rename) },
+            Command::Get { files: ids.clone(), dest: Some(path), conflict: Some(Conflict::Rename), way: None },
             Reply::Jobs(vec![job_row()]),
         ),
-        (Command::Get { files: ids, dest: None, conflict: None }, Reply::Jobs(vec![job_row()])),
+        (Command::Get { files: ids, dest: None, conflict: None, way: None }, Reply::Jobs(vec![job_row()])),
         (
             Command::Pause { ids: vec!["12".into()], all: false },
             Reply::Controlled(Controlled { jobs: vec![job_row()], uploads: vec![transfer_row()] }),

@@ -326,6 +326,12 @@ pub(super) struct GetArgs {
     /// What to do if something else has a file's name already; identical files are simply done [default: fail]
     #[arg(long, value_name = "WHAT")]
     pub(super) conflict: Option<ConflictArg>,
+    /// Only through the server
+    #[arg(long, conflicts_with = "direct_only")]
+    pub(super) relay_only: bool,
+    /// Only straight from the owner; waits while that can't be
+    #[arg(long)]
+    pub(super) direct_only: bool,
     /// Begin, and don't watch
     #[arg(long)]
     pub(super) detach: bool,

@@ -25,7 +25,12 @@ const FAILURES_SHOWN: usize = 10;
 pub(super) async fn get(node: &Client, args: &GetArgs, output: Output) -> Outcome {
     let dest = args.output.as_deref().map(place::absolute).transpose()?;
     let conflict = args.conflict.map(Conflict::from);
-    let command = Command::Get { files: args.files.clone(), dest, conflict };
+    let way = match (args.relay_only, args.direct_only) {
+        (true, _) => Some(Way::Relay),
+        (_, true) => Some(Way::Direct),
+        (false, false) => None,
+    };
+    let command = Command::Get { files: args.files.clone(), dest, conflict, way };
     let Reply::Jobs(jobs) = node.ask(&command).await? else { return Err(unexpected()) };
     let job = jobs.into_iter().next().ok_or_else(unexpected)?;
     if args.detach {

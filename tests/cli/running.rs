@@ -135,7 +135,7 @@ fn get_waits_for_its_job_and_its_exit_code_tells_the_end() {
         text.out
     );
     let here = std::env::current_dir().unwrap().join("relative");
-    let get = Command::Get { files: vec!["desktop:Pictures".into()], dest: Some(here), conflict: None };
+    let get = Command::Get { files: vec!["desktop:Pictures".into()], dest: Some(here), conflict: None, way: None };
     assert_eq!(done.asked.lock().unwrap()[0], get);
     let json = run(bailiwick(done.path()).args(["get", "x", "--json"]));
     assert_eq!((json.code, parsed(&json.out).as_array().unwrap().len()), (0, 2));

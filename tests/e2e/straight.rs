@@ -1,14 +1,8 @@
 //! W24: straight between two devices, with the server underneath.
 
 use crate::transfers::{film, same, slow_world};
-use crate::world::{World, noise, write};
+use crate::world::{noise, write};
 use bailiwick::node::local::{ClientRow, Command, JobRow, Link, PathRow, StandingRow, TransferState};
-
-fn straight_world() -> World {
-    let mut world = slow_world();
-    world.config.paths.enabled = true;
-    world
-}
 
 fn of<'a>(rows: &'a [ClientRow], name: &str) -> &'a ClientRow {
     rows.iter().find(|row| row.name == name).expect("a device of this name")
@@ -20,7 +14,7 @@ fn goes_straight(row: &JobRow) -> bool {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn w24_a_download_goes_over_to_the_straight_way_and_needs_the_server_no_more() {
-    let world = straight_world();
+    let world = slow_world();
     let (server, master, laptop, phone, original) = film(&world, 192).await;
     let dest = world.folder("got");
     let job = phone.get("laptop:films/film.bin", &dest).await.expect("it begins");
@@ -43,7 +37,7 @@ async fn w24_a_download_goes_over_to_the_straight_way_and_needs_the_server_no_mo
 
 #[tokio::test(flavor = "multi_thread")]
 async fn w24_who_is_expelled_in_the_middle_of_a_straight_download_gets_no_more_of_it() {
-    let world = straight_world();
+    let world = slow_world();
     let (server, master, laptop, phone, _) = film(&world, 512).await;
     let dest = world.folder("got");
     let job = phone.get("laptop:films/film.bin", &dest).await.expect("it begins");
@@ -62,6 +56,7 @@ async fn w24_who_is_expelled_in_the_middle_of_a_straight_download_gets_no_more_o
 #[tokio::test(flavor = "multi_thread")]
 async fn w24_a_way_through_the_server_has_a_reason() {
     let mut world = slow_world();
+    world.config.paths.enabled = false;
     let (server, master) = world.begun().await;
     let laptop = world.member(&master, "laptop").await;
     world.config.paths.enabled = true;

@@ -2,7 +2,7 @@
 
 use bailiwick::node::local::{
     ClientRow, Command, Conflict, FileRow, JobRow, LocalError, NodeHandle, Reply, ShareRow, StandingRow, Status,
-    TransferState, Watch,
+    TransferState, Watch, Way,
 };
 use bailiwick::node::member::MemberConfig;
 use bailiwick::node::options::{ClientOptions, MasterOptions, MasterServer, ServerOptions, ServerPlace};
@@ -157,7 +157,12 @@ impl Node {
         dest: &Path,
         conflict: Option<Conflict>,
     ) -> Result<u64, LocalError> {
-        let command = Command::Get { files: vec![what.to_owned()], dest: Some(dest.to_owned()), conflict };
+        let command = Command::Get {
+            files: vec![what.to_owned()],
+            dest: Some(dest.to_owned()),
+            conflict,
+            way: way_of_this_run(),
+        };
         match self.ask(command).await? {
             Reply::Jobs(rows) => Ok(rows[0].job),
             other => panic!("{other:?}"),
@@ -223,6 +228,12 @@ fn lasting_address() -> SocketAddr {
 pub(crate) struct World {
     root: TempDir,
     pub(crate) config: MemberConfig,
+}
+
+/// By which ways files come: `BAILIWICK_TEST_WAY=direct` has all that these tests fetch come straight, or not at all.
+fn way_of_this_run() -> Option<Way> {
+    let way = std::env::var("BAILIWICK_TEST_WAY").ok()?;
+    Some(serde_json::from_value(way.into()).expect("any, relay or direct"))
 }
 
 impl World {

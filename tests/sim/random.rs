@@ -4,7 +4,7 @@ use crate::dice::Dice;
 use crate::schedules::transfers::upload_id;
 use crate::ways;
 use crate::world::{Coverage, Faults, Lies, World};
-use bailiwick::node::local::{Command, Conflict};
+use bailiwick::node::local::{Command, Conflict, Way};
 use bailiwick::store::server_db::ServerStore;
 use bailiwick::wire::log::Standing;
 use std::collections::BTreeSet;
@@ -261,7 +261,12 @@ pub(crate) fn get(world: &mut World, dice: &mut Dice, node: usize) {
         _ => None,
     };
     let dest = dice.once_in(6).then(|| PathBuf::from(format!("/home/{}/got", world.nodes[node].name)));
-    world.ask(node, Command::Get { files, dest, conflict });
+    let way = match dice.below(10) {
+        0 => Some(Way::Relay),
+        1 if world.has_straight_ways() => Some(Way::Direct),
+        _ => None,
+    };
+    world.ask(node, Command::Get { files, dest, conflict, way });
 }
 
 /// Somebody stops what is under way, at either end, or lets it go on; in the end everything goes on.

@@ -4,6 +4,7 @@
 
 mod rows;
 
+pub use crate::state::downloads::Way;
 pub use crate::store::download::Conflict;
 pub use rows::*;
 
@@ -135,6 +136,9 @@ pub enum Command {
         /// What to do if something else has a file's name; fail if nothing is said.
         #[serde(default)]
         conflict: Option<Conflict>,
+        /// By which ways they may come; by any if nothing is said.
+        #[serde(default)]
+        way: Option<Way>,
     },
     /// Nothing more is fetched for jobs, or sent for uploads, until [`Command::Resume`]. Answers with [`Controlled`].
     Pause {

@@ -10,6 +10,7 @@ use super::scan::Ask;
 use super::share::{Adding, NotShared};
 use crate::node::local::{Command, ErrorCode, FILES_PAGE_MAX, LocalError, Reply};
 use crate::state::authority::{Gate, NotDone, STALE_HINT};
+use crate::state::downloads::Way;
 use crate::state::random::draw;
 use crate::store::download::Conflict;
 use crate::store::exclude::Exclusions;
@@ -86,7 +87,7 @@ impl MemberCore {
             Command::Scan { paths, confirm } => self.scan(cx, &paths, confirm),
             Command::Remove { files, yes } => self.remove(cx, &files, yes),
             Command::Removals => self.removals(),
-            Command::Get { files, dest, conflict } => self.get(cx, &files, dest, conflict),
+            Command::Get { files, dest, conflict, way } => self.get(cx, &files, dest, conflict, way),
             Command::Pause { ids, all } => self.control(cx, Control::Pause, &ids, all),
             Command::Resume { ids, all } => self.control(cx, Control::Resume, &ids, all),
             Command::Cancel { ids, all } => self.control(cx, Control::Cancel, &ids, all),
@@ -344,6 +345,7 @@ impl MemberCore {
         files: &[String],
         dest: Option<PathBuf>,
         conflict: Option<Conflict>,
+        way: Option<Way>,
     ) -> Result<Reply, LocalError> {
         self.must_not_be_out()?;
         if self.standing() != Some(Standing::Approved) {
@@ -376,6 +378,10 @@ impl MemberCore {
                 job
             }
         };
+        if let Some(way) = way {
+            self.store.set_way(job, way).map_err(failed)?;
+            self.downloads.set_way(cx.now, job, way);
+        }
         self.downloads.more(cx.now);
         self.event("job", vec![("job", job.to_string()), ("what", what)]);
         self.jobs(cx, Some(job))

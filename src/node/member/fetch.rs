@@ -6,7 +6,7 @@ use super::jobs::in_words;
 use super::pen::Pen;
 use crate::node::local::PathRow;
 use crate::state::downloads::fetch::Wanted;
-use crate::state::downloads::{Asked, Came, Effect, Outcome, TransferId};
+use crate::state::downloads::{Asked, Came, Effect, Outcome, TransferId, Way};
 use crate::store::member::{DbError, Failure, StoredTransfer, TransferStanding};
 use crate::wire::frame::{ChunkRange, ChunkRefusal, Frame, ranges_of, within_limits};
 use crate::wire::geometry::Geometry;
@@ -134,8 +134,14 @@ impl MemberCore {
         let exhausted = rows.len() < room;
         self.loaded = rows.last().map_or(self.loaded, |row| row.id);
         let mut wanted = Vec::new();
+        let mut ways: HashMap<u64, Way> = HashMap::new();
         for row in rows {
-            match wanted_of(&row) {
+            let way = match ways.get(&row.job) {
+                Some(way) => *way,
+                None => self.store.job_place(row.job)?.map(|job| job.way).unwrap_or_default(),
+            };
+            ways.insert(row.job, way);
+            match wanted_of(&row, way) {
                 Some(one) => wanted.push(one),
                 None => self.store.settle(row.id, Some(TOO_LARGE), row.received)?,
             }
@@ -148,7 +154,7 @@ impl MemberCore {
     fn open_place(&mut self, transfer: TransferId) -> Result<(), DbError> {
         let Some(row) = self.store.transfer(transfer)? else { return Ok(()) };
         let Some(job) = self.store.job_place(row.job)? else { return Ok(()) };
-        let Some(wanted) = wanted_of(&row) else { return Ok(()) };
+        let Some(wanted) = wanted_of(&row, job.way) else { return Ok(()) };
         let opening = self.openings.begin(transfer, !row.part);
         // That there may be a part file of ours is on disk before there is one.
         self.store.part_made(transfer)?;
@@ -347,11 +353,12 @@ impl MemberCore {
     }
 }
 
-fn wanted_of(row: &StoredTransfer) -> Option<Wanted> {
+fn wanted_of(row: &StoredTransfer, way: Way) -> Option<Wanted> {
     let size = if row.kind == FileKind::Folder { 0 } else { row.size };
     Some(Wanted {
         transfer: row.id,
         job: row.job,
+        way,
         owner: row.owner,
         content: row.content,
         geometry: Geometry::new(size, row.chunk).ok()?,

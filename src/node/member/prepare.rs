@@ -18,9 +18,9 @@ pub(super) fn prepare(command: Command) -> Result<Command, LocalError> {
             Ok(Command::Scan { paths, confirm })
         }
         Command::ShareFiles { path } => Ok(Command::ShareFiles { path: known(path)? }),
-        Command::Get { files, dest, conflict } => {
+        Command::Get { files, dest, conflict, way } => {
             must_name(&files, "file")?;
-            Ok(Command::Get { files, dest: dest.map(destination).transpose()?, conflict })
+            Ok(Command::Get { files, dest: dest.map(destination).transpose()?, conflict, way })
         }
         Command::Remove { files, yes } => {
             must_name(&files, "file")?;
@@ -113,7 +113,7 @@ mod tests {
     use std::process::Command as Program;
 
     fn get(dest: impl Into<PathBuf>) -> Result<Command, LocalError> {
-        prepare(Command::Get { files: vec!["a:b".into()], dest: Some(dest.into()), conflict: None })
+        prepare(Command::Get { files: vec!["a:b".into()], dest: Some(dest.into()), conflict: None, way: None })
     }
 
     #[test]
@@ -143,7 +143,7 @@ mod tests {
             assert!(refused(Command::ShareFiles { path }));
         }
         assert!(refused(Command::Add { paths: vec![], copy: false, exclude: vec![] }));
-        assert!(refused(Command::Get { files: vec![], dest: None, conflict: None }));
+        assert!(refused(Command::Get { files: vec![], dest: None, conflict: None, way: None }));
         assert!(refused(Command::Remove { files: vec![], yes: false }));
         assert!(prepare(Command::Scan { paths: vec![], confirm: false }).is_ok(), "all shares");
     }

@@ -10,7 +10,7 @@ use crate::node::local::{
 use crate::state::authority::{Gate, STALE_HINT};
 use crate::state::downloads::fetch::{Fetch, Phase};
 use crate::state::downloads::rate::Rate;
-use crate::state::downloads::{Outcome, TransferId};
+use crate::state::downloads::{Outcome, TransferId, Way};
 use crate::state::link::Ended;
 use crate::state::paths::State;
 use crate::state::roster::Device;
@@ -301,6 +301,19 @@ impl MemberCore {
         }
     }
 
+    /// Why what is to come straight alone does not come.
+    fn waits_for_straight_way(&self, owner: &PublicId) -> String {
+        let (name, key) = (self.owner_name(owner), self.roster().device(owner).map(|device| device.key));
+        let why = match key.map(|key| self.paths.state(&key)) {
+            Some(State::Relayed(why)) => why.to_string(),
+            Some(State::Trying) => "it is being tried".to_owned(),
+            Some(State::Direct | State::Unknown) | None => {
+                "it is tried as soon as offers can pass the server".to_owned()
+            }
+        };
+        format!("waiting for a direct connection to {name}: {why}")
+    }
+
     pub(super) fn client_row(&self, device: &Device) -> ClientRow {
         let is_self = device.key == self.key;
         let presence = self.session.presence.get(&device.id).copied();
@@ -449,7 +462,7 @@ impl MemberCore {
             received_bytes: fetch.map_or(row.received, |fetch| fetch.wanted.received),
             rate,
             eta_s: eta(row.size.saturating_sub(done), rate),
-            path: moving.then(|| self.path_to_owner(&row.owner)),
+            path: moving.then(|| if place.way == Way::Relay { PathRow::Relay } else { self.path_to_owner(&row.owner) }),
             dest: Some(place.dest.join(row.dest.as_str())),
         }
     }
@@ -490,6 +503,7 @@ impl MemberCore {
         };
         Some(match outcome {
             Outcome::OwnerAway => format!("waiting for {owner}, which is away"),
+            Outcome::NotStraight => self.waits_for_straight_way(&fetch.wanted.owner),
             Outcome::ServerAway => format!("waiting for the server at {}", addresses(&self.group.server.addresses)),
             other => other.to_string(),
         })

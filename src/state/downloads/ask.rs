@@ -1,6 +1,6 @@
 //! Which units to ask of whom: within the asker's credit, shared evenly among owners, and among the jobs at each.
 
-use super::fetch::{Fetch, Phase};
+use super::fetch::{Fetch, Phase, Wanted};
 use super::{Asked, Downloads, Effect, TransferId};
 use crate::state::time::Time;
 use crate::wire::ids::{ContentId, PublicId};
@@ -12,7 +12,8 @@ pub(super) type Lane = (PublicId, u64);
 /// What one round asks for.
 #[derive(Default)]
 struct Round {
-    requests: BTreeMap<PublicId, u64>,
+    /// By owner, and whether it goes straight.
+    requests: BTreeMap<(PublicId, bool), u64>,
     asks: BTreeMap<u64, (PublicId, Vec<Asked>)>,
     joins: BTreeMap<u64, Vec<Asked>>,
 }
@@ -76,24 +77,31 @@ impl Downloads {
             && fetch.held.is_none()
             && !fetch.leaving
             && !fetch.is_complete()
-            && self.is_reachable(&fetch.wanted.owner)
+            && self.is_reachable(&fetch.wanted)
     }
 
-    fn is_reachable(&self, owner: &PublicId) -> bool {
-        self.straight.contains_key(owner) || self.linked && self.online.get(owner) != Some(&false)
+    fn is_reachable(&self, wanted: &Wanted) -> bool {
+        let relayed = self.linked && self.online.get(&wanted.owner) != Some(&false);
+        let straight = self.straight.contains_key(&wanted.owner);
+        straight && wanted.way.permits(true) || relayed && wanted.way.permits(false)
     }
 
     /// Asks for the next unit of a transfer, if one is missing.
     fn ask_next(&mut self, now: Time, transfer: TransferId, round: &mut Round) -> bool {
         let Some(fetch) = self.fetches.get_mut(&transfer) else { return false };
         let Some((index, length)) = fetch.next_missing() else { return false };
-        let (lane, content) = (fetch.wanted.lane(), fetch.wanted.content);
+        let (lane, content, way) = (fetch.wanted.lane(), fetch.wanted.content, fetch.wanted.way);
+        let straight = self.straight.get(&lane.0).copied().filter(|_| way.permits(true));
         let under_way = self.request_for(content, index);
+        if under_way.is_some_and(|request| !way.permits(self.way_of(request).is_some())) {
+            // It comes by a way that this job doesn't want, for another one: it is there for nobody twice.
+            return false;
+        }
         let request = under_way.unwrap_or_else(|| {
-            *round.requests.entry(lane.0).or_insert_with(|| {
+            *round.requests.entry((lane.0, straight.is_some())).or_insert_with(|| {
                 self.request += 1;
-                if let Some(conn) = self.straight.get(&lane.0) {
-                    self.ways.insert(self.request, (*conn, 0));
+                if let Some(conn) = straight {
+                    self.ways.insert(self.request, (conn, 0));
                 }
                 self.request
             })

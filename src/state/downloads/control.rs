@@ -1,11 +1,17 @@
 //! What a person decides about transfers in memory: they leave with all that is there claimed.
 
 use super::fetch::Phase;
-use super::{Asked, Downloads, Effect, TransferId};
+use super::{Asked, Downloads, Effect, TransferId, Way};
 use crate::state::time::Time;
 use std::collections::BTreeMap;
 
 impl Downloads {
+    /// A person wants the files of a job to come by other ways. What is asked for already comes as it was asked for.
+    pub fn set_way(&mut self, now: Time, job: u64, way: Way) {
+        self.fetches.values_mut().filter(|fetch| fetch.wanted.job == job).for_each(|fetch| fetch.wanted.way = way);
+        self.go_on(now);
+    }
+
     /// A person paused a transfer: nothing is asked for any more, what is there is claimed, then it leaves memory.
     /// One that is whole ends instead. Who resumes it meanwhile lets it leave and has it loaded again: whatever was
     /// written to its part file during a pause, however short, is found by the opening.

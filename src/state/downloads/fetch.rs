@@ -4,7 +4,7 @@
 
 use super::ask::Lane;
 use super::bits::Bits;
-use super::{Outcome, TransferId};
+use super::{Outcome, TransferId, Way};
 use crate::state::time::Time;
 use crate::wire::geometry::{Geometry, Unit};
 use crate::wire::ids::{ContentId, PublicId};
@@ -17,6 +17,8 @@ pub struct Wanted {
     pub transfer: TransferId,
     /// The job that it belongs to.
     pub job: u64,
+    /// By which ways it may come.
+    pub way: Way,
     /// Whose file.
     pub owner: PublicId,
     /// Which version of it.

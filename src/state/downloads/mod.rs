@@ -10,8 +10,10 @@ pub mod fetch;
 mod outcome;
 mod progress;
 pub mod rate;
+mod way;
 
 pub use outcome::{Came, Opened, Outcome};
+pub use way::Way;
 
 use super::conn::ConnId;
 use super::time::Time;
@@ -262,20 +264,24 @@ impl Downloads {
         self.way_of(*request)
     }
 
-    /// The owners of what is in memory.
+    /// The owners of what is in memory and may come straight.
     pub fn owners(&self) -> BTreeSet<PublicId> {
-        self.fetches.values().map(|fetch| fetch.wanted.owner).collect()
+        let straight = self.fetches.values().filter(|fetch| fetch.wanted.way.permits(true));
+        straight.map(|fetch| fetch.wanted.owner).collect()
     }
 
     /// Why a fetch does not move, if it doesn't.
     pub fn waits_for(&self, fetch: &Fetch) -> Option<Outcome> {
-        let owner = fetch.wanted.owner;
-        if !self.straight.contains_key(&owner) {
-            if !self.linked {
+        let (owner, way) = (fetch.wanted.owner, fetch.wanted.way);
+        if !(way.permits(true) && self.straight.contains_key(&owner)) {
+            if !self.linked && way.permits(false) {
                 return Some(Outcome::ServerAway);
             }
             if self.online.get(&owner) == Some(&false) {
                 return Some(Outcome::OwnerAway);
+            }
+            if !way.permits(false) {
+                return Some(Outcome::NotStraight);
             }
         }
         // What was said last counts until something comes, also while it is asked for again.

@@ -15,6 +15,9 @@ pub enum Outcome {
     /// The owner is not connected.
     #[error("waiting for the owner, who is away")]
     OwnerAway,
+    /// There is no straight way to the owner, and its job wants no other.
+    #[error("waiting for a direct connection")]
+    NotStraight,
     /// The owner or the server said no, for now or for good.
     #[error("{0}")]
     Refused(ChunkRefusal),
@@ -94,6 +97,7 @@ impl Outcome {
             Outcome::Refused(reason) => is_final(reason),
             Outcome::ServerAway
             | Outcome::OwnerAway
+            | Outcome::NotStraight
             | Outcome::DiskFull
             | Outcome::StateFull
             | Outcome::PlaceTaken

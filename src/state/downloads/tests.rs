@@ -10,6 +10,7 @@ fn wanted(transfer: TransferId, owner: PublicId, size: u64) -> Wanted {
     Wanted {
         transfer,
         job: 1,
+        way: Way::Any,
         owner,
         content: ContentId([transfer as u8; 16]),
         geometry: Geometry::new(size, ChunkSize::small(10)).unwrap(),
@@ -592,4 +593,46 @@ fn who_pauses_tells_the_owner_by_the_way_it_was_asked() {
         cancelled.iter().any(|effect| matches!(effect, Effect::Cancel { by: Some(ConnId(7)), .. })),
         "{cancelled:?}"
     );
+}
+
+#[test]
+fn a_job_that_is_to_come_straight_alone_waits_for_a_straight_way() {
+    let mut downloads = Downloads::new(DownloadsConfig::default());
+    downloads.linked(Time(0), true);
+    let wanted = Wanted { has_list: true, way: Way::Direct, ..wanted(1, OWNER, 4 * KIB) };
+    downloads.add(Time(0), vec![wanted], true);
+    downloads.opened(Time(0), 1, Opened::Ready);
+    assert!(ways(&effects(&mut downloads)).is_empty(), "nothing goes through the server");
+    let waits = |downloads: &Downloads| downloads.waits_for(downloads.fetch(1).unwrap());
+    assert_eq!(waits(&downloads), Some(Outcome::NotStraight));
+    assert_eq!(downloads.owners().len(), 1, "a way is looked for");
+    downloads.straight(Time(1), OWNER, Some(ConnId(7)));
+    assert_eq!(waits(&downloads), None);
+    assert!(ways(&effects(&mut downloads)).iter().all(|(_, by)| *by == Some(ConnId(7))));
+    downloads.straight_lost(Time(2), ConnId(7));
+    assert!(ways(&effects(&mut downloads)).is_empty(), "nor what was asked for already");
+    downloads.set_way(Time(3), 1, Way::Any);
+    assert_eq!(ways(&effects(&mut downloads)).len(), 4, "its person thought better of it");
+}
+
+#[test]
+fn a_job_that_is_to_come_through_the_server_alone_takes_no_straight_way() {
+    let mut downloads = Downloads::new(DownloadsConfig::default());
+    downloads.straight(Time(0), OWNER, Some(ConnId(7)));
+    let relayed = |transfer| Wanted { has_list: true, way: Way::Relay, ..wanted(transfer, OWNER, 4 * KIB) };
+    downloads.add(Time(0), vec![relayed(1)], true);
+    downloads.opened(Time(0), 1, Opened::Ready);
+    assert_eq!(downloads.waits_for(downloads.fetch(1).unwrap()), Some(Outcome::ServerAway));
+    assert!(downloads.owners().is_empty(), "no way is looked for");
+    // Another job's straight request for the same units is not its own.
+    let straight = Wanted { job: 2, way: Way::Any, transfer: 2, ..relayed(1) };
+    downloads.add(Time(1), vec![straight], true);
+    downloads.opened(Time(1), 2, Opened::Ready);
+    let first = effects(&mut downloads);
+    assert!(ways(&first).iter().all(|(_, by)| *by == Some(ConnId(7))));
+    downloads.linked(Time(2), true);
+    assert!(ways(&effects(&mut downloads)).is_empty(), "nobody asks for a unit by two ways at once");
+    let (_, unit) = asked(first)[0];
+    downloads.came(Time(3), unit, Came::Verified);
+    assert_eq!(ways(&effects(&mut downloads)), [(unit.index, None)], "it comes when the other one has it");
 }

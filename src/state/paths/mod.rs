@@ -29,7 +29,7 @@ use std::time::Duration;
 /// How straight ways are looked for, and kept.
 #[derive(Debug, Clone, Copy)]
 pub struct PathsConfig {
-    /// Whether there are any at all; else everything goes through the server, which is the default.
+    /// Whether there are any at all; else everything goes through the server.
     pub enabled: bool,
     /// How long an attempt lasts, from the other device's offer on.
     pub punch_for: Duration,
@@ -61,8 +61,7 @@ pub struct PathsConfig {
 impl Default for PathsConfig {
     fn default() -> PathsConfig {
         PathsConfig {
-            // Until random worlds and a lab of real NATs have tried it.
-            enabled: false,
+            enabled: true,
             punch_for: Duration::from_secs(5),
             takeover: Duration::from_millis(500),
             retry_min: Duration::from_secs(5),

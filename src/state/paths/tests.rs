@@ -409,7 +409,7 @@ fn who_does_not_know_the_token_is_not_answered() {
 #[test]
 fn who_has_no_direct_ways_says_so() {
     let mut lab = Lab::new([(Cone, PortRestricted), (Cone, PortRestricted)]);
-    lab.paths[1] = Paths::new(PathsConfig::default(), KEYS[1]);
+    lab.paths[1] = Paths::new(PathsConfig { enabled: false, ..config() }, KEYS[1]);
     lab.want(0, true);
     lab.run_for(1_000);
     assert_eq!(lab.state(0), State::Relayed(Why::RelayOnly));

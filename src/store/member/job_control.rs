@@ -2,6 +2,7 @@
 
 use super::jobs::{StoredTransfer, TransferStanding};
 use super::{DbError, MemberStore, damaged};
+use crate::state::downloads::Way;
 use crate::store::download::Conflict;
 use crate::wire::path::RelPath;
 use rusqlite::{OptionalExtension, params};
@@ -43,6 +44,22 @@ pub(super) fn conflict_code(conflict: Conflict) -> u8 {
         Conflict::Skip => 1,
         Conflict::Rename => 2,
         Conflict::Overwrite => 3,
+    }
+}
+
+fn way_code(way: Way) -> u8 {
+    match way {
+        Way::Any => 0,
+        Way::Relay => 1,
+        Way::Direct => 2,
+    }
+}
+
+pub(super) fn way_of(code: u8) -> Way {
+    match code {
+        1 => Way::Relay,
+        2 => Way::Direct,
+        _ => Way::Any,
     }
 }
 
@@ -91,6 +108,14 @@ impl MemberStore {
         self.db
             .prepare_cached("UPDATE jobs SET standing = ?2 WHERE job = ?1")?
             .execute(params![job as i64, standing.code()])?;
+        Ok(())
+    }
+
+    /// Keeps by which ways the files of a job may come.
+    pub fn set_way(&self, job: u64, way: Way) -> Result<(), DbError> {
+        self.db
+            .prepare_cached("UPDATE jobs SET way = ?2 WHERE job = ?1")?
+            .execute(params![job as i64, way_code(way)])?;
         Ok(())
     }
 

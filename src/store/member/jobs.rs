@@ -1,8 +1,9 @@
 //! What this device wants: jobs and their transfers, one row a file, with what was claimed of each.
 
 use super::catalog::{kind_code, kind_of};
-use super::job_control::{JobStanding, conflict_code, conflict_of};
+use super::job_control::{JobStanding, conflict_code, conflict_of, way_of};
 use super::{DbError, MemberStore, damaged};
+use crate::state::downloads::Way;
 use crate::store::download::Conflict;
 use crate::wire::geometry::ChunkSize;
 use crate::wire::ids::{ContentId, FileId, Hash, PublicId};
@@ -156,6 +157,8 @@ pub struct JobPlace {
     pub standing: JobStanding,
     /// What is done if something else is at a file's place.
     pub conflict: Conflict,
+    /// By which ways its files may come.
+    pub way: Way,
     /// Whether all places were looked at before the first byte, where that is wanted.
     pub looked: bool,
 }
@@ -352,7 +355,7 @@ impl MemberStore {
     pub fn job_place(&self, job: u64) -> Result<Option<JobPlace>, DbError> {
         let place = self
             .db
-            .prepare_cached("SELECT dest, standing, conflict, looked FROM jobs WHERE job = ?1")?
+            .prepare_cached("SELECT dest, standing, conflict, looked, way FROM jobs WHERE job = ?1")?
             .query_row([job as i64], |row| {
                 let dest = PathBuf::from(std::ffi::OsString::from_vec(row.get(0)?));
                 Ok(JobPlace {
@@ -360,6 +363,7 @@ impl MemberStore {
                     standing: JobStanding::of(row.get(1)?),
                     conflict: conflict_of(row.get(2)?),
                     looked: row.get(3)?,
+                    way: way_of(row.get(4)?),
                 })
             })
             .optional()?;

@@ -31,7 +31,10 @@ use serde::de::DeserializeOwned;
 use std::path::Path;
 
 /// The version of these tables.
-const SCHEMA_VERSION: i64 = 1;
+const SCHEMA_VERSION: i64 = 2;
+
+/// From the first version to the second: by which ways the files of a job may come.
+const TO_SECOND: &str = "ALTER TABLE jobs ADD COLUMN way INTEGER NOT NULL DEFAULT 0;";
 
 /// What a person does about a database that is lost. An older copy of a master's directory would contradict what was signed
 /// since; an import doesn't.
@@ -144,6 +147,7 @@ impl MemberStore {
             0 => {
                 db.execute_batch(&format!("BEGIN IMMEDIATE; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT"))?;
             }
+            1 => db.execute_batch(&format!("BEGIN IMMEDIATE; {TO_SECOND} PRAGMA user_version = 2; COMMIT"))?,
             SCHEMA_VERSION => {}
             newer => return Err(DbError::Newer(newer)),
         }
@@ -263,7 +267,7 @@ CREATE TABLE paused_uploads(file BLOB PRIMARY KEY) WITHOUT ROWID;
 -- What this device wants.
 CREATE TABLE jobs(
   job INTEGER PRIMARY KEY AUTOINCREMENT, what TEXT NOT NULL, dest BLOB NOT NULL, moving_ms INTEGER NOT NULL,
-  standing INTEGER NOT NULL DEFAULT 0, conflict INTEGER NOT NULL, looked INTEGER NOT NULL);
+  standing INTEGER NOT NULL DEFAULT 0, conflict INTEGER NOT NULL, looked INTEGER NOT NULL, way INTEGER NOT NULL DEFAULT 0);
 CREATE TABLE transfers(
   id INTEGER PRIMARY KEY AUTOINCREMENT, job INTEGER NOT NULL, file BLOB NOT NULL, owner BLOB NOT NULL, content BLOB NOT NULL,
   dest TEXT NOT NULL, kind INTEGER NOT NULL, size INTEGER NOT NULL, hash BLOB NOT NULL, chunk INTEGER NOT NULL, mtime INTEGER NOT NULL,
@@ -278,6 +282,7 @@ CREATE INDEX transfers_by_file ON transfers(file);
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::state::downloads::Way;
 
     #[test]
     fn a_database_of_a_newer_version_is_left_alone() {
@@ -286,6 +291,21 @@ mod tests {
         drop(MemberStore::open(&path).unwrap());
         Connection::open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
         assert!(matches!(MemberStore::open(&path), Err(DbError::Newer(99))));
+    }
+
+    #[test]
+    fn a_database_of_the_first_version_is_taken_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("member.db");
+        drop(MemberStore::open(&path).unwrap());
+        let db = Connection::open(&path).unwrap();
+        db.execute_batch("ALTER TABLE jobs DROP COLUMN way; PRAGMA user_version = 1").unwrap();
+        drop(db);
+        let store = MemberStore::open(&path).unwrap();
+        let job = store.put_job("a", Path::new("/"), Default::default(), &[]).unwrap();
+        store.set_way(job, Way::Direct).unwrap();
+        drop(store);
+        assert!(MemberStore::open(&path).is_ok(), "once");
     }
 
     #[test]

@@ -112,6 +112,12 @@ impl Model {
             };
             owner.is_some_and(is_none)
         };
+        let folder = |one: &StoredTransfer| store.job_dest(one.job).expect("a store");
+        // What goes to the same place waits with it.
+        let is_behind = |one: &StoredTransfer| {
+            let holds = |other: &StoredTransfer| other.part && other.dest == one.dest && folder(other) == folder(one);
+            !one.part && open.iter().any(|other| restored(other.owner) && holds(other))
+        };
         // Who was restored finds parts that it does not know of, and takes over none: a person removes them.
         let is_in_the_way = |one: &StoredTransfer| {
             let place = store.job_place(one.job).expect("a store");
@@ -119,7 +125,7 @@ impl Model {
             found && self.promises.restored.contains(&node.key())
         };
         open.iter()
-            .find(|one| !restored(one.owner) && !is_in_the_way(one))
+            .find(|one| !restored(one.owner) && !is_behind(one) && !is_in_the_way(one))
             .map(|one| format!("transfer {} of {} is still open", one.id, one.file))
     }
 }

@@ -39,7 +39,7 @@ pub(crate) fn share(world: &mut World, node: usize, folder: &str, sizes: &[u64])
 pub(crate) fn get_all(world: &mut World, node: usize) {
     let files = world.files_of_others(node);
     assert!(!files.is_empty(), "there are files");
-    world.ask(node, Command::Get { files, dest: None, conflict: None });
+    world.ask(node, Command::Get { files, dest: None, conflict: None, way: None });
 }
 
 #[test]

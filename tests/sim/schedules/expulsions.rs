@@ -20,7 +20,7 @@ fn asks_on(world: &mut World, asker: usize, owner: usize, ms: u64) -> Option<u64
     let mut files = world.files_of_others(asker);
     while world.now() < end {
         if let Some(file) = files.pop() {
-            world.ask(asker, Command::Get { files: vec![file], dest: None, conflict: None });
+            world.ask(asker, Command::Get { files: vec![file], dest: None, conflict: None, way: None });
         }
         let before = world.nodes[owner].uploads;
         world.run_for(3_000);

@@ -65,7 +65,7 @@ fn all_is_back(world: &mut World) {
     world.check(newest.is_some_and(|id: EpochId| id.generation == generation(world, 0)), "the epoch is a new one");
     let mut some = world.files_of_others(6);
     some.truncate(12);
-    world.ask(6, Command::Get { files: some, dest: None, conflict: Default::default() });
+    world.ask(6, Command::Get { files: some, dest: None, conflict: Default::default(), way: None });
     world.run_for(1_000);
     world.settle();
     world.check(world.nodes[6].disk.done.len() == 12, "what others share comes");

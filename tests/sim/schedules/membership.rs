@@ -206,7 +206,7 @@ fn serves_for(seed: u64, wait_s: u64) -> u64 {
     let mut files = world.files_of_others(2);
     let ask = |world: &mut World, files: &mut Vec<String>| {
         let before = world.nodes[1].uploads;
-        world.ask(2, Command::Get { files: files.pop().into_iter().collect(), dest: None, conflict: None });
+        world.ask(2, Command::Get { files: files.pop().into_iter().collect(), dest: None, conflict: None, way: None });
         world.run_for(2_000);
         world.nodes[1].uploads > before
     };

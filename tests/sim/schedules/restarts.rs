@@ -153,7 +153,7 @@ fn story(seed: u64, victim: Option<usize>, batch: u32, point: CrashPoint) {
     world.run_for(2_000);
     for node in [0, 2] {
         let files = world.files_of_others(node);
-        world.ask(node, Command::Get { files, dest: None, conflict: None });
+        world.ask(node, Command::Get { files, dest: None, conflict: None, way: None });
     }
     world.run_for(3_000);
     world.disapprove(&[2]);
@@ -183,7 +183,7 @@ fn slept() {
     let mut world = group(8, 2);
     share(&mut world, 1, "films", &[30 << 20, 30 << 20]);
     let files = world.files_of_others(2);
-    world.ask(2, Command::Get { files, dest: None, conflict: None });
+    world.ask(2, Command::Get { files, dest: None, conflict: None, way: None });
     world.run_for(150);
     world.sleep(2, 3_600_000);
     world.run_for(3_600_000);

@@ -136,8 +136,8 @@ fn paused_cancelled_and_killed_at_any_point() {
         share(&mut world, 1, "films", &[CHUNKS << 20, 5, 0]);
         let files = world.files_of_others(2);
         let other = Some(PathBuf::from("/other"));
-        world.ask(2, Command::Get { files: files.clone(), dest: None, conflict: None });
-        world.ask(2, Command::Get { files, dest: other, conflict: Some(Conflict::Rename) });
+        world.ask(2, Command::Get { files: files.clone(), dest: None, conflict: None, way: None });
+        world.ask(2, Command::Get { files, dest: other, conflict: Some(Conflict::Rename), way: None });
         world.run_for(20 * (seed - 79));
         world.ask(2, Command::Pause { ids: Vec::new(), all: true });
         world.run_for(seed % 7);
@@ -176,12 +176,12 @@ fn two_jobs_to_one_place() {
     let mut world = group(101, 2);
     share(&mut world, 1, "films", &[CHUNKS << 20]);
     let files = world.files_of_others(2);
-    world.ask(2, Command::Get { files: files.clone(), dest: None, conflict: None });
+    world.ask(2, Command::Get { files: files.clone(), dest: None, conflict: None, way: None });
     let twice = [files.clone(), files].concat();
-    world.ask(2, Command::Get { files: twice[..1].to_vec(), dest: None, conflict: None });
+    world.ask(2, Command::Get { files: twice[..1].to_vec(), dest: None, conflict: None, way: None });
     let path = world.files_of_others(2).remove(0);
     let dashed = path.replace('-', "");
-    world.ask(2, Command::Get { files: vec![dashed], dest: None, conflict: Some(Conflict::Overwrite) });
+    world.ask(2, Command::Get { files: vec![dashed], dest: None, conflict: Some(Conflict::Overwrite), way: None });
     world.run_for(1_000);
     world.settle();
     world.check(world.nodes[2].disk.done.len() == 1, "it is there once");

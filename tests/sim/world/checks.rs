@@ -41,6 +41,9 @@ impl World {
             self.nodes[node].crash_in = None;
             self.nodes[node].frozen_until = self.nodes[node].frozen_until.min(self.now);
             self.cut(node, false, false);
+            if self.has_straight_ways() {
+                self.opens_nat(node);
+            }
             self.start_node(node);
             self.wake_at(node, self.now);
         }

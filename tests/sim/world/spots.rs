@@ -105,6 +105,14 @@ impl World {
         self.tell_addresses(node);
     }
 
+    /// Nothing is in the way of a device's packets any more, and it says where it is.
+    pub(super) fn opens_nat(&mut self, node: NodeId) {
+        let spot = &mut self.nodes[node].spot;
+        spot.nat = Nat::Open;
+        spot.fakes.clear();
+        self.tell_addresses(node);
+    }
+
     /// A device's NAT forgets what it knew, and gives another port.
     pub(crate) fn rebinds(&mut self, node: NodeId) {
         self.coverage.event("NAT gives another port");
