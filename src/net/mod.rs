@@ -5,6 +5,7 @@
 
 mod accept;
 pub mod candidates;
+pub mod changes;
 pub mod chunks;
 pub mod connection;
 pub mod control;

@@ -8,9 +8,19 @@ use std::time::{SystemTime, UNIX_EPOCH};
 /// Now, on a clock that never goes back and counts suspend.
 pub fn now() -> Time {
     #[cfg(target_os = "linux")]
-    let time = clock_gettime(ClockId::Boottime);
+    let clock = ClockId::Boottime;
     #[cfg(not(target_os = "linux"))]
-    let time = clock_gettime(ClockId::Monotonic);
+    let clock = ClockId::Monotonic;
+    milliseconds(clock)
+}
+
+/// Now, on a clock that never goes back; on Linux it does not count suspend.
+pub fn awake() -> Time {
+    milliseconds(ClockId::Monotonic)
+}
+
+fn milliseconds(clock: ClockId) -> Time {
+    let time = clock_gettime(clock);
     Time(time.tv_sec as u64 * 1_000 + time.tv_nsec as u64 / 1_000_000)
 }
 

@@ -260,9 +260,10 @@ impl MemberCore {
             Input::PeerDialFailed(dial, why) => self.paths.dial_failed(cx.now, dial, why),
             Input::PeerArrived(conn, key) => self.peer_arrived(cx, conn, key),
             Input::Probe(from, probe) => self.paths.probe_came(cx.now, from, probe),
-            Input::Addresses(addresses) => {
-                self.addresses = addresses;
-                self.addresses_changed(cx);
+            Input::Addresses(addresses) => self.interfaces_changed(cx, addresses),
+            Input::Woke => {
+                self.paths.woke(cx.now);
+                self.link.doubt(cx.now);
             }
             Input::Came(asked, came) => self.unit_came(cx, asked, came)?,
             Input::List(transfer, list) => self.list_came(cx, transfer, list)?,

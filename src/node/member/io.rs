@@ -72,6 +72,8 @@ pub enum Input {
     Probe(SocketAddr, Probe),
     /// This device's own addresses, with the port of its socket.
     Addresses(Vec<SocketAddr>),
+    /// The machine slept, or this process was stopped for a while.
+    Woke,
     /// The local API asks; the number comes back with the answer.
     Local(u64, Command),
     /// The node is to end: what was downloaded is to be claimed now.

@@ -5,11 +5,13 @@ use super::dispatch::{Dispatcher, Event, Parts, Surroundings};
 use super::io::{Input, Output};
 use super::plane::Plane;
 use crate::net::candidates;
+use crate::net::changes::Changes;
 use crate::net::endpoint::{Config, Endpoint};
 use crate::net::limits::{KEEP_ALIVE, MASTER_KEEP_ALIVE};
 use crate::node::clock::{self, SystemRandom};
 use crate::node::identity;
 use crate::node::local::{Command, ErrorCode, LocalError, LocalRequest, NodeEnds};
+use crate::state::network::{Clocks, Network};
 use crate::state::time::Time;
 use crate::store::member::{DbError, MemberStore};
 use crate::store::statedir::StateDir;
@@ -29,8 +31,6 @@ const BATCH_MAX: usize = 256;
 const REOPEN_AFTER: Duration = Duration::from_secs(1);
 /// How long a stopping node waits for its last packets to go out.
 const LAST_PACKETS: Duration = Duration::from_millis(300);
-/// How often the interfaces are looked at.
-const ADDRESSES_LOOK: Duration = Duration::from_secs(2);
 /// The file that keeps the UDP port, so that a restarted process is found where it was.
 const PORT_FILE: &str = "port";
 
@@ -111,7 +111,7 @@ pub async fn start(options: MemberOptions, ends: NodeEnds) -> Result<Member, Loc
         tokio::spawn(pass_on(ends.requests, events.clone())),
         tokio::spawn(arrivals(endpoint.clone(), events.clone())),
         tokio::spawn(probes(endpoint.clone(), core_inputs.clone())),
-        tokio::spawn(addresses(endpoint.clone(), core_inputs)),
+        tokio::spawn(surroundings(endpoint.clone(), core_inputs)),
     ];
     Ok(Member { endpoint, requests: events, ended, core: Some(thread), tasks, _dir: dir })
 }
@@ -165,18 +165,27 @@ async fn probes(endpoint: Endpoint, core: mpsc::Sender<Input>) {
     }
 }
 
-/// Tells the core of this device's addresses whenever they change.
-async fn addresses(endpoint: Endpoint, core: mpsc::Sender<Input>) {
-    let mut known = Vec::new();
+/// Tells the core of this device's addresses whenever they change, and when the machine slept.
+async fn surroundings(endpoint: Endpoint, core: mpsc::Sender<Input>) {
+    let (mut changes, mut network) = (Changes::listen(), Network::default());
     loop {
-        let now = candidates::own(&endpoint);
-        if now != known {
-            known.clone_from(&now);
-            if core.send(Input::Addresses(now)).await.is_err() {
+        let now = clock::now();
+        let mut told = Vec::new();
+        if network.slept(Clocks { now, awake: clock::awake() }) {
+            told.push(Input::Woke);
+        }
+        if changes.rung() || !told.is_empty() || network.is_list_due(now) {
+            let addresses = candidates::own(&endpoint);
+            if network.listed(now, &addresses) {
+                told.push(Input::Addresses(addresses));
+            }
+        }
+        for input in told {
+            if core.send(input).await.is_err() {
                 return;
             }
         }
-        tokio::time::sleep(ADDRESSES_LOOK).await;
+        changes.wait(Network::LOOK_EVERY).await;
     }
 }
 

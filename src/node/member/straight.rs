@@ -8,6 +8,7 @@ use super::pen::Pen;
 use super::session::STREAMS_MAX;
 use crate::state::conn::ConnId;
 use crate::state::paths::Effect;
+use crate::state::paths::candidates::usable;
 use crate::state::uploads::Asked;
 use crate::store::member::DbError;
 use crate::wire::close::CloseCode;
@@ -137,6 +138,19 @@ impl MemberCore {
         self.outputs.push(Output::PeerStreams(conn, self.group.id(), STREAMS_MAX));
         self.paths.verified(cx.now, conn);
         Ok(())
+    }
+
+    /// The interfaces have other addresses than before. If one is gone, the server sees this device elsewhere now, and says
+    /// where on a new connection; what is under way goes on by the present one until then, if that lives.
+    pub(super) fn interfaces_changed(&mut self, cx: &mut Cx<'_>, addresses: Vec<SocketAddr>) {
+        let before = usable(std::mem::replace(&mut self.addresses, addresses), false);
+        let is_gone = |old: &SocketAddr| !self.addresses.contains(old);
+        match before.iter().any(is_gone) {
+            _ if before.is_empty() => {}
+            true => self.link.dial_now(cx.now),
+            false => self.link.doubt(cx.now),
+        }
+        self.addresses_changed(cx);
     }
 
     /// This device's addresses, as it sees them and as the server does.

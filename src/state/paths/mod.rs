@@ -83,6 +83,10 @@ impl Default for PathsConfig {
 /// to be dead.
 const CONNECTIONS_PER_PEER_MAX: usize = 4;
 
+/// A connection that breaks within this time after an address of this device went, broke of that: what else there is is
+/// looked for at once.
+const MOVED_FOR: Duration = Duration::from_secs(10);
+
 /// What the machine wants done.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Effect {
@@ -116,6 +120,9 @@ struct Conn {
 struct Peer {
     /// Whether there is something to fetch from it.
     wanted: bool,
+    /// Whether an attempt is to begin though nothing is wanted: this device is another place now, which the other one,
+    /// that may want something, does not know.
+    anew: bool,
     attempt: Option<Attempt>,
     conns: Vec<Conn>,
     current: Option<ConnId>,
@@ -128,7 +135,7 @@ struct Peer {
 
 impl Peer {
     fn is_idle(&self) -> bool {
-        !self.wanted && self.attempt.is_none() && self.conns.is_empty()
+        !self.wanted && !self.anew && self.attempt.is_none() && self.conns.is_empty()
     }
 }
 
@@ -160,6 +167,8 @@ pub struct Paths {
     dial: u64,
     ping_cap: Cap,
     dial_cap: Cap,
+    /// When an address of this device went, or the machine slept.
+    moved: Option<Time>,
     /// When it was looked at attempts last.
     looked: Time,
     effects: VecDeque<Effect>,
@@ -179,6 +188,7 @@ impl Paths {
             dial: 0,
             ping_cap: Cap::new(config.pings_per_minute),
             dial_cap: Cap::new(config.dials_per_minute),
+            moved: None,
             looked: Time::default(),
             effects: VecDeque::new(),
         }
@@ -235,10 +245,25 @@ impl Paths {
         if candidates == self.candidates {
             return;
         }
+        if self.candidates.iter().any(|old| !candidates.contains(old)) {
+            self.moved = Some(now);
+        }
         self.candidates = candidates;
+        self.begin_anew(now);
+    }
+
+    /// The machine slept: what was under way is over, and connections may be dead.
+    pub fn woke(&mut self, now: Time) {
+        self.moved = Some(now);
+        self.begin_anew(now);
+    }
+
+    /// Pauses are over, and whoever was offered addresses is told the present ones.
+    fn begin_anew(&mut self, now: Time) {
         for peer in self.peers.values_mut() {
             peer.failures = 0;
             peer.retry_at = peer.retry_at.map(|_| now);
+            peer.anew |= peer.attempt.take().is_some();
         }
     }
 
@@ -269,6 +294,7 @@ impl Paths {
         if !self.signalling || !due || peer.current.is_some() || peer.attempt.is_some() {
             return;
         }
+        peer.anew = false;
         if self.candidates.is_empty() || conns >= self.config.connections_max || attempts >= self.config.attempts_max {
             peer.why = Some(if self.candidates.is_empty() { Why::NoCandidates } else { Why::TooMany });
             peer.retry_at = Some(now.after(self.config.retry_min));
@@ -304,6 +330,7 @@ impl Paths {
             return;
         }
         let attempt = peer.attempt.get_or_insert_with(|| Attempt::new(now, draw(random), &self.config));
+        peer.anew = false;
         attempt.offered(now, offer, self.loopback, &self.config);
         if offer.answer {
             let answer = PathOffer { token: attempt.token, candidates: self.candidates.clone(), answer: false };
@@ -382,6 +409,7 @@ impl Paths {
         };
         peer.why = None;
         peer.retry_at = None;
+        peer.anew = false;
         if better {
             peer.current = Some(conn);
             self.effects.push_back(Effect::Up(key, conn));
@@ -411,8 +439,17 @@ impl Paths {
                 peer.failures = 0;
             }
             peer.why = Some(Why::Broke);
-            peer.attempt = None;
-            Self::retry_later(now, peer, &self.config);
+            // The other device may have noticed first, and have offered already.
+            peer.attempt.take_if(|attempt| attempt.since() <= gone.since);
+            let moved = self.moved.filter(|at| gone.since <= *at && now.since(*at) < MOVED_FOR);
+            match moved {
+                Some(at) => {
+                    peer.retry_at = None;
+                    peer.anew = peer.wanted || at.since(gone.used) < MOVED_FOR;
+                }
+                None if peer.attempt.is_some() => {}
+                None => Self::retry_later(now, peer, &self.config),
+            }
         }
     }
 
@@ -452,8 +489,11 @@ impl Paths {
             let takeover = (self.own > *key).then_some(self.config.takeover);
             Some(attempt.poll_timeout(self.looked, takeover))
         });
-        let retries = self.peers.values().filter(|peer| peer.wanted && peer.attempt.is_none() && self.signalling);
-        let retries = retries.filter_map(|peer| peer.retry_at);
+        let due = |peer: &&Peer| peer.attempt.is_none() && peer.current.is_none() && self.signalling;
+        let retries = self.peers.values().filter(due).filter_map(|peer| match peer.retry_at {
+            None if peer.anew => Some(self.looked),
+            at => at.filter(|_| peer.wanted || peer.anew),
+        });
         let idle = self.peers.values().flat_map(|peer| peer.conns.iter().map(|one| self.idle_at(peer, one)));
         attempts.chain(retries).chain(idle).min()
     }
@@ -466,8 +506,9 @@ impl Paths {
     /// Time passes.
     pub fn tick(&mut self, now: Time, random: &mut dyn Random) {
         self.go_on(now);
-        let wanted: Vec<DeviceKey> = self.peers.iter().filter(|(_, peer)| peer.wanted).map(|(key, _)| *key).collect();
-        wanted.into_iter().for_each(|key| self.begin_if_due(now, random, key));
+        let begins = |peer: &Peer| peer.wanted || peer.anew;
+        let begins: Vec<DeviceKey> = self.peers.iter().filter(|(_, peer)| begins(peer)).map(|(key, _)| *key).collect();
+        begins.into_iter().for_each(|key| self.begin_if_due(now, random, key));
         let mut idle = Vec::new();
         for (key, peer) in &self.peers {
             idle.extend(peer.conns.iter().filter(|one| self.idle_at(peer, one) <= now).map(|one| (*key, one.id)));
@@ -487,7 +528,8 @@ impl Paths {
         self.looked = now;
         for (key, peer) in &mut self.peers {
             let Some(attempt) = &mut peer.attempt else { continue };
-            if peer.current.is_some() {
+            let current = peer.conns.iter().find(|one| Some(one.id) == peer.current);
+            if current.is_some_and(|current| current.since >= attempt.since()) {
                 // It served. Pings that still come need no answer: the other device has the connection, too.
                 peer.attempt = None;
                 continue;
@@ -503,7 +545,9 @@ impl Paths {
                 Some(_) if self.own < *key => true,
                 Some(since) => now.since(since) >= self.config.takeover,
             };
-            let address = attempt.address(now).filter(|_| turn && attempt.dialing.is_none() && peer.conns.is_empty());
+            // Who offers anew has no connection that works, whatever this device still has.
+            let none_since = peer.conns.iter().all(|one| one.since < attempt.since());
+            let address = attempt.address(now).filter(|_| turn && attempt.dialing.is_none() && none_since);
             if let Some(address) = address {
                 if self.dial_cap.take(now, address.ip()) {
                     self.dial += 1;
@@ -515,9 +559,12 @@ impl Paths {
                 }
             }
             if attempt.is_over(now) {
-                peer.why = Some(attempt.why());
+                let why = attempt.why();
                 peer.attempt = None;
-                Self::retry_later(now, peer, &self.config);
+                if peer.current.is_none() {
+                    peer.why = Some(why);
+                    Self::retry_later(now, peer, &self.config);
+                }
             }
         }
     }
