@@ -19,6 +19,12 @@ pub fn awake() -> Time {
     milliseconds(ClockId::Monotonic)
 }
 
+/// The boot of the system that [`now`] counts from, where the system tells.
+pub fn boot() -> Option<[u8; 16]> {
+    let told = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    uuid::Uuid::parse_str(told.trim()).ok().map(uuid::Uuid::into_bytes)
+}
+
 fn milliseconds(clock: ClockId) -> Time {
     let time = clock_gettime(clock);
     Time(time.tv_sec as u64 * 1_000 + time.tv_nsec as u64 / 1_000_000)

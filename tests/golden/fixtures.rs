@@ -289,7 +289,7 @@ fn signed_things() -> Vec<Fixture> {
 
 fn bodies_and_rows() -> Vec<Fixture> {
     let id = PublicId([0xd1; 16]);
-    let policy = Policy { master_away_wait_ms: 180_000 };
+    let policy = Policy { master_away_wait_ms: 180_000, master_away_continue_ms: 28_800_000 };
     vec![
         wire("body-group-begun", Body::GroupBegun { name: name("desktop"), epoch: epoch().id }),
         wire("body-client-registered", body()),

@@ -56,6 +56,9 @@ pub struct MemberConfig {
     pub snapshots: SnapshotConfig,
     /// Looking at shares.
     pub scan: super::scan::ScanConfig,
+    /// The boot of the system that [`Cx::now`] counts from, if that can be told: what was known by that clock then outlives
+    /// a process.
+    pub boot: Option<super::policy::BootId>,
 }
 
 /// How a master keeps snapshots.
@@ -157,6 +160,8 @@ pub struct MemberCore {
     pub(super) servers: Servers,
     pub(super) requests: Requests,
     pub(super) uploads: Uploads,
+    /// The fresh word that is on disk.
+    pub(super) kept_fresh: Option<Time>,
     pub(super) downloads: Downloads,
     pub(super) paths: Paths,
     /// This device's own addresses, as it sees them.
@@ -302,7 +307,8 @@ impl MemberCore {
         self.tick_scans(cx)?;
         self.tick_pen(cx)?;
         self.tick_servers(cx)?;
-        self.drain(cx)
+        self.drain(cx)?;
+        self.keep_fresh()
     }
 
     /// Since when bytes or an answer are awaited, if any are.

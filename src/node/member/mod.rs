@@ -36,4 +36,5 @@ mod wishes;
 pub use self::core::{Cx, Group, MemberConfig, MemberCore, Name, Start};
 pub use opening::no_group;
 pub use scan::ScanConfig;
+pub use policy::BootId;
 pub use shell::{Ending, Member, MemberOptions, start};

@@ -28,7 +28,6 @@ use crate::wire::sign::Identity;
 use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 pub(super) fn failed(error: DbError) -> LocalError {
     LocalError::new(ErrorCode::Failed, error.to_string(), "nothing was changed; mend that and do it again")
@@ -69,7 +68,8 @@ pub(super) fn restore(
     let (number, outstanding) = kept.unwrap_or_default();
     let mut uploads = Uploads::new(config.uploads, is_master);
     let policy: Policy = store.get("policy").map_err(failed)?.unwrap_or_default();
-    uploads.set_fresh_for(Duration::from_millis(policy.master_away_wait_ms));
+    uploads.set_fresh_for(policy.wait());
+    uploads.set_straight_for(policy.continue_for());
     let mut link = Link::new(config.link, cx.now);
     if pen.roster().is_expelled(&key) {
         link.end(Ended::Expelled);
@@ -88,6 +88,7 @@ pub(super) fn restore(
         servers: Servers::new(store.get("servers").map_err(failed)?.unwrap_or_default(), moving, cx.now),
         requests: Requests::restore(config.requests, number, outstanding),
         uploads,
+        kept_fresh: None,
         downloads: Downloads::new(config.downloads),
         openings: Openings::new(u64::from_le_bytes(draw(cx.random))),
         paused_uploads,
@@ -109,6 +110,7 @@ pub(super) fn restore(
         pen,
     };
     core.wish_name_of_start(name_before).map_err(failed)?;
+    core.restore_fresh(cx.now).map_err(failed)?;
     core.begin(cx).map_err(failed)?;
     Ok(core)
 }

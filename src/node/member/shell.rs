@@ -72,6 +72,7 @@ pub struct Member {
 /// Starts a member. `ends` is where its local API asks.
 pub async fn start(options: MemberOptions, ends: NodeEnds) -> Result<Member, LocalError> {
     let MemberOptions { dir, state_dir, start, downloads, config, api } = options;
+    let config = MemberConfig { boot: config.boot.or_else(clock::boot), ..config };
     let keys = identity::keys(&dir)?;
     let keep_alive = match start {
         Start::Master { .. } => MASTER_KEEP_ALIVE,

@@ -105,7 +105,7 @@ impl MemberCore {
             Frame::PeerHello(hello) if !verified => self.peer_hello(cx, conn, &hello)?,
             Frame::UploadChunk { request, ranges } if verified => {
                 self.paths.used(cx.now, conn);
-                self.upload_asked(cx, Asked { conn, request, ranges })?;
+                self.upload_asked(cx, Asked { conn, straight: true, request, ranges })?;
             }
             Frame::ChunkRefused { request, ranges, reason } if verified => {
                 if self.downloads.way_of(request) == Some(conn) {
