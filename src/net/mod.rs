@@ -11,6 +11,7 @@ pub mod connection;
 pub mod control;
 pub mod dial;
 pub mod endpoint;
+pub mod lan;
 pub mod limits;
 mod probes;
 mod socket;

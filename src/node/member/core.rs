@@ -21,7 +21,7 @@ use crate::state::roster::Roster;
 use crate::state::time::Time;
 use crate::state::uploads::{Uploads, UploadsConfig};
 use crate::store::member::{DbError, MemberStore};
-use crate::wire::ids::{DeviceKey, FileId, GroupId, PublicId, SealKey};
+use crate::wire::ids::{DeviceKey, FileId, GroupId, Hash, PublicId, SealKey};
 use crate::wire::invite::{AdmissionSecret, Invite, InviteSecret, ServerAddress, Ticket};
 use crate::wire::log::SignedHeader;
 use crate::wire::name::DeviceName;
@@ -164,6 +164,9 @@ pub struct MemberCore {
     pub(super) kept_fresh: Option<Time>,
     pub(super) downloads: Downloads,
     pub(super) paths: Paths,
+    pub(super) nearby: super::nearby::Nearby,
+    /// The membership that members at the other ends of straight connections were shown last.
+    pub(super) shown_membership: Hash,
     /// This device's own addresses, as it sees them.
     pub(super) addresses: Vec<SocketAddr>,
     pub(super) openings: super::fetch::Openings,
@@ -266,6 +269,7 @@ impl MemberCore {
             Input::PeerArrived(conn, key) => self.peer_arrived(cx, conn, key),
             Input::Probe(from, probe) => self.paths.probe_came(cx.now, from, probe),
             Input::Addresses(addresses) => self.interfaces_changed(cx, addresses),
+            Input::Nearby(seen) => self.seen_nearby(cx, seen),
             Input::Woke => {
                 self.paths.woke(cx.now);
                 self.link.doubt(cx.now);

@@ -19,7 +19,7 @@ use crate::state::requests::{Outstanding, Requests};
 use crate::state::roster::{Device, Roster};
 use crate::state::uploads::Uploads;
 use crate::store::member::{DbError, MemberStore, StoredTip};
-use crate::wire::ids::{DeviceKey, Position, PublicId};
+use crate::wire::ids::{DeviceKey, Hash, Position, PublicId};
 use crate::wire::invite::{Invite, Ticket};
 use crate::wire::log::Policy;
 use crate::wire::name::DeviceName;
@@ -96,7 +96,9 @@ pub(super) fn restore(
         activity: super::rows::Activity::default(),
         scans: super::scan::Scans::default(),
         paths: Paths::new(config.paths, key),
+        nearby: super::nearby::Nearby::new(&group.id(), &key, cx.random),
         addresses: Vec::new(),
+        shown_membership: Hash::ZERO,
         downloads_dir,
         held_because: None,
         wishes: Wishes::restore(&store).map_err(failed)?,
@@ -109,8 +111,8 @@ pub(super) fn restore(
         name,
         pen,
     };
-    core.wish_name_of_start(name_before).map_err(failed)?;
     core.restore_fresh(cx.now).map_err(failed)?;
+    core.wish_name_of_start(name_before).map_err(failed)?;
     core.begin(cx).map_err(failed)?;
     Ok(core)
 }

@@ -7,6 +7,7 @@ use super::plane::Plane;
 use crate::net::candidates;
 use crate::net::changes::Changes;
 use crate::net::endpoint::{Config, Endpoint};
+use crate::net::lan::{Lan, Seen};
 use crate::net::limits::{KEEP_ALIVE, MASTER_KEEP_ALIVE};
 use crate::node::clock::{self, SystemRandom};
 use crate::node::identity;
@@ -48,6 +49,8 @@ pub struct MemberOptions {
     pub config: MemberConfig,
     /// The local API's URL, for its status.
     pub api: String,
+    /// The local network, if devices on it are to be found.
+    pub lan: Option<Lan>,
 }
 
 /// How a member ends that didn't fail.
@@ -71,7 +74,8 @@ pub struct Member {
 
 /// Starts a member. `ends` is where its local API asks.
 pub async fn start(options: MemberOptions, ends: NodeEnds) -> Result<Member, LocalError> {
-    let MemberOptions { dir, state_dir, start, downloads, config, api } = options;
+    let MemberOptions { dir, state_dir, start, downloads, config, api, lan } = options;
+    let (announce, seen) = lan.map(|lan| (lan.announce, lan.seen)).unzip();
     let config = MemberConfig { boot: config.boot.or_else(clock::boot), ..config };
     let keys = identity::keys(&dir)?;
     let keep_alive = match start {
@@ -91,6 +95,7 @@ pub async fn start(options: MemberOptions, ends: NodeEnds) -> Result<Member, Loc
         events: events.clone(),
         core: core_inputs.clone(),
         plane: plane.commands(),
+        lan: announce,
         watchers: ends.events,
         surroundings: Surroundings { state_dir, api },
         stop: Some(stop),
@@ -106,14 +111,15 @@ pub async fn start(options: MemberOptions, ends: NodeEnds) -> Result<Member, Loc
                 "end other programs, and start it again",
             )
         })?;
-    let tasks = vec![
+    let mut tasks = vec![
         tokio::spawn(plane.run(plane_commands)),
         tokio::spawn(dispatcher.run(received)),
         tokio::spawn(pass_on(ends.requests, events.clone())),
         tokio::spawn(arrivals(endpoint.clone(), events.clone())),
         tokio::spawn(probes(endpoint.clone(), core_inputs.clone())),
-        tokio::spawn(surroundings(endpoint.clone(), core_inputs)),
+        tokio::spawn(surroundings(endpoint.clone(), core_inputs.clone())),
     ];
+    tasks.extend(seen.map(|seen| tokio::spawn(nearby(seen, core_inputs))));
     Ok(Member { endpoint, requests: events, ended, core: Some(thread), tasks, _dir: dir })
 }
 
@@ -187,6 +193,14 @@ async fn surroundings(endpoint: Endpoint, core: mpsc::Sender<Input>) {
             }
         }
         changes.wait(Network::LOOK_EVERY).await;
+    }
+}
+
+async fn nearby(mut seen: mpsc::Receiver<Seen>, core: mpsc::Sender<Input>) {
+    while let Some(seen) = seen.recv().await {
+        if core.send(Input::Nearby(seen)).await.is_err() {
+            return;
+        }
     }
 }
 

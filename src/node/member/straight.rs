@@ -60,7 +60,7 @@ impl MemberCore {
     }
 
     /// A device of the roster that may be met straight.
-    fn is_met(&self, key: &DeviceKey) -> bool {
+    pub(super) fn is_met(&self, key: &DeviceKey) -> bool {
         *key != self.key && self.roster().is_member(key)
     }
 
@@ -168,6 +168,7 @@ impl MemberCore {
         }
         let out: Vec<DeviceKey> = self.paths.peers().filter(|key| !self.is_met(key)).copied().collect();
         let takes_part = self.takes_part();
+        self.announce_nearby(takes_part);
         let gone = if takes_part { out } else { self.paths.peers().copied().collect() };
         for key in gone {
             for conn in self.paths.connections_of(&key) {
@@ -175,6 +176,7 @@ impl MemberCore {
             }
             self.paths.expel(&key);
         }
+        self.show_membership();
         let signalling = takes_part && self.is_let_in() && self.link.current().is_some();
         self.paths.signalling(signalling);
         let wanted: BTreeSet<DeviceKey> =
@@ -183,9 +185,21 @@ impl MemberCore {
         self.paths.tick(cx.now, cx.random);
     }
 
+    /// Who is met straight is shown a newer membership at once: it may hear nothing of it elsewhere.
+    fn show_membership(&mut self) {
+        let membership = self.tip().membership;
+        if std::mem::replace(&mut self.shown_membership, membership) != membership
+            && let Some(head) = self.own_head()
+        {
+            for conn in self.paths.verified_connections() {
+                self.send(conn, Frame::Head(head.clone()));
+            }
+        }
+    }
+
     fn reachable_key(&self, owner: &PublicId) -> Option<DeviceKey> {
         let key = self.roster().device(owner).map(|device| device.key).filter(|key| self.is_met(key))?;
         let online = self.session.presence.get(owner).is_some_and(|presence| presence.online);
-        (online || self.paths.current(&key).is_some()).then_some(key)
+        (online || self.paths.current(&key).is_some() || self.paths.is_near(&key)).then_some(key)
     }
 }

@@ -9,6 +9,7 @@
 
 pub mod candidates;
 mod caps;
+mod near;
 mod punch;
 
 pub use punch::Why;
@@ -21,6 +22,7 @@ use crate::wire::ids::DeviceKey;
 use crate::wire::probe::Probe;
 use candidates::usable;
 use caps::Cap;
+use near::Near;
 use punch::Attempt;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
@@ -56,6 +58,8 @@ pub struct PathsConfig {
     pub dials_per_minute: u32,
     /// Offers of one device that count in a minute.
     pub offers_per_minute: u32,
+    /// Whether devices on this machine count as seen on the local network: for tests, and for nobody else.
+    pub near_loopback: bool,
 }
 
 impl Default for PathsConfig {
@@ -75,6 +79,7 @@ impl Default for PathsConfig {
             pings_per_minute: 240,
             dials_per_minute: 24,
             offers_per_minute: 12,
+            near_loopback: false,
         }
     }
 }
@@ -163,6 +168,8 @@ pub struct Paths {
     /// Whether envelopes can be sent.
     signalling: bool,
     peers: BTreeMap<DeviceKey, Peer>,
+    /// What is seen on the local network.
+    near: BTreeMap<DeviceKey, Near>,
     dials: BTreeMap<u64, (DeviceKey, SocketAddr)>,
     dial: u64,
     ping_cap: Cap,
@@ -184,6 +191,7 @@ impl Paths {
             loopback: false,
             signalling: false,
             peers: BTreeMap::new(),
+            near: BTreeMap::new(),
             dials: BTreeMap::new(),
             dial: 0,
             ping_cap: Cap::new(config.pings_per_minute),
@@ -220,6 +228,12 @@ impl Paths {
     /// All connections to a device.
     pub fn connections_of(&self, key: &DeviceKey) -> Vec<ConnId> {
         self.peers.get(key).map(|peer| peer.conns.iter().map(|one| one.id).collect()).unwrap_or_default()
+    }
+
+    /// The connections to members that said hello.
+    pub fn verified_connections(&self) -> Vec<ConnId> {
+        let conns = self.peers.values().flat_map(|peer| &peer.conns);
+        conns.filter(|one| one.verified).map(|one| one.id).collect()
     }
 
     /// How a device is reached.
@@ -260,6 +274,7 @@ impl Paths {
 
     /// Pauses are over, and whoever was offered addresses is told the present ones.
     fn begin_anew(&mut self, now: Time) {
+        self.near_anew();
         for peer in self.peers.values_mut() {
             peer.failures = 0;
             peer.retry_at = peer.retry_at.map(|_| now);
@@ -287,11 +302,13 @@ impl Paths {
     }
 
     fn begin_if_due(&mut self, now: Time, random: &mut dyn Random, key: DeviceKey) {
+        self.dial_near(now, key);
+        let has_head_start = self.near.get(&key).is_some_and(|near| near.has_head_start(now).is_some());
         let attempts = self.peers.values().filter(|peer| peer.attempt.is_some()).count();
         let conns: usize = self.peers.values().map(|peer| peer.conns.len()).sum();
         let Some(peer) = self.peers.get_mut(&key) else { return };
         let due = peer.retry_at.is_none_or(|at| at <= now);
-        if !self.signalling || !due || peer.current.is_some() || peer.attempt.is_some() {
+        if !self.signalling || !due || has_head_start || peer.current.is_some() || peer.attempt.is_some() {
             return;
         }
         peer.anew = false;
@@ -362,6 +379,10 @@ impl Paths {
     /// A dial succeeded. Whoever answered has the device's key; whether it takes this one shows in its hello.
     pub fn dialed(&mut self, now: Time, dial: u64, conn: ConnId) {
         let Some((key, _)) = self.dials.remove(&dial) else { return self.effects.push_back(Effect::Close(conn)) };
+        let near = self.take_near_dial(&key, dial);
+        if self.is_second(&key, near, conn) {
+            return self.effects.push_back(Effect::Close(conn));
+        }
         let peer = self.peers.entry(key).or_default();
         peer.conns.push(Conn { id: conn, dialled: true, verified: false, since: now, used: now });
     }
@@ -369,6 +390,9 @@ impl Paths {
     /// A dial failed, and why.
     pub fn dial_failed(&mut self, now: Time, dial: u64, why: String) {
         let Some((key, address)) = self.dials.remove(&dial) else { return };
+        if self.take_near_dial(&key, dial) {
+            return self.near_dial_failed(now, &key, why);
+        }
         let attempt = self.peers.get_mut(&key).and_then(|peer| peer.attempt.as_mut());
         if let Some(attempt) = attempt.filter(|attempt| attempt.dialing == Some(dial)) {
             attempt.refused(address, why);
@@ -450,6 +474,7 @@ impl Paths {
                 None if peer.attempt.is_some() => {}
                 None => Self::retry_later(now, peer, &self.config),
             }
+            self.near_broke(now, &key, now.since(gone.since), moved.is_some());
         }
     }
 
@@ -469,6 +494,7 @@ impl Paths {
 
     /// A device is no member (any more): nothing of it stays.
     pub fn expel(&mut self, key: &DeviceKey) {
+        self.near.remove(key);
         let Some(peer) = self.peers.remove(key) else { return };
         self.dials.retain(|_, (of, _)| of != key);
         self.effects.extend(peer.conns.iter().map(|one| Effect::Close(one.id)));
@@ -495,7 +521,7 @@ impl Paths {
             at => at.filter(|_| peer.wanted || peer.anew),
         });
         let idle = self.peers.values().flat_map(|peer| peer.conns.iter().map(|one| self.idle_at(peer, one)));
-        attempts.chain(retries).chain(idle).min()
+        attempts.chain(retries).chain(idle).chain(self.near_timeout()).min()
     }
 
     fn idle_at(&self, peer: &Peer, conn: &Conn) -> Time {
@@ -505,6 +531,7 @@ impl Paths {
 
     /// Time passes.
     pub fn tick(&mut self, now: Time, random: &mut dyn Random) {
+        self.tick_near(now);
         self.go_on(now);
         let begins = |peer: &Peer| peer.wanted || peer.anew;
         let begins: Vec<DeviceKey> = self.peers.iter().filter(|(_, peer)| begins(peer)).map(|(key, _)| *key).collect();

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::sync::LazyLock;
 
 mod moving;
+mod near;
 
 /// How a NAT gives out ports, in RFC 4787's terms (section 4.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

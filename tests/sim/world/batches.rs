@@ -182,7 +182,11 @@ impl World {
             Output::Close(conn, code) => self.close(conn, Side::Node, code),
             Output::Streams(..) => self.nodes[node].plane.streams(),
             // There are no straight ways here: everything passes the server.
-            Output::DialPeer(..) | Output::Probe(..) | Output::PeerHello(..) | Output::PeerStreams(..) => {
+            Output::Announce(_)
+            | Output::DialPeer(..)
+            | Output::Probe(..)
+            | Output::PeerHello(..)
+            | Output::PeerStreams(..) => {
                 self.fail(&format!("{}: a straight way is looked for", self.nodes[node].name));
             }
             Output::Epochs(epochs) => self.nodes[node].plane.epochs(epochs.iter().map(|epoch| epoch.id)),
