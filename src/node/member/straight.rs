@@ -140,12 +140,13 @@ impl MemberCore {
         Ok(())
     }
 
-    /// The interfaces have other addresses than before. If one is gone, the server sees this device elsewhere now, and says
-    /// where on a new connection; what is under way goes on by the present one until then, if that lives.
+    /// The interfaces have other addresses than before. If one is gone, the server sees this device elsewhere now, unless it
+    /// is on this machine, and says where on a new connection; what is under way goes on by the present one until then, if
+    /// that lives.
     pub(super) fn interfaces_changed(&mut self, cx: &mut Cx<'_>, addresses: Vec<SocketAddr>) {
         let before = usable(std::mem::replace(&mut self.addresses, addresses), false);
         let is_gone = |old: &SocketAddr| !self.addresses.contains(old);
-        match before.iter().any(is_gone) {
+        match before.iter().any(is_gone) && !self.is_servers_machine() {
             _ if before.is_empty() => {}
             true => self.link.dial_now(cx.now),
             false => self.link.doubt(cx.now),
@@ -153,10 +154,14 @@ impl MemberCore {
         self.addresses_changed(cx);
     }
 
+    /// Whether the server is on this machine, as it says itself.
+    fn is_servers_machine(&self) -> bool {
+        self.session.observed.is_some_and(|observed| observed.ip().to_canonical().is_loopback())
+    }
+
     /// This device's addresses, as it sees them and as the server does.
     pub(super) fn addresses_changed(&mut self, cx: &mut Cx<'_>) {
-        let observed = self.session.observed;
-        let loopback = observed.is_some_and(|observed| observed.ip().to_canonical().is_loopback());
+        let (observed, loopback) = (self.session.observed, self.is_servers_machine());
         let addresses: Vec<SocketAddr> = observed.into_iter().chain(self.addresses.iter().copied()).collect();
         self.paths.addresses(cx.now, addresses, loopback);
     }

@@ -85,8 +85,8 @@ fn what_breaks_long_after_a_change_broke_of_something_else() {
     lab.run_for(10_000);
     let ends = lab.conns.pop().unwrap();
     let before = lab.probes;
-    for index in 0..2 {
-        die(&mut lab, index, ends[index]);
+    for (index, end) in ends.into_iter().enumerate() {
+        die(&mut lab, index, end);
     }
     lab.run_for(4_000);
     assert_eq!(lab.probes, before);
