@@ -150,7 +150,7 @@ impl World {
                 }
             }
             11 => {
-                let policy = Policy { master_away_wait_ms: bytes.number() };
+                let policy = Policy { master_away_wait_ms: bytes.number(), ..Policy::default() };
                 self.with(|authority, moment| authority.set_policy(moment, policy));
             }
             12 => {

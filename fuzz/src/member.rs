@@ -126,7 +126,7 @@ fn set() -> Setting {
     let changed: Vec<FileMeta> =
         files[2..4].iter().map(|it| FileMeta { content: ContentId([0x77; 16]), ..it.clone() }).collect();
     authority.decide(&mut moment, &ids[0], Request::ChangeFiles(changed), &known(&files[2..4]));
-    authority.set_policy(&mut moment, Policy { master_away_wait_ms: 60_000 });
+    authority.set_policy(&mut moment, Policy { master_away_wait_ms: 60_000, ..Policy::default() });
     authority.decide(&mut moment, &ids[0], Request::RemoveFile(vec![files[1].id]), &known(&files[1..2]));
     authority.set_servers(&mut moment, vec![invite().server]);
     authority.decide(&mut moment, &ids[1], Request::Rename(name("notebook")), &Vec::new());

@@ -88,7 +88,7 @@ fn followed(mut authority: Authority, moment: &mut Moment<'_>, branch: u64) -> L
             Some((id, Standing::Registered)) => drop(authority.approve(moment, &id)),
             // One branch expels the replica itself.
             Some((id, _)) if step > 10 && (n != 5 || branch == 2) => drop(authority.disapprove(moment, &id)),
-            Some(_) => authority.set_policy(moment, Policy { master_away_wait_ms: u64::from(step) }),
+            Some(_) => authority.set_policy(moment, Policy { master_away_wait_ms: u64::from(step), ..Policy::default() }),
         }
         while let Some(effect) = authority.poll_effect() {
             match effect {

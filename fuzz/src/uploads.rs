@@ -94,7 +94,7 @@ impl World {
                 let (first, count) = (bytes.below(8) as u32, 1 + bytes.below(4) as u32);
                 let range = ChunkRange { first, count, ..ChunkRange::one(ContentId([1; 16]), 0, 9) };
                 self.open.insert(*next, (first..first + count).collect());
-                let asked = Asked { conn: CONN, request: *next, ranges: vec![range] };
+                let asked = Asked { conn: CONN, straight: false, request: *next, ranges: vec![range] };
                 self.uploads.request(now, &mut self.random, asked);
             }
             3 => {

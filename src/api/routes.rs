@@ -40,7 +40,7 @@ pub(super) const DISAPPROVE: &str = "/v1/disapprove";
 pub(super) const RENAME: &str = "/v1/rename";
 /// `POST {"now": BOOL}`: leaves the group.
 pub(super) const LEAVE: &str = "/v1/leave";
-/// `GET`: the group's rules. `POST {"master_away_wait_s": N}`: sets one.
+/// `GET`: the group's rules. `POST {"master_away_wait_s": N}` or `{"master_away_continue_s": N}`: sets one.
 pub(super) const POLICY: &str = "/v1/policy";
 /// `POST {"files": […], "dest": PATH, "conflict": WHAT, "way": WAY}`: downloads.
 pub(super) const GET: &str = "/v1/get";
@@ -87,6 +87,9 @@ pub(super) fn call(command: &Command) -> Result<Call, String> {
         Command::Leave { now } => write(LEAVE, json!({ "now": now })),
         Command::Policy => read(POLICY, &[]),
         Command::SetPolicy { master_away_wait_s } => write(POLICY, json!({ "master_away_wait_s": master_away_wait_s })),
+        Command::SetContinue { master_away_continue_s } => {
+            write(POLICY, json!({ "master_away_continue_s": master_away_continue_s }))
+        }
         Command::Add { paths, copy, exclude } => {
             let paths = paths.iter().map(|path| utf8(path)).collect::<Result<Vec<_>, _>>()?;
             write(SHARES, json!({ "paths": paths, "copy": copy, "exclude": exclude }))

@@ -273,12 +273,18 @@ async fn leave(State(shared): State<Shared>, Content(body): Content<LeaveBody>) 
 }
 
 #[derive(Deserialize)]
-struct PolicyBody {
-    master_away_wait_s: u64,
+#[serde(untagged)]
+enum PolicyBody {
+    Wait { master_away_wait_s: u64 },
+    Continue { master_away_continue_s: u64 },
 }
 
 async fn set_policy(State(shared): State<Shared>, Content(body): Content<PolicyBody>) -> Answer {
-    shared.ask(Command::SetPolicy { master_away_wait_s: body.master_away_wait_s }).await
+    let command = match body {
+        PolicyBody::Wait { master_away_wait_s } => Command::SetPolicy { master_away_wait_s },
+        PolicyBody::Continue { master_away_continue_s } => Command::SetContinue { master_away_continue_s },
+    };
+    shared.ask(command).await
 }
 
 #[derive(Deserialize)]

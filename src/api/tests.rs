@@ -183,7 +183,7 @@ fn samples() -> Vec<(Command, Reply)> {
     let path = Path::new("/tmp/a b&c/ü").to_owned();
     let (clients, files) = (Reply::Clients(vec![client_row()]), Reply::Files(vec![file_row()]));
     let shares = Reply::Shares(vec![share_row()]);
-    let policy = Reply::Policy(vec![PolicyRow { key: MASTER_AWAY.into(), wait_s: 180 }]);
+    let policy = Reply::Policy(vec![PolicyRow { key: MASTER_AWAY.into(), wait_s: 180, continue_s: 28_800 }]);
     let invites = Reply::Invites(vec![InviteRow { id: "i".into(), invite: "bwi1x".into(), expires: "t".into() }]);
     vec![
         (Command::Status, Reply::Status(Box::new(status_row()))),
@@ -205,7 +205,8 @@ fn samples() -> Vec<(Command, Reply)> {
         (Command::Rename { id: None, name: "n".into() }, clients),
         (Command::Leave { now: true }, Reply::Done),
         (Command::Policy, policy.clone()),
-        (Command::SetPolicy { master_away_wait_s: 60 }, policy),
+        (Command::SetPolicy { master_away_wait_s: 60 }, policy.clone()),
+        (Command::SetContinue { master_away_continue_s: 28_800 }, policy),
         (Command::Add { paths: vec![path.clone()], copy: true, exclude: vec!["*.tmp".to_owned()] }, shares.clone()),
         (Command::Scan { paths: vec![path.clone()], confirm: true }, shares),
         (Command::Remove { files: ids.clone(), yes: true }, files.clone()),

@@ -174,7 +174,13 @@ pub(super) enum Command {
     /// master-away wait=TIME: how long owners go on serving after they last heard from the master, 10s to 30d.
     /// A longer time keeps transfers going without the master; a shorter one ends a dishonest server's delay of an
     /// expulsion sooner.
-    #[command(after_help = "Examples:\n  bailiwick policy\n  bailiwick policy master-away wait=3m")]
+    ///
+    /// master-away continue=TIME: the same over direct connections, such as on a LAN; as long as wait, or longer, up to
+    /// 30d. Devices on one network then go on while the server or the master is away. The price: who was expelled
+    /// meanwhile, and is on that network, can fetch for as long from an owner that has not heard of it.
+    #[command(
+        after_help = "Examples:\n  bailiwick policy\n  bailiwick policy master-away wait=3m\n  bailiwick policy master-away continue=8h"
+    )]
     Policy(PolicyArgs),
     /// Share files and folders with the group, where they lie
     ///

@@ -167,7 +167,9 @@ pub(super) async fn policy(node: &Client, args: &PolicyArgs, output: Output) -> 
         (Some(key), Some(value)) if key == MASTER_AWAY => set_master_away(value)?,
         (Some(key), _) => {
             let error = format!("there is no policy '{key}'");
-            return Err(usage(error, format!("there is: `bailiwick policy {MASTER_AWAY} wait=3m`")).into());
+            return Err(
+                usage(error, format!("there is: `bailiwick policy {MASTER_AWAY} wait=3m`, and `continue=8h`")).into()
+            );
         }
     };
     let Reply::Policy(rows) = node.ask(&command).await? else { return Err(unexpected()) };
@@ -175,24 +177,29 @@ pub(super) async fn policy(node: &Client, args: &PolicyArgs, output: Output) -> 
         return output.value(&rows);
     }
     rows.iter().try_for_each(|row| {
-        let wait = units::exact(Duration::from_secs(row.wait_s));
-        output.line(&format!("{} wait={wait}", row.key))?;
-        output.note(&format!("owners go on serving for {wait} after they last heard from the master"));
+        let [wait, continues] = [row.wait_s, row.continue_s].map(|time| units::exact(Duration::from_secs(time)));
+        output.line(&format!("{} wait={wait} continue={continues}", row.key))?;
+        output.note(&format!(
+            "owners go on serving for {wait} after they last heard from the master, over direct connections for {continues}"
+        ));
         Ok(())
     })
 }
 
 fn set_master_away(value: &str) -> Outcome<Command> {
-    let hint = format!("write the time with its unit: `bailiwick policy {MASTER_AWAY} wait=3m`");
-    if value.starts_with("continue") {
-        let error = "going on without the master for ever is not there yet: a wait can be set, of up to 30 days";
-        return Err(usage(error, hint).into());
+    let hint = format!(
+        "write the time with its unit: `bailiwick policy {MASTER_AWAY} wait=3m`, or `continue=8h` for direct connections"
+    );
+    let (rule, text) = value.split_once('=').unwrap_or((value, ""));
+    if !["wait", "continue"].contains(&rule) {
+        return Err(usage(format!("'{value}' is no rule for {MASTER_AWAY}"), &hint).into());
     }
-    let text =
-        value.strip_prefix("wait=").ok_or_else(|| usage(format!("'{value}' is no rule for {MASTER_AWAY}"), &hint))?;
-    let wait = units::parse_duration(text).map_err(|error| usage(error, &hint))?;
-    if wait.subsec_millis() != 0 {
+    let time = units::parse_duration(text).map_err(|error| usage(error, &hint))?;
+    if time.subsec_millis() != 0 {
         return Err(usage(format!("'{text}' is not a whole number of seconds"), hint).into());
     }
-    Ok(Command::SetPolicy { master_away_wait_s: wait.as_secs() })
+    Ok(match rule {
+        "wait" => Command::SetPolicy { master_away_wait_s: time.as_secs() },
+        _ => Command::SetContinue { master_away_continue_s: time.as_secs() },
+    })
 }

@@ -8,6 +8,7 @@ use super::end::{End, INTERRUPTED, Outcome};
 use super::output::Output;
 use super::ready;
 use crate::api;
+use crate::net::lan::Lan;
 use crate::node::goodbye::LEFT_FILE;
 use crate::node::identity::state_error;
 use crate::node::local::{Command, ErrorCode, LocalError, NodeHandle};
@@ -92,8 +93,10 @@ where
     let (handle, ends) = NodeHandle::new();
     let (shutdown, ends_now) = watch::channel(false);
     let api = api::serve(dir.clone(), handle.clone(), ends_now).await?;
-    let node =
-        tokio::spawn(run(Home { dir: dir.clone(), ends, api: api.url.clone(), config: MemberConfig::default() }));
+    let config = MemberConfig::default();
+    // Only straight ways lead to who is found there.
+    let lan = config.paths.enabled.then(Lan::of_this_machine);
+    let node = tokio::spawn(run(Home { dir: dir.clone(), ends, api: api.url.clone(), config, lan }));
     let story = tokio::spawn(ready::tell(start.clone(), handle.clone(), dir.clone()));
     let outcome = until_end(node, signals, handle).await;
     story.abort();

@@ -5,11 +5,13 @@
 
 mod accept;
 pub mod candidates;
+pub mod changes;
 pub mod chunks;
 pub mod connection;
 pub mod control;
 pub mod dial;
 pub mod endpoint;
+pub mod lan;
 pub mod limits;
 mod probes;
 mod socket;

@@ -8,9 +8,25 @@ use std::time::{SystemTime, UNIX_EPOCH};
 /// Now, on a clock that never goes back and counts suspend.
 pub fn now() -> Time {
     #[cfg(target_os = "linux")]
-    let time = clock_gettime(ClockId::Boottime);
+    let clock = ClockId::Boottime;
     #[cfg(not(target_os = "linux"))]
-    let time = clock_gettime(ClockId::Monotonic);
+    let clock = ClockId::Monotonic;
+    milliseconds(clock)
+}
+
+/// Now, on a clock that never goes back; on Linux it does not count suspend.
+pub fn awake() -> Time {
+    milliseconds(ClockId::Monotonic)
+}
+
+/// The boot of the system that [`now`] counts from, where the system tells.
+pub fn boot() -> Option<[u8; 16]> {
+    let told = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    uuid::Uuid::parse_str(told.trim()).ok().map(uuid::Uuid::into_bytes)
+}
+
+fn milliseconds(clock: ClockId) -> Time {
+    let time = clock_gettime(clock);
     Time(time.tv_sec as u64 * 1_000 + time.tv_nsec as u64 / 1_000_000)
 }
 

@@ -10,6 +10,7 @@ use super::member::{self, Ending, Group, MemberConfig, MemberOptions, Name, Star
 use super::options::{ClientOptions, MasterOptions, MasterServer, ServerOptions, ServerPlace};
 use super::server::core::CoreConfig;
 use super::server::{self, DB_FILE, ServerConfig, ServerHandle};
+use crate::net::lan::Lan;
 use crate::store::member::{DbError, MemberStore};
 use crate::store::statedir::{StateDir, is_in_state};
 use crate::wire::invite::Ticket;
@@ -34,6 +35,8 @@ pub struct Home {
     pub api: String,
     /// Timing and sizes.
     pub config: MemberConfig,
+    /// The local network, if devices on it are to be found.
+    pub lan: Option<Lan>,
 }
 
 /// The file that says what a state directory is for.
@@ -207,8 +210,8 @@ async fn about_ticket(server: &mut ServerHandle, command: &Command) -> Option<Re
 }
 
 async fn run_member(home: Home, state_dir: PathBuf, start: Start, downloads: PathBuf) -> Result<(), LocalError> {
-    let Home { dir, ends, api, config } = home;
-    let options = MemberOptions { dir, state_dir, start, downloads, config, api };
+    let Home { dir, ends, api, config, lan } = home;
+    let options = MemberOptions { dir, state_dir, start, downloads, config, api, lan };
     let erased = options.dir.clone();
     backup::clear_cut_off(&erased)?;
     let mut member = member::start(options, ends).await?;

@@ -87,6 +87,8 @@ pub struct Link {
     /// When something was heard last.
     heard: Time,
     pinged: Option<Time>,
+    /// Since when the connection is in doubt, for the network may have changed.
+    doubted: Option<Time>,
     ended: Option<Ended>,
     effects: VecDeque<Effect>,
 }
@@ -105,6 +107,7 @@ impl Link {
             awaited: None,
             heard: now,
             pinged: None,
+            doubted: None,
             ended: None,
             effects: VecDeque::new(),
         }
@@ -141,6 +144,7 @@ impl Link {
         self.current = Some(conn);
         self.awaited = None;
         self.pinged = None;
+        self.doubted = None;
         self.effects.push_back(Effect::Up(conn));
     }
 
@@ -168,6 +172,7 @@ impl Link {
         }
         self.current = None;
         self.awaited = None;
+        self.doubted = None;
         self.effects.push_back(Effect::Down(conn));
         if replaced && !self.is_dialing() {
             return self.end(Ended::Replaced);
@@ -178,7 +183,7 @@ impl Link {
         }
     }
 
-    /// The server is another one now, or the network changed: dial at once, beside what there is.
+    /// The server is another one now, or this device's addresses are: dial at once, beside what there is.
     pub fn dial_now(&mut self, now: Time) {
         if self.ended.is_none() {
             self.failures = 0;
@@ -196,6 +201,7 @@ impl Link {
             self.effects.push_back(Effect::Close(old));
         }
         self.awaited = None;
+        self.doubted = None;
         self.failures = 0;
         self.down_since = Some(now);
         self.dial(now);
@@ -213,6 +219,7 @@ impl Link {
         self.heard = now;
         self.awaited = None;
         self.pinged = None;
+        self.doubted = None;
         if self.current.is_some() {
             self.dialing = None;
             if self.retry_at.take().is_some() {
@@ -221,9 +228,26 @@ impl Link {
         }
     }
 
+    /// The network may be another one, or the machine slept: the connection is asked at once whether its other end is
+    /// there, and who is between two dials dials now.
+    pub fn doubt(&mut self, now: Time) {
+        match self.current {
+            _ if self.ended.is_some() => {}
+            Some(conn) if self.doubted.is_none() => {
+                self.doubted = Some(now);
+                self.awaited = Some(now);
+                self.pinged = Some(now);
+                self.effects.push_back(Effect::Ping(conn, now.0));
+            }
+            None if self.retry_at.is_some() => self.dial_now(now),
+            Some(_) | None => {}
+        }
+    }
+
     /// Whether bytes or an answer are awaited on the current connection, and since when. What was heard since then
     /// shows that the other end is there.
     pub fn awaiting(&mut self, since: Option<Time>) {
+        let since = since.or(self.doubted);
         self.awaited = since.filter(|_| self.current.is_some()).map(|since| since.max(self.heard));
     }
 
@@ -273,6 +297,7 @@ impl Link {
         } else if silent(self.config.give_up_after) {
             self.current = None;
             self.awaited = None;
+            self.doubted = None;
             self.down_since.get_or_insert(now);
             self.effects.push_back(Effect::Down(conn));
             self.effects.push_back(Effect::Close(conn));
@@ -494,6 +519,48 @@ mod tests {
         assert!(matches!(link.poll_effect(), Some(Effect::Ping(ConnId(1), _))));
         link.look(Time(5_100));
         assert_eq!(link.poll_effect(), None);
+    }
+
+    #[test]
+    fn a_connection_in_doubt_is_pinged_at_once_and_another_dialled_two_seconds_later() {
+        let mut link = up();
+        link.heard(Time(0));
+        link.doubt(Time(100_000));
+        assert!(matches!(link.poll_effect(), Some(Effect::Ping(ConnId(1), _))));
+        link.awaiting(None);
+        assert_eq!(link.poll_timeout(), Some(Time(102_000)));
+        link.doubt(Time(101_000));
+        link.tick(Time(101_999));
+        assert_eq!(link.poll_effect(), None, "changes that follow one another put nothing off");
+        link.tick(Time(102_000));
+        assert_eq!(link.poll_effect(), Some(Effect::Dial(2)));
+        link.dialed(ConnId(2));
+        let then: Vec<Effect> = std::iter::from_fn(|| link.poll_effect()).collect();
+        assert_eq!(then, [Effect::Down(ConnId(1)), Effect::Close(ConnId(1)), Effect::Up(ConnId(2))]);
+    }
+
+    #[test]
+    fn a_connection_in_doubt_that_answers_stays() {
+        let mut link = up();
+        link.doubt(Time(100_000));
+        link.poll_effect();
+        link.heard(Time(100_040));
+        link.awaiting(None);
+        link.tick(Time(110_000));
+        assert_eq!((link.poll_effect(), link.poll_timeout()), (None, None));
+    }
+
+    #[test]
+    fn who_is_between_two_dials_dials_at_once_when_the_network_may_have_changed() {
+        let mut link = Link::new(LinkConfig::default(), Time(0));
+        link.tick(Time(0));
+        link.dial_failed(Time(900_000), &mut Middle, 1);
+        assert!(link.poll_timeout() > Some(Time(900_100)));
+        assert_eq!(link.poll_effect(), Some(Effect::Dial(1)));
+        link.doubt(Time(900_100));
+        assert_eq!(link.poll_effect(), Some(Effect::Dial(2)));
+        link.doubt(Time(900_200));
+        assert_eq!(link.poll_effect(), None, "it dials already");
     }
 
     #[test]

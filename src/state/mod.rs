@@ -7,6 +7,7 @@ pub mod conn;
 pub mod downloads;
 pub mod guard;
 pub mod link;
+pub mod network;
 pub mod paths;
 pub mod random;
 pub mod replica;

@@ -1,4 +1,5 @@
-//! What this device serves: only while its word from the master is fresh, and only what it has.
+//! What this device serves: only while its word from the master is fresh, and only what it has. How old the word may be is
+//! the master's rule: one for what passes the server, which could hide an expulsion, and one for straight connections.
 //!
 //! Freshness is asked for, never told: the head is as fresh as the nonce in it is old, on this device's own clock, and
 //! counts only while this device's own roster has that head's membership hash.
@@ -8,8 +9,8 @@ use super::conn::ConnId;
 use super::random::{Random, draw};
 use super::time::Time;
 use crate::wire::frame::{ChunkRange, ChunkRefusal, ranges_of};
-use crate::wire::ids::ContentId;
-use crate::wire::log::Head;
+use crate::wire::ids::{ContentId, Position};
+use crate::wire::log::{Head, Policy};
 use std::collections::{HashSet, VecDeque};
 use std::time::Duration;
 
@@ -35,6 +36,8 @@ impl Default for UploadsConfig {
 pub struct Asked {
     /// On which connection: the server's, or that of a member who asks straight.
     pub conn: ConnId,
+    /// Whether that is straight to a member.
+    pub straight: bool,
     /// The number that it has there.
     pub request: u64,
     /// Which chunks.
@@ -59,11 +62,15 @@ pub struct Uploads {
     /// The master itself is always fresh.
     is_master: bool,
     fresh_for: Duration,
+    /// The same over straight connections; never less.
+    straight_for: Duration,
     /// When the nonce of the newest good head was drawn.
     fresh_at: Option<Time>,
     asked: Option<([u8; 16], Time)>,
     /// A head that this device's own roster has not reached yet, with the time its nonce was drawn.
     ahead: Option<(Head, Time)>,
+    /// The place of a head that was shown, whose membership this device's roster has not reached: until then no word counts.
+    overtaken: Option<Position>,
     reachable: bool,
     served_at: Option<Time>,
     held: VecDeque<(Asked, Time)>,
@@ -76,10 +83,12 @@ impl Uploads {
         Uploads {
             config,
             is_master,
-            fresh_for: Duration::from_millis(crate::wire::log::Policy::default().master_away_wait_ms),
+            fresh_for: Policy::default().wait(),
+            straight_for: Policy::default().continue_for(),
             fresh_at: None,
             asked: None,
             ahead: None,
+            overtaken: None,
             reachable: false,
             served_at: None,
             held: VecDeque::new(),
@@ -97,9 +106,41 @@ impl Uploads {
         self.fresh_for = fresh_for;
     }
 
-    /// Whether this device may serve.
+    /// The master's rule for how long its word counts over straight connections, if that is longer.
+    pub fn set_straight_for(&mut self, straight_for: Duration) {
+        self.straight_for = straight_for;
+    }
+
+    /// Whether this device may serve through the server.
     pub fn is_fresh(&self, now: Time) -> bool {
-        self.is_master || self.fresh_at.is_some_and(|at| now.since(at) < self.fresh_for)
+        self.may_serve(now, false)
+    }
+
+    /// Whether this device may serve, straight or through the server.
+    pub fn may_serve(&self, now: Time, straight: bool) -> bool {
+        let age_max = if straight { self.straight_for.max(self.fresh_for) } else { self.fresh_for };
+        let is_fresh = self.fresh_at.is_some_and(|at| now.since(at) < age_max);
+        self.is_master || (self.overtaken.is_none() && is_fresh)
+    }
+
+    /// When the nonce of the newest good word was drawn.
+    pub fn fresh_at(&self) -> Option<Time> {
+        self.fresh_at
+    }
+
+    /// An earlier process had a good word, whose nonce it drew at this time, on the same clock.
+    pub fn restore_fresh(&mut self, now: Time, at: Time) {
+        if at <= now {
+            self.fresh_at = self.fresh_at.max(Some(at));
+        }
+    }
+
+    /// Somebody shows a head that the master signed. If its membership is newer than this device's, the word that this
+    /// device has counts for nothing until its roster is there.
+    pub fn head_shown(&mut self, head: &Head, tip: &LogTip) {
+        if head.at > tip.at && head.membership != tip.membership {
+            self.overtaken = self.overtaken.max(Some(head.at));
+        }
     }
 
     /// The way to the master is open, or not.
@@ -115,7 +156,7 @@ impl Uploads {
 
     /// Somebody wants chunks.
     pub fn request(&mut self, now: Time, random: &mut dyn Random, asked: Asked) {
-        if self.is_fresh(now) {
+        if self.may_serve(now, asked.straight) {
             self.served_at = Some(now);
             self.effects.push_back(Effect::Serve(asked));
             self.refresh(now, random);
@@ -146,9 +187,9 @@ impl Uploads {
         if let Some((_, drawn)) = self.ahead.take_if(|(head, _)| reached(head)) {
             self.fresh_at = self.fresh_at.max(Some(drawn));
         }
-        if self.is_fresh(now) {
-            self.serve_held(now);
-        } else if self.reachable && !self.held.is_empty() && self.asked.is_none() {
+        self.overtaken.take_if(|at| *at <= tip.at);
+        self.serve_held(now);
+        if self.reachable && !self.held.is_empty() && self.asked.is_none() {
             self.ask(now, random);
         }
     }
@@ -220,9 +261,13 @@ impl Uploads {
     }
 
     fn serve_held(&mut self, now: Time) {
-        for (asked, _) in self.held.drain(..) {
-            self.served_at = Some(now);
-            self.effects.push_back(Effect::Serve(asked));
+        for (asked, since) in std::mem::take(&mut self.held) {
+            if self.may_serve(now, asked.straight) {
+                self.served_at = Some(now);
+                self.effects.push_back(Effect::Serve(asked));
+            } else {
+                self.held.push_back((asked, since));
+            }
         }
     }
 
@@ -236,7 +281,7 @@ impl Uploads {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::ids::{GroupId, Hash, Position};
+    use crate::wire::ids::{GroupId, Hash};
 
     struct Counter(u8);
     impl Random for Counter {
@@ -249,7 +294,11 @@ mod tests {
     const CONN: ConnId = ConnId(1);
 
     fn asked(request: u64) -> Asked {
-        Asked { conn: CONN, request, ranges: Vec::new() }
+        Asked { conn: CONN, straight: false, request, ranges: Vec::new() }
+    }
+
+    fn straight(request: u64) -> Asked {
+        Asked { straight: true, ..asked(request) }
     }
 
     fn tip(membership: u8) -> LogTip {
@@ -304,6 +353,83 @@ mod tests {
         }
     }
 
+    /// One that had a good word at the beginning and has heard nothing of the master since.
+    fn fresh_once() -> (Uploads, Counter) {
+        let (mut uploads, mut random) = (Uploads::new(UploadsConfig::default(), false), Counter(0));
+        uploads.master_reachable(Time(0), &mut random, true);
+        uploads.request(Time(0), &mut random, asked(1));
+        let nonce = nonce(&mut uploads);
+        uploads.head_came(Time(5), &mut random, head(nonce, 1), &tip(1));
+        assert_eq!(uploads.poll_effect(), Some(Effect::Serve(asked(1))));
+        uploads.master_reachable(Time(10), &mut random, false);
+        (uploads, random)
+    }
+
+    fn is_served(uploads: &mut Uploads, now: u64, asked: Asked) -> bool {
+        uploads.request(Time(now), &mut Counter(100), asked);
+        match uploads.poll_effect() {
+            Some(Effect::Serve(_)) => true,
+            Some(Effect::Refuse(_, ChunkRefusal::OwnerNotFresh)) => false,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn over_a_straight_connection_the_word_counts_as_long_as_the_master_lets_members_go_on() {
+        let (mut uploads, _) = fresh_once();
+        assert!(!is_served(&mut uploads, 180_000, straight(2)), "no longer than through the server, unless it is set");
+        uploads.set_straight_for(Duration::from_secs(8 * 3_600));
+        assert!(!is_served(&mut uploads, 180_000, asked(3)));
+        assert!(
+            is_served(&mut uploads, 180_000, straight(4)) && is_served(&mut uploads, 8 * 3_600_000 - 1, straight(5))
+        );
+        assert!(!is_served(&mut uploads, 8 * 3_600_000, straight(6)));
+        uploads.set_fresh_for(Duration::from_secs(24 * 3_600));
+        assert!(is_served(&mut uploads, 9 * 3_600_000, straight(7)), "never less than through the server");
+    }
+
+    #[test]
+    fn a_newer_membership_that_is_shown_voids_the_word_until_the_roster_is_there() {
+        let (mut uploads, mut random) = fresh_once();
+        uploads.set_straight_for(Duration::from_secs(8 * 3_600));
+        let at = |revision| LogTip { at: Position { generation: 1, revision }, ..tip(1) };
+        // The same membership with more files: nobody is out.
+        uploads.head_shown(&head([0; 16], 1), &at(8));
+        assert!(is_served(&mut uploads, 20, straight(2)));
+        // An old head of another membership: this device knows better.
+        uploads.head_shown(&head([0; 16], 2), &at(9));
+        assert!(is_served(&mut uploads, 20, straight(3)));
+        uploads.head_shown(&head([0; 16], 2), &at(8));
+        assert!(!is_served(&mut uploads, 20, straight(4)) && !is_served(&mut uploads, 20, asked(5)));
+        uploads.roster_changed(Time(30), &mut random, &at(8));
+        assert!(!is_served(&mut uploads, 30, straight(6)));
+        let there = LogTip { membership: Hash([2; 32]), ..at(9) };
+        uploads.roster_changed(Time(40), &mut random, &there);
+        assert!(is_served(&mut uploads, 40, straight(7)));
+    }
+
+    #[test]
+    fn what_waits_for_the_roster_is_served_when_it_is_there() {
+        let (mut uploads, mut random) = fresh_once();
+        uploads.master_reachable(Time(10), &mut random, true);
+        let at = |revision| LogTip { at: Position { generation: 1, revision }, ..tip(1) };
+        uploads.head_shown(&head([0; 16], 2), &at(8));
+        uploads.request(Time(20), &mut random, straight(2));
+        nonce(&mut uploads);
+        uploads.roster_changed(Time(30), &mut random, &LogTip { membership: Hash([2; 32]), ..at(9) });
+        assert_eq!(uploads.poll_effect(), Some(Effect::Serve(straight(2))));
+    }
+
+    #[test]
+    fn a_word_of_an_earlier_process_counts_by_its_age_and_never_from_the_future() {
+        let mut uploads = Uploads::new(UploadsConfig::default(), false);
+        uploads.restore_fresh(Time(5_000), Time(5_001));
+        assert!(!is_served(&mut uploads, 5_000, asked(1)));
+        uploads.restore_fresh(Time(5_000), Time(1_000));
+        assert!(is_served(&mut uploads, 5_000, asked(2)));
+        assert!(!is_served(&mut uploads, 181_000, asked(3)));
+    }
+
     #[test]
     fn a_request_does_not_wait_for_ever() {
         let (mut uploads, mut random) = (Uploads::new(UploadsConfig::default(), false), Counter(0));
@@ -320,15 +446,15 @@ mod tests {
         uploads.master_reachable(Time(0), &mut random, true);
         let content = ContentId([5; 16]);
         let range = ChunkRange { content, first: 0, count: 4, bytes: 1 << 20, last_bytes: 1 << 20 };
-        uploads.request(Time(0), &mut random, Asked { conn: CONN, request: 1, ranges: vec![range] });
-        uploads.request(Time(0), &mut random, Asked { conn: CONN, request: 2, ranges: vec![range] });
+        uploads.request(Time(0), &mut random, Asked { ranges: vec![range], ..asked(1) });
+        uploads.request(Time(0), &mut random, Asked { ranges: vec![range], ..asked(2) });
         let nonce = nonce(&mut uploads);
         uploads.cancel(ConnId(2), 1, &[range]);
         uploads.cancel(CONN, 1, &[ChunkRange::one(content, 0, 1 << 20), ChunkRange::one(content, 2, 1 << 20)]);
         uploads.cancel(CONN, 2, &[range]);
         uploads.head_came(Time(5), &mut random, head(nonce, 1), &tip(1));
         let left = vec![ChunkRange::one(content, 1, 1 << 20), ChunkRange::one(content, 3, 1 << 20)];
-        assert_eq!(uploads.poll_effect(), Some(Effect::Serve(Asked { conn: CONN, request: 1, ranges: left })));
+        assert_eq!(uploads.poll_effect(), Some(Effect::Serve(Asked { ranges: left, ..asked(1) })));
         assert_eq!(uploads.poll_effect(), None);
     }
 

@@ -50,12 +50,16 @@ pub const FILES_PER_DEVICE_MAX: u64 = 1_000_000;
 pub const MASTER_AWAY_WAIT_MIN: Duration = Duration::from_secs(10);
 /// The longest: what a server that hides an expulsion can gain.
 pub const MASTER_AWAY_WAIT_MAX: Duration = Duration::from_secs(30 * 86_400);
+/// The longest time that a policy can let owners go on over straight connections: what who was expelled, and is on one
+/// network with an owner that hears nothing, can gain.
+pub const MASTER_AWAY_CONTINUE_MAX: Duration = Duration::from_secs(30 * 86_400);
 
 /// How long a chunk stays with a server after its last byte came in.
 pub const CHUNK_TTL: Duration = Duration::from_secs(120);
 /// The slowest asker that is supported, in bytes a second.
 pub const SLOWEST_RATE: u64 = 64 * 1024;
 
+const _: () = assert!(MASTER_AWAY_WAIT_MAX.as_secs() <= MASTER_AWAY_CONTINUE_MAX.as_secs());
 const _: () = assert!(ENTRY_BODY_BYTES_MAX + HEADER_BYTES_MAX + 4096 < ENVELOPE_BYTES_MAX);
 const _: () = assert!(PAGE_BYTES_MAX + HEADER_BYTES_MAX + 4096 < ENVELOPE_BYTES_MAX);
 const _: () = assert!(ENVELOPE_BYTES_MAX + 1024 < FRAME_BYTES_MAX);

@@ -9,6 +9,7 @@ use super::name::DeviceName;
 use super::path::RelPath;
 use super::sign::{Context, Identity, Signature, verify};
 use serde::{Deserialize, Serialize};
+use std::time::Duration;
 
 /// Where a device stands in its group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -251,11 +252,25 @@ pub struct FileMeta {
 pub struct Policy {
     /// How old an owner's word from the master may be while it serves, in milliseconds.
     pub master_away_wait_ms: u64,
+    /// The same for what goes straight to a member, in milliseconds; what is less than the other counts as that.
+    pub master_away_continue_ms: u64,
+}
+
+impl Policy {
+    /// How old an owner's word from the master may be while it serves through the server.
+    pub fn wait(&self) -> Duration {
+        Duration::from_millis(self.master_away_wait_ms)
+    }
+
+    /// The same while it serves straight.
+    pub fn continue_for(&self) -> Duration {
+        self.wait().max(Duration::from_millis(self.master_away_continue_ms))
+    }
 }
 
 impl Default for Policy {
     fn default() -> Policy {
-        Policy { master_away_wait_ms: 180_000 }
+        Policy { master_away_wait_ms: 180_000, master_away_continue_ms: 0 }
     }
 }
 

@@ -1,6 +1,7 @@
 //! What travels and what is signed: ids, messages, codec, seals, limits. Pure: no sockets, no files, no clock.
 
 pub mod backup;
+pub mod beacon;
 pub mod chunk;
 pub mod close;
 pub mod codec;

@@ -194,8 +194,9 @@ fn every_row_has_its_keys() {
     let id = invite[0]["id"].as_str().unwrap();
     assert_eq!(nodes.json("desk", &["invite", "--revoke", &id[..4]]), invite);
     assert_eq!(nodes.json("desk", &["invites"]).as_array().unwrap().len(), 0);
-    has(&nodes.json("laptop", &["policy"])[0], &["key", "wait_s"]);
+    has(&nodes.json("laptop", &["policy"])[0], &["key", "wait_s", "continue_s"]);
     assert_eq!(nodes.json("desk", &["policy", "master-away", "wait=10m"])[0]["wait_s"], 600);
+    assert_eq!(nodes.json("desk", &["policy", "master-away", "continue=8h"])[0]["continue_s"], 28_800);
     let new = nodes.json("desk", &["ticket", "--rotate"]);
     assert!(new["ticket"] != desk["ticket"], "{new}");
     has(&nodes.json("desk", &["rename", "laptop", "notebook"])[0], &CLIENT);
@@ -255,7 +256,7 @@ fn each_exit_code_comes_from_real_nodes_too() {
     assert_eq!(nodes.fails("desk", &["leave", "--yes"], 4)["code"], "refused");
     assert_eq!(nodes.fails("laptop", &["leave"], 2)["code"], "usage");
     assert_eq!(nodes.fails("laptop", &["policy", "master-away", "wait=5m"], 2)["code"], "wrong_role");
-    for rule in ["continue=forever", "wait=5", "wait=1s", "wait=31d", "stay=1m"] {
+    for rule in ["continue=forever", "continue=1m", "continue=31d", "wait=5", "wait=1s", "wait=31d", "stay=1m"] {
         assert_eq!(nodes.fails("desk", &["policy", "master-away", rule], 2)["code"], "usage", "{rule}");
     }
     nodes.fails("desk", &["policy", "other", "x"], 2);

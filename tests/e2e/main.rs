@@ -2,6 +2,7 @@
 
 mod conflicts;
 mod disks;
+mod lan;
 mod membership;
 mod moves;
 mod rows;

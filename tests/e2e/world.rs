@@ -1,5 +1,6 @@
 //! Real nodes on loopback: a server, a master and clients in one process, each with a state directory of its own.
 
+use crate::lan::Air;
 use bailiwick::node::local::{
     ClientRow, Command, Conflict, FileRow, JobRow, LocalError, NodeHandle, Reply, ShareRow, StandingRow, Status,
     TransferState, Watch, Way,
@@ -228,6 +229,8 @@ fn lasting_address() -> SocketAddr {
 pub(crate) struct World {
     root: TempDir,
     pub(crate) config: MemberConfig,
+    /// The local network that its members are on, if they are on one.
+    pub(crate) air: Option<Air>,
 }
 
 /// By which ways files come: `BAILIWICK_TEST_WAY=direct` has all that these tests fetch come straight, or not at all.
@@ -241,7 +244,7 @@ impl World {
         let mut config = MemberConfig::default();
         config.gate.wait = Duration::from_millis(300);
         config.link.retry_max = Duration::from_millis(300);
-        World { root: tempfile::tempdir().expect("a temporary folder"), config }
+        World { root: tempfile::tempdir().expect("a temporary folder"), config, air: None }
     }
 
     /// A folder in the world.
@@ -255,7 +258,8 @@ impl World {
         let dir = self.root.path().join("state").join(name);
         let (handle, ends) = NodeHandle::new();
         let held = Arc::new(StateDir::open(&dir).expect("a state directory"));
-        (dir, handle, Home { dir: held, ends, api: "http://127.0.0.1:0".to_owned(), config: self.config })
+        let lan = self.air.as_ref().map(Air::join);
+        (dir, handle, Home { dir: held, ends, api: "http://127.0.0.1:0".to_owned(), config: self.config, lan })
     }
 
     /// Starts a server, at a port that is its own from then on.

@@ -2,6 +2,7 @@
 //! that repeat, so that they are easy to find in the hexadecimal.
 
 use bailiwick::state::replica::content_of;
+use bailiwick::wire::beacon::BeaconKey;
 use bailiwick::wire::chunk::ChunkHeader;
 use bailiwick::wire::codec::{decode, encode};
 use bailiwick::wire::envelope::*;
@@ -247,6 +248,7 @@ fn derived_values() -> Vec<Fixture> {
         derived("header-hash", SignedHeader::sign(&master(), &header()).hash().0),
         derived("body-commitment", salted().commitment().0),
         derived("snapshot-content", content_of(pages()).0),
+        derived("beacon", BeaconKey::of(&group()).beacon(&client().device_key(), [0x5a; 16]).to_bytes()),
         derived("chunk-bound", chunk_header(Cipher::Aes256Gcm).bound(&group())),
         derived("body-key", body_key()),
         derived("chunk-key-aes-256-gcm", raw_chunk_key(Cipher::Aes256Gcm)),
@@ -289,7 +291,7 @@ fn signed_things() -> Vec<Fixture> {
 
 fn bodies_and_rows() -> Vec<Fixture> {
     let id = PublicId([0xd1; 16]);
-    let policy = Policy { master_away_wait_ms: 180_000 };
+    let policy = Policy { master_away_wait_ms: 180_000, master_away_continue_ms: 28_800_000 };
     vec![
         wire("body-group-begun", Body::GroupBegun { name: name("desktop"), epoch: epoch().id }),
         wire("body-client-registered", body()),

@@ -194,7 +194,10 @@ pub(crate) fn ticket() -> impl Strategy<Value = Hidden<Ticket>> {
 }
 
 fn policy() -> impl Strategy<Value = Policy> {
-    any::<u64>().prop_map(|master_away_wait_ms| Policy { master_away_wait_ms })
+    any::<[u64; 2]>().prop_map(|[master_away_wait_ms, master_away_continue_ms]| Policy {
+        master_away_wait_ms,
+        master_away_continue_ms,
+    })
 }
 
 pub(crate) fn body() -> impl Strategy<Value = Body> {

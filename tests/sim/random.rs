@@ -225,7 +225,11 @@ pub(crate) fn act(world: &mut World, dice: &mut Dice) {
             world.ask(anybody, Command::Leave { now: dice.once_in(4) });
         }
         117 => {
-            world.ask(0, Command::SetPolicy { master_away_wait_s: dice.between(10, 900) });
+            let rule = match dice.below(3) {
+                0 => Command::SetContinue { master_away_continue_s: dice.between(10, 9_000) },
+                _ => Command::SetPolicy { master_away_wait_s: dice.between(10, 900) },
+            };
+            world.ask(0, rule);
         }
         120..134 => ways::wander(world, dice, anybody),
         _ => world.run_for(dice.between(1_000, 60_000)),

@@ -4,5 +4,6 @@ mod chunks;
 mod common;
 mod control;
 mod endpoint;
+mod lan;
 mod straight;
 mod tls;

@@ -33,7 +33,7 @@ pub(in crate::cli) struct PolicyArgs {
     /// The rule: master-away
     #[arg(value_name = "KEY")]
     pub(in crate::cli) key: Option<String>,
-    /// What is to hold: wait=3m
+    /// What is to hold: wait=3m, or continue=8h
     #[arg(value_name = "VALUE")]
     pub(in crate::cli) value: Option<String>,
 }

@@ -93,6 +93,11 @@ pub enum Command {
         /// Seconds.
         master_away_wait_s: u64,
     },
+    /// The same over straight connections. Master. Answers with all [`PolicyRow`]s.
+    SetContinue {
+        /// Seconds.
+        master_away_continue_s: u64,
+    },
     /// Shares files and folders, in place or as copies. Answers at once with the [`ShareRow`]s; hashing goes on.
     Add {
         /// Absolute paths.
@@ -211,7 +216,9 @@ impl Reply {
             Command::Clients | Command::Approve { .. } | Command::Disapprove { .. } | Command::Rename { .. } => {
                 from_slice(json).map(Reply::Clients)
             }
-            Command::Policy | Command::SetPolicy { .. } => from_slice(json).map(Reply::Policy),
+            Command::Policy | Command::SetPolicy { .. } | Command::SetContinue { .. } => {
+                from_slice(json).map(Reply::Policy)
+            }
             Command::Files { .. } | Command::ShareFiles { .. } | Command::Remove { .. } => {
                 from_slice(json).map(Reply::Files)
             }

@@ -108,6 +108,8 @@ pub struct PolicyRow {
     pub key: String,
     /// Seconds that owners go on serving without a word from the master.
     pub wait_s: u64,
+    /// The same over direct connections; never less.
+    pub continue_s: u64,
 }
 
 /// A device's standing, as people read it.

@@ -34,6 +34,7 @@ impl MemberCore {
                 | Command::Disapprove { .. }
                 | Command::Rename { .. }
                 | Command::SetPolicy { .. }
+                | Command::SetContinue { .. }
                 | Command::Remove { .. }
         );
         let command = match &mut self.pen {
@@ -83,6 +84,9 @@ impl MemberCore {
             Command::Leave { now } => self.leave(cx, now),
             Command::Policy => self.policy(),
             Command::SetPolicy { master_away_wait_s } => self.set_master_away_wait(cx, master_away_wait_s),
+            Command::SetContinue { master_away_continue_s } => {
+                self.set_master_away_continue(cx, master_away_continue_s)
+            }
             Command::Add { paths, copy, exclude } => self.add(cx, &paths, copy, &exclude),
             Command::Scan { paths, confirm } => self.scan(cx, &paths, confirm),
             Command::Remove { files, yes } => self.remove(cx, &files, yes),

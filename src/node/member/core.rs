@@ -21,7 +21,7 @@ use crate::state::roster::Roster;
 use crate::state::time::Time;
 use crate::state::uploads::{Uploads, UploadsConfig};
 use crate::store::member::{DbError, MemberStore};
-use crate::wire::ids::{DeviceKey, FileId, GroupId, PublicId, SealKey};
+use crate::wire::ids::{DeviceKey, FileId, GroupId, Hash, PublicId, SealKey};
 use crate::wire::invite::{AdmissionSecret, Invite, InviteSecret, ServerAddress, Ticket};
 use crate::wire::log::SignedHeader;
 use crate::wire::name::DeviceName;
@@ -56,6 +56,9 @@ pub struct MemberConfig {
     pub snapshots: SnapshotConfig,
     /// Looking at shares.
     pub scan: super::scan::ScanConfig,
+    /// The boot of the system that [`Cx::now`] counts from, if that can be told: what was known by that clock then outlives
+    /// a process.
+    pub boot: Option<super::policy::BootId>,
 }
 
 /// How a master keeps snapshots.
@@ -157,8 +160,13 @@ pub struct MemberCore {
     pub(super) servers: Servers,
     pub(super) requests: Requests,
     pub(super) uploads: Uploads,
+    /// The fresh word that is on disk.
+    pub(super) kept_fresh: Option<Time>,
     pub(super) downloads: Downloads,
     pub(super) paths: Paths,
+    pub(super) nearby: super::nearby::Nearby,
+    /// The membership that members at the other ends of straight connections were shown last.
+    pub(super) shown_membership: Hash,
     /// This device's own addresses, as it sees them.
     pub(super) addresses: Vec<SocketAddr>,
     pub(super) openings: super::fetch::Openings,
@@ -260,9 +268,11 @@ impl MemberCore {
             Input::PeerDialFailed(dial, why) => self.paths.dial_failed(cx.now, dial, why),
             Input::PeerArrived(conn, key) => self.peer_arrived(cx, conn, key),
             Input::Probe(from, probe) => self.paths.probe_came(cx.now, from, probe),
-            Input::Addresses(addresses) => {
-                self.addresses = addresses;
-                self.addresses_changed(cx);
+            Input::Addresses(addresses) => self.interfaces_changed(cx, addresses),
+            Input::Nearby(seen) => self.seen_nearby(cx, seen),
+            Input::Woke => {
+                self.paths.woke(cx.now);
+                self.link.doubt(cx.now);
             }
             Input::Came(asked, came) => self.unit_came(cx, asked, came)?,
             Input::List(transfer, list) => self.list_came(cx, transfer, list)?,
@@ -303,7 +313,8 @@ impl MemberCore {
         self.drain(cx)?;
         // Last, for who is no member any more by anything in this batch.
         self.tick_paths(cx);
-        self.drain(cx)
+        self.drain(cx)?;
+        self.keep_fresh()
     }
 
     /// Since when bytes or an answer are awaited, if any are.

@@ -10,13 +10,14 @@ use crate::net::control::ControlSender;
 use crate::net::endpoint::Endpoint;
 use crate::node::local::{self, Command, ErrorCode, Link, LocalError, LocalRequest, Reply, now_rfc3339};
 use crate::state::conn::ConnId;
+use crate::wire::beacon::Announcement;
 use crate::wire::close::CloseCode;
 use crate::wire::codec::encode;
 use crate::wire::frame::{Frame, PROTOCOL_VERSION, PeerHello};
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::time::Duration;
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 /// What the dispatcher is told.
 pub(super) enum Event {
@@ -58,6 +59,8 @@ pub(super) struct Parts {
     pub(super) events: mpsc::UnboundedSender<Event>,
     pub(super) core: mpsc::Sender<Input>,
     pub(super) plane: mpsc::UnboundedSender<PlaneCommand>,
+    /// Where this device is announced on its local network, if it is.
+    pub(super) lan: Option<watch::Sender<Option<Announcement>>>,
     pub(super) watchers: broadcast::Sender<local::Event>,
     pub(super) surroundings: Surroundings,
     /// Told once, when the node ends; gone then.
@@ -161,6 +164,11 @@ impl Dispatcher {
                 let (endpoint, events, core) =
                     (self.parts.endpoint.clone(), self.parts.events.clone(), self.parts.core.clone());
                 tokio::spawn(dial::dial_peer(endpoint, id, number, (key, address), events, core));
+            }
+            Output::Announce(announcement) => {
+                if let Some(lan) = &self.parts.lan {
+                    lan.send_replace(announcement);
+                }
             }
             Output::Probe(to, probe) => self.parts.endpoint.send_probe(to, &probe),
             Output::PeerHello(id, group, head) => {

@@ -9,7 +9,6 @@ use crate::state::replica::{Effect, content_of};
 use crate::store::member::DbError;
 use crate::wire::envelope::Payload;
 use crate::wire::log::{Manifest, Policy};
-use std::time::Duration;
 
 impl MemberCore {
     pub(super) fn drain_replica(&mut self, cx: &mut Cx<'_>) -> Result<bool, DbError> {
@@ -84,7 +83,7 @@ impl MemberCore {
             self.registered(header)?;
         }
         let policy: Policy = self.store.get("policy")?.unwrap_or_default();
-        self.uploads.set_fresh_for(Duration::from_millis(policy.master_away_wait_ms));
+        self.policy_holds(&policy);
         let tip = self.tip();
         self.uploads.roster_changed(cx.now, cx.random, &tip);
         self.event("caught_up", vec![("revision", tip.at.to_string())]);

@@ -46,7 +46,9 @@ impl MemberCore {
             Frame::ServerNotReady { number } => self.not_delivered(cx, number),
             Frame::Busy { number } => self.busy(cx, number),
             Frame::RegistrationHeld(why) => self.registration_held(why),
-            Frame::UploadChunk { request, ranges } => self.upload_asked(cx, Asked { conn, request, ranges })?,
+            Frame::UploadChunk { request, ranges } => {
+                self.upload_asked(cx, Asked { conn, straight: false, request, ranges })?
+            }
             Frame::ChunkRefused { request, ranges, reason } => {
                 if self.downloads.way_of(request).is_none() {
                     self.chunks_refused(cx, request, &ranges, reason);

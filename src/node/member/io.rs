@@ -8,6 +8,7 @@ use crate::state::guard::Root;
 use crate::store::download::Conflict;
 use crate::store::member::Staged;
 use crate::store::walk::Stamp;
+use crate::wire::beacon::{Announcement, Beacon};
 use crate::wire::close::CloseCode;
 use crate::wire::frame::{ChunkRange, ChunkRefusal, Frame};
 use crate::wire::geometry::Geometry;
@@ -72,6 +73,10 @@ pub enum Input {
     Probe(SocketAddr, Probe),
     /// This device's own addresses, with the port of its socket.
     Addresses(Vec<SocketAddr>),
+    /// All that is seen on the local network now.
+    Nearby(Vec<(Beacon, SocketAddr)>),
+    /// The machine slept, or this process was stopped for a while.
+    Woke,
     /// The local API asks; the number comes back with the answer.
     Local(u64, Command),
     /// The node is to end: what was downloaded is to be claimed now.
@@ -270,6 +275,8 @@ pub enum Output {
     PeerHello(ConnId, GroupId, Option<SignedHead>),
     /// Chunk streams come on this straight connection, too; as many at a time as this.
     PeerStreams(ConnId, GroupId, u32),
+    /// Announce this device on its local network, at these addresses from now on; or no more.
+    Announce(Option<Announcement>),
     /// These secrets open and seal chunks; the last is the newest.
     Epochs(Vec<Epoch>),
     /// Look at a transfer's place, open its part file.

@@ -17,6 +17,7 @@ mod import;
 pub mod io;
 mod jobs;
 mod moving;
+mod nearby;
 mod opening;
 mod pen;
 mod plane;
@@ -35,5 +36,6 @@ mod wishes;
 
 pub use self::core::{Cx, Group, MemberConfig, MemberCore, Name, Start};
 pub use opening::no_group;
+pub use policy::BootId;
 pub use scan::ScanConfig;
 pub use shell::{Ending, Member, MemberOptions, start};

@@ -19,7 +19,7 @@ use crate::state::requests::{Outstanding, Requests};
 use crate::state::roster::{Device, Roster};
 use crate::state::uploads::Uploads;
 use crate::store::member::{DbError, MemberStore, StoredTip};
-use crate::wire::ids::{DeviceKey, Position, PublicId};
+use crate::wire::ids::{DeviceKey, Hash, Position, PublicId};
 use crate::wire::invite::{Invite, Ticket};
 use crate::wire::log::Policy;
 use crate::wire::name::DeviceName;
@@ -28,7 +28,6 @@ use crate::wire::sign::Identity;
 use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 pub(super) fn failed(error: DbError) -> LocalError {
     LocalError::new(ErrorCode::Failed, error.to_string(), "nothing was changed; mend that and do it again")
@@ -69,7 +68,8 @@ pub(super) fn restore(
     let (number, outstanding) = kept.unwrap_or_default();
     let mut uploads = Uploads::new(config.uploads, is_master);
     let policy: Policy = store.get("policy").map_err(failed)?.unwrap_or_default();
-    uploads.set_fresh_for(Duration::from_millis(policy.master_away_wait_ms));
+    uploads.set_fresh_for(policy.wait());
+    uploads.set_straight_for(policy.continue_for());
     let mut link = Link::new(config.link, cx.now);
     if pen.roster().is_expelled(&key) {
         link.end(Ended::Expelled);
@@ -88,6 +88,7 @@ pub(super) fn restore(
         servers: Servers::new(store.get("servers").map_err(failed)?.unwrap_or_default(), moving, cx.now),
         requests: Requests::restore(config.requests, number, outstanding),
         uploads,
+        kept_fresh: None,
         downloads: Downloads::new(config.downloads),
         openings: Openings::new(u64::from_le_bytes(draw(cx.random))),
         paused_uploads,
@@ -95,7 +96,9 @@ pub(super) fn restore(
         activity: super::rows::Activity::default(),
         scans: super::scan::Scans::default(),
         paths: Paths::new(config.paths, key),
+        nearby: super::nearby::Nearby::new(&group.id(), &key, cx.random),
         addresses: Vec::new(),
+        shown_membership: Hash::ZERO,
         downloads_dir,
         held_because: None,
         wishes: Wishes::restore(&store).map_err(failed)?,
@@ -108,6 +111,7 @@ pub(super) fn restore(
         name,
         pen,
     };
+    core.restore_fresh(cx.now).map_err(failed)?;
     core.wish_name_of_start(name_before).map_err(failed)?;
     core.begin(cx).map_err(failed)?;
     Ok(core)

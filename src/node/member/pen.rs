@@ -238,9 +238,7 @@ impl MemberCore {
                 self.look_for_lost_transfers(cx)?;
                 self.tidy_shares()?;
             }
-            Body::PolicySet(policy) => {
-                self.uploads.set_fresh_for(std::time::Duration::from_millis(policy.master_away_wait_ms));
-            }
+            Body::PolicySet(policy) => self.policy_holds(policy),
             // The master's answer comes later, if at all: by then the master may have chosen yet another name.
             Body::ClientRenamed { .. } => self.drop_fulfilled_wish()?,
             Body::GroupBegun { .. }
@@ -271,10 +269,9 @@ impl MemberCore {
                 self.event("renamed", vec![("id", id.to_string()), ("name", name.to_string())]);
             }
             Body::PolicySet(policy) => {
-                self.event(
-                    "policy_set",
-                    vec![("master_away_wait_s", (policy.master_away_wait_ms / 1_000).to_string())],
-                );
+                let [wait, continues] = [policy.wait(), policy.continue_for()].map(|time| time.as_secs().to_string());
+                let detail = vec![("master_away_wait_s", wait), ("master_away_continue_s", continues)];
+                self.event("policy_set", detail);
             }
             Body::ClientDisapproved { id } => self.device_event("disapproved", id),
             Body::ClientLeft { id } => self.device_event("left", id),

@@ -314,11 +314,23 @@ impl MemberCore {
         format!("waiting for a direct connection to {name}: {why}")
     }
 
+    /// What becomes of a device without the server, if it is seen on the local network.
+    fn nearby_text(&self, key: &DeviceKey) -> String {
+        match self.paths.state(key) {
+            _ if !self.paths.is_near(key) => String::new(),
+            State::Relayed(why) => format!("; it is on this network: {why}"),
+            State::Trying | State::Direct | State::Unknown => {
+                "; it is on this network, and a direct connection is made when something is fetched from it".to_owned()
+            }
+        }
+    }
+
     pub(super) fn client_row(&self, device: &Device) -> ClientRow {
         let is_self = device.key == self.key;
         let presence = self.session.presence.get(&device.id).copied();
         let standing = self.roster().standing(&device.key).unwrap_or(device.standing);
-        let online = !standing.is_final() && (is_self || presence.is_some_and(|presence| presence.online));
+        let direct = self.paths.current(&device.key).is_some();
+        let online = !standing.is_final() && (is_self || direct || presence.is_some_and(|presence| presence.online));
         let away = presence.filter(|presence| !presence.online && !is_self);
         ClientRow {
             id: device.id.to_string(),
@@ -328,11 +340,16 @@ impl MemberCore {
             online,
             path: (online && !is_self).then(|| self.path_to(&device.key)),
             reason: match (online, is_self) {
+                (true, false) if direct && self.link.current().is_none() => {
+                    Some("direct; the server can't be reached".to_owned())
+                }
                 (true, false) => self.why_relayed(&device.key),
                 (false, _) if standing.is_final() => None,
                 // It is out of the group, or another process has its place: nobody tells it who is there.
                 (false, _) if self.link.ended().is_some() => Some("not known any more".to_owned()),
-                (false, _) if self.link.current().is_none() => Some("the server is away".to_owned()),
+                (false, _) if self.link.current().is_none() => {
+                    Some(format!("the server is away{}", self.nearby_text(&device.key)))
+                }
                 (false, _) if presence.is_none() && standing == Standing::Registered => {
                     Some("not known before it is approved".to_owned())
                 }
@@ -352,7 +369,8 @@ impl MemberCore {
     }
 
     pub(super) fn is_available(&self, owner: &PublicId) -> bool {
-        self.me == Some(*owner) || self.session.presence.get(owner).is_some_and(|presence| presence.online)
+        let direct = self.path_to_owner(owner) == PathRow::Direct;
+        self.me == Some(*owner) || direct || self.session.presence.get(owner).is_some_and(|presence| presence.online)
     }
 
     pub(super) fn file_row(&self, cx: &Cx<'_>, row: &CatalogRow) -> FileRow {
@@ -504,7 +522,11 @@ impl MemberCore {
         Some(match outcome {
             Outcome::OwnerAway => format!("waiting for {owner}, which is away"),
             Outcome::NotStraight => self.waits_for_straight_way(&fetch.wanted.owner),
-            Outcome::ServerAway => format!("waiting for the server at {}", addresses(&self.group.server.addresses)),
+            Outcome::ServerAway => {
+                let device = self.roster().device(&fetch.wanted.owner);
+                let nearby = device.map(|device| self.nearby_text(&device.key)).unwrap_or_default();
+                format!("waiting for the server at {}{nearby}", addresses(&self.group.server.addresses))
+            }
             other => other.to_string(),
         })
     }

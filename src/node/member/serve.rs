@@ -38,7 +38,7 @@ impl MemberCore {
     }
 
     fn refuse(&mut self, asked: Asked, reason: ChunkRefusal) {
-        let Asked { conn, request, ranges } = asked;
+        let Asked { conn, request, ranges, .. } = asked;
         if !ranges.is_empty() && self.is_served(conn) {
             self.send(conn, Frame::ChunkRefused { request, ranges, reason });
         }
@@ -87,8 +87,8 @@ impl MemberCore {
                 self.outputs.push(Output::Upload(upload, source.clone()));
             }
         }
-        self.refuse(Asked { conn, request, ranges: ranges_of(unknown) }, ChunkRefusal::Unknown);
-        self.refuse(Asked { conn, request, ranges: paused }, ChunkRefusal::Paused);
+        self.refuse(Asked { ranges: ranges_of(unknown), ..asked.clone() }, ChunkRefusal::Unknown);
+        self.refuse(Asked { ranges: paused, ..asked.clone() }, ChunkRefusal::Paused);
         Ok(())
     }
 
@@ -109,7 +109,8 @@ impl MemberCore {
             Served::Unwanted => {}
             Served::No(reason) => {
                 let ranges = vec![ChunkRange::one(upload.content, upload.index, upload.length)];
-                self.refuse(Asked { conn: upload.conn, request: upload.request, ranges }, reason);
+                let asked = Asked { conn: upload.conn, straight: !upload.sealed, request: upload.request, ranges };
+                self.refuse(asked, reason);
                 match reason {
                     ChunkRefusal::Changed => self.look_at_content(cx, &upload.content)?,
                     ChunkRefusal::Unreadable => self.scan_of_content(cx, &upload.content)?,

@@ -363,7 +363,12 @@ impl MemberCore {
         self.note_head(head)?;
         match &mut self.pen {
             Pen::Replica(replica) => {
-                replica.head_shown(cx.now, head);
+                let counts = replica.head_shown(cx.now, head);
+                if let Ok(head) = head.verify(&self.group.master)
+                    && counts
+                {
+                    self.uploads.head_shown(&head, self.pen.tip());
+                }
             }
             Pen::Master(_) => {
                 if let Ok(head) = head.verify(&self.key) {

@@ -5,11 +5,14 @@ use super::dispatch::{Dispatcher, Event, Parts, Surroundings};
 use super::io::{Input, Output};
 use super::plane::Plane;
 use crate::net::candidates;
+use crate::net::changes::Changes;
 use crate::net::endpoint::{Config, Endpoint};
+use crate::net::lan::{Lan, Seen};
 use crate::net::limits::{KEEP_ALIVE, MASTER_KEEP_ALIVE};
 use crate::node::clock::{self, SystemRandom};
 use crate::node::identity;
 use crate::node::local::{Command, ErrorCode, LocalError, LocalRequest, NodeEnds};
+use crate::state::network::{Clocks, Network};
 use crate::state::time::Time;
 use crate::store::member::{DbError, MemberStore};
 use crate::store::statedir::StateDir;
@@ -29,8 +32,6 @@ const BATCH_MAX: usize = 256;
 const REOPEN_AFTER: Duration = Duration::from_secs(1);
 /// How long a stopping node waits for its last packets to go out.
 const LAST_PACKETS: Duration = Duration::from_millis(300);
-/// How often the interfaces are looked at.
-const ADDRESSES_LOOK: Duration = Duration::from_secs(2);
 /// The file that keeps the UDP port, so that a restarted process is found where it was.
 const PORT_FILE: &str = "port";
 
@@ -48,6 +49,8 @@ pub struct MemberOptions {
     pub config: MemberConfig,
     /// The local API's URL, for its status.
     pub api: String,
+    /// The local network, if devices on it are to be found.
+    pub lan: Option<Lan>,
 }
 
 /// How a member ends that didn't fail.
@@ -71,7 +74,9 @@ pub struct Member {
 
 /// Starts a member. `ends` is where its local API asks.
 pub async fn start(options: MemberOptions, ends: NodeEnds) -> Result<Member, LocalError> {
-    let MemberOptions { dir, state_dir, start, downloads, config, api } = options;
+    let MemberOptions { dir, state_dir, start, downloads, config, api, lan } = options;
+    let (announce, seen) = lan.map(|lan| (lan.announce, lan.seen)).unzip();
+    let config = MemberConfig { boot: config.boot.or_else(clock::boot), ..config };
     let keys = identity::keys(&dir)?;
     let keep_alive = match start {
         Start::Master { .. } => MASTER_KEEP_ALIVE,
@@ -90,6 +95,7 @@ pub async fn start(options: MemberOptions, ends: NodeEnds) -> Result<Member, Loc
         events: events.clone(),
         core: core_inputs.clone(),
         plane: plane.commands(),
+        lan: announce,
         watchers: ends.events,
         surroundings: Surroundings { state_dir, api },
         stop: Some(stop),
@@ -105,14 +111,15 @@ pub async fn start(options: MemberOptions, ends: NodeEnds) -> Result<Member, Loc
                 "end other programs, and start it again",
             )
         })?;
-    let tasks = vec![
+    let mut tasks = vec![
         tokio::spawn(plane.run(plane_commands)),
         tokio::spawn(dispatcher.run(received)),
         tokio::spawn(pass_on(ends.requests, events.clone())),
         tokio::spawn(arrivals(endpoint.clone(), events.clone())),
         tokio::spawn(probes(endpoint.clone(), core_inputs.clone())),
-        tokio::spawn(addresses(endpoint.clone(), core_inputs)),
+        tokio::spawn(surroundings(endpoint.clone(), core_inputs.clone())),
     ];
+    tasks.extend(seen.map(|seen| tokio::spawn(nearby(seen, core_inputs))));
     Ok(Member { endpoint, requests: events, ended, core: Some(thread), tasks, _dir: dir })
 }
 
@@ -165,18 +172,35 @@ async fn probes(endpoint: Endpoint, core: mpsc::Sender<Input>) {
     }
 }
 
-/// Tells the core of this device's addresses whenever they change.
-async fn addresses(endpoint: Endpoint, core: mpsc::Sender<Input>) {
-    let mut known = Vec::new();
+/// Tells the core of this device's addresses whenever they change, and when the machine slept.
+async fn surroundings(endpoint: Endpoint, core: mpsc::Sender<Input>) {
+    let (mut changes, mut network) = (Changes::listen(), Network::default());
     loop {
-        let now = candidates::own(&endpoint);
-        if now != known {
-            known.clone_from(&now);
-            if core.send(Input::Addresses(now)).await.is_err() {
+        let now = clock::now();
+        let mut told = Vec::new();
+        if network.slept(Clocks { now, awake: clock::awake() }) {
+            told.push(Input::Woke);
+        }
+        if changes.rung() || !told.is_empty() || network.is_list_due(now) {
+            let addresses = candidates::own(&endpoint);
+            if network.listed(now, &addresses) {
+                told.push(Input::Addresses(addresses));
+            }
+        }
+        for input in told {
+            if core.send(input).await.is_err() {
                 return;
             }
         }
-        tokio::time::sleep(ADDRESSES_LOOK).await;
+        changes.wait(Network::LOOK_EVERY).await;
+    }
+}
+
+async fn nearby(mut seen: mpsc::Receiver<Seen>, core: mpsc::Sender<Input>) {
+    while let Some(seen) = seen.recv().await {
+        if core.send(Input::Nearby(seen)).await.is_err() {
+            return;
+        }
     }
 }
 

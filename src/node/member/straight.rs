@@ -8,6 +8,7 @@ use super::pen::Pen;
 use super::session::STREAMS_MAX;
 use crate::state::conn::ConnId;
 use crate::state::paths::Effect;
+use crate::state::paths::candidates::usable;
 use crate::state::uploads::Asked;
 use crate::store::member::DbError;
 use crate::wire::close::CloseCode;
@@ -59,7 +60,7 @@ impl MemberCore {
     }
 
     /// A device of the roster that may be met straight.
-    fn is_met(&self, key: &DeviceKey) -> bool {
+    pub(super) fn is_met(&self, key: &DeviceKey) -> bool {
         *key != self.key && self.roster().is_member(key)
     }
 
@@ -104,7 +105,7 @@ impl MemberCore {
             Frame::PeerHello(hello) if !verified => self.peer_hello(cx, conn, &hello)?,
             Frame::UploadChunk { request, ranges } if verified => {
                 self.paths.used(cx.now, conn);
-                self.upload_asked(cx, Asked { conn, request, ranges })?;
+                self.upload_asked(cx, Asked { conn, straight: true, request, ranges })?;
             }
             Frame::ChunkRefused { request, ranges, reason } if verified => {
                 if self.downloads.way_of(request) == Some(conn) {
@@ -139,10 +140,28 @@ impl MemberCore {
         Ok(())
     }
 
+    /// The interfaces have other addresses than before. If one is gone, the server sees this device elsewhere now, unless it
+    /// is on this machine, and says where on a new connection; what is under way goes on by the present one until then, if
+    /// that lives.
+    pub(super) fn interfaces_changed(&mut self, cx: &mut Cx<'_>, addresses: Vec<SocketAddr>) {
+        let before = usable(std::mem::replace(&mut self.addresses, addresses), false);
+        let is_gone = |old: &SocketAddr| !self.addresses.contains(old);
+        match before.iter().any(is_gone) && !self.is_servers_machine() {
+            _ if before.is_empty() => {}
+            true => self.link.dial_now(cx.now),
+            false => self.link.doubt(cx.now),
+        }
+        self.addresses_changed(cx);
+    }
+
+    /// Whether the server is on this machine, as it says itself.
+    fn is_servers_machine(&self) -> bool {
+        self.session.observed.is_some_and(|observed| observed.ip().to_canonical().is_loopback())
+    }
+
     /// This device's addresses, as it sees them and as the server does.
     pub(super) fn addresses_changed(&mut self, cx: &mut Cx<'_>) {
-        let observed = self.session.observed;
-        let loopback = observed.is_some_and(|observed| observed.ip().to_canonical().is_loopback());
+        let (observed, loopback) = (self.session.observed, self.is_servers_machine());
         let addresses: Vec<SocketAddr> = observed.into_iter().chain(self.addresses.iter().copied()).collect();
         self.paths.addresses(cx.now, addresses, loopback);
     }
@@ -154,6 +173,7 @@ impl MemberCore {
         }
         let out: Vec<DeviceKey> = self.paths.peers().filter(|key| !self.is_met(key)).copied().collect();
         let takes_part = self.takes_part();
+        self.announce_nearby(takes_part);
         let gone = if takes_part { out } else { self.paths.peers().copied().collect() };
         for key in gone {
             for conn in self.paths.connections_of(&key) {
@@ -161,6 +181,7 @@ impl MemberCore {
             }
             self.paths.expel(&key);
         }
+        self.show_membership();
         let signalling = takes_part && self.is_let_in() && self.link.current().is_some();
         self.paths.signalling(signalling);
         let wanted: BTreeSet<DeviceKey> =
@@ -169,9 +190,21 @@ impl MemberCore {
         self.paths.tick(cx.now, cx.random);
     }
 
+    /// Who is met straight is shown a newer membership at once: it may hear nothing of it elsewhere.
+    fn show_membership(&mut self) {
+        let membership = self.tip().membership;
+        if std::mem::replace(&mut self.shown_membership, membership) != membership
+            && let Some(head) = self.own_head()
+        {
+            for conn in self.paths.verified_connections() {
+                self.send(conn, Frame::Head(head.clone()));
+            }
+        }
+    }
+
     fn reachable_key(&self, owner: &PublicId) -> Option<DeviceKey> {
         let key = self.roster().device(owner).map(|device| device.key).filter(|key| self.is_met(key))?;
         let online = self.session.presence.get(owner).is_some_and(|presence| presence.online);
-        (online || self.paths.current(&key).is_some()).then_some(key)
+        (online || self.paths.current(&key).is_some() || self.paths.is_near(&key)).then_some(key)
     }
 }

@@ -33,6 +33,17 @@ pub fn reach(address: &SocketAddr) -> Option<Reach> {
     }
 }
 
+/// Whether an address is of a local network: a private one (RFC 1918, RFC 4193) or link-local IPv4 (RFC 3927); with
+/// `loopback` this machine's as well.
+pub fn is_near(address: &SocketAddr, loopback: bool) -> bool {
+    let is_shared = matches!(address.ip().to_canonical(), IpAddr::V4(ip) if is_shared(ip));
+    match reach(address) {
+        Some(Reach::Loopback) => loopback,
+        Some(Reach::Private) => !is_shared,
+        Some(Reach::Public) | None => false,
+    }
+}
+
 /// 100.64.0.0/10, between customers and their provider's NAT (RFC 6598).
 fn is_shared(ip: Ipv4Addr) -> bool {
     let [first, second, ..] = ip.octets();
@@ -86,6 +97,16 @@ mod tests {
         assert_eq!(usable(given, true).len(), 4);
         let many = (1..100).map(|port| SocketAddr::from(([192, 168, 1, 2], port)));
         assert_eq!(usable(many, false).len(), CANDIDATES_MAX);
+    }
+
+    #[test]
+    fn only_addresses_of_local_networks_are_near() {
+        let near = addresses(&["10.0.0.1:1", "172.16.0.1:1", "192.168.1.1:1", "169.254.1.1:1", "[fd00::1]:1"]);
+        assert!(near.iter().all(|address| is_near(address, false)));
+        let far = addresses(&["198.51.100.1:1", "100.64.0.1:1", "[2001:db8::1]:1", "[fe80::1]:1", "10.0.0.1:0"]);
+        assert!(!far.iter().any(|address| is_near(address, true)));
+        let own = addresses(&["127.0.0.1:1", "[::1]:1"]);
+        assert!(own.iter().all(|address| is_near(address, true) && !is_near(address, false)));
     }
 
     #[test]

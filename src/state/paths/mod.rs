@@ -9,6 +9,7 @@
 
 pub mod candidates;
 mod caps;
+mod near;
 mod punch;
 
 pub use punch::Why;
@@ -21,6 +22,7 @@ use crate::wire::ids::DeviceKey;
 use crate::wire::probe::Probe;
 use candidates::usable;
 use caps::Cap;
+use near::Near;
 use punch::Attempt;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
@@ -56,6 +58,8 @@ pub struct PathsConfig {
     pub dials_per_minute: u32,
     /// Offers of one device that count in a minute.
     pub offers_per_minute: u32,
+    /// Whether devices on this machine count as seen on the local network: for tests, and for nobody else.
+    pub near_loopback: bool,
 }
 
 impl Default for PathsConfig {
@@ -74,6 +78,7 @@ impl Default for PathsConfig {
             pings_per_minute: 240,
             dials_per_minute: 24,
             offers_per_minute: 12,
+            near_loopback: false,
         }
     }
 }
@@ -81,6 +86,10 @@ impl Default for PathsConfig {
 /// Connections to one device at most: each may have dialled, and one of the two may be an old one that is not known yet
 /// to be dead.
 const CONNECTIONS_PER_PEER_MAX: usize = 4;
+
+/// A connection that breaks within this time after an address of this device went, broke of that: what else there is is
+/// looked for at once.
+const MOVED_FOR: Duration = Duration::from_secs(10);
 
 /// What the machine wants done.
 #[derive(Debug, PartialEq, Eq)]
@@ -115,6 +124,9 @@ struct Conn {
 struct Peer {
     /// Whether there is something to fetch from it.
     wanted: bool,
+    /// Whether an attempt is to begin though nothing is wanted: this device is another place now, which the other one,
+    /// that may want something, does not know.
+    anew: bool,
     attempt: Option<Attempt>,
     conns: Vec<Conn>,
     current: Option<ConnId>,
@@ -127,7 +139,7 @@ struct Peer {
 
 impl Peer {
     fn is_idle(&self) -> bool {
-        !self.wanted && self.attempt.is_none() && self.conns.is_empty()
+        !self.wanted && !self.anew && self.attempt.is_none() && self.conns.is_empty()
     }
 }
 
@@ -155,10 +167,14 @@ pub struct Paths {
     /// Whether envelopes can be sent.
     signalling: bool,
     peers: BTreeMap<DeviceKey, Peer>,
+    /// What is seen on the local network.
+    near: BTreeMap<DeviceKey, Near>,
     dials: BTreeMap<u64, (DeviceKey, SocketAddr)>,
     dial: u64,
     ping_cap: Cap,
     dial_cap: Cap,
+    /// When an address of this device went, or the machine slept.
+    moved: Option<Time>,
     /// When it was looked at attempts last.
     looked: Time,
     effects: VecDeque<Effect>,
@@ -174,10 +190,12 @@ impl Paths {
             loopback: false,
             signalling: false,
             peers: BTreeMap::new(),
+            near: BTreeMap::new(),
             dials: BTreeMap::new(),
             dial: 0,
             ping_cap: Cap::new(config.pings_per_minute),
             dial_cap: Cap::new(config.dials_per_minute),
+            moved: None,
             looked: Time::default(),
             effects: VecDeque::new(),
         }
@@ -211,6 +229,12 @@ impl Paths {
         self.peers.get(key).map(|peer| peer.conns.iter().map(|one| one.id).collect()).unwrap_or_default()
     }
 
+    /// The connections to members that said hello.
+    pub fn verified_connections(&self) -> Vec<ConnId> {
+        let conns = self.peers.values().flat_map(|peer| &peer.conns);
+        conns.filter(|one| one.verified).map(|one| one.id).collect()
+    }
+
     /// How a device is reached.
     pub fn state(&self, peer: &DeviceKey) -> State {
         let Some(peer) = self.peers.get(peer) else { return State::Unknown };
@@ -234,10 +258,26 @@ impl Paths {
         if candidates == self.candidates {
             return;
         }
+        if self.candidates.iter().any(|old| !candidates.contains(old)) {
+            self.moved = Some(now);
+        }
         self.candidates = candidates;
+        self.begin_anew(now);
+    }
+
+    /// The machine slept: what was under way is over, and connections may be dead.
+    pub fn woke(&mut self, now: Time) {
+        self.moved = Some(now);
+        self.begin_anew(now);
+    }
+
+    /// Pauses are over, and whoever was offered addresses is told the present ones.
+    fn begin_anew(&mut self, now: Time) {
+        self.near_anew();
         for peer in self.peers.values_mut() {
             peer.failures = 0;
             peer.retry_at = peer.retry_at.map(|_| now);
+            peer.anew |= peer.attempt.take().is_some();
         }
     }
 
@@ -261,13 +301,16 @@ impl Paths {
     }
 
     fn begin_if_due(&mut self, now: Time, random: &mut dyn Random, key: DeviceKey) {
+        self.dial_near(now, key);
+        let has_head_start = self.near.get(&key).is_some_and(|near| near.has_head_start(now).is_some());
         let attempts = self.peers.values().filter(|peer| peer.attempt.is_some()).count();
         let conns: usize = self.peers.values().map(|peer| peer.conns.len()).sum();
         let Some(peer) = self.peers.get_mut(&key) else { return };
         let due = peer.retry_at.is_none_or(|at| at <= now);
-        if !self.signalling || !due || peer.current.is_some() || peer.attempt.is_some() {
+        if !self.signalling || !due || has_head_start || peer.current.is_some() || peer.attempt.is_some() {
             return;
         }
+        peer.anew = false;
         if self.candidates.is_empty() || conns >= self.config.connections_max || attempts >= self.config.attempts_max {
             peer.why = Some(if self.candidates.is_empty() { Why::NoCandidates } else { Why::TooMany });
             peer.retry_at = Some(now.after(self.config.retry_min));
@@ -303,6 +346,7 @@ impl Paths {
             return;
         }
         let attempt = peer.attempt.get_or_insert_with(|| Attempt::new(now, draw(random), &self.config));
+        peer.anew = false;
         attempt.offered(now, offer, self.loopback, &self.config);
         if offer.answer {
             let answer = PathOffer { token: attempt.token, candidates: self.candidates.clone(), answer: false };
@@ -334,6 +378,10 @@ impl Paths {
     /// A dial succeeded. Whoever answered has the device's key; whether it takes this one shows in its hello.
     pub fn dialed(&mut self, now: Time, dial: u64, conn: ConnId) {
         let Some((key, _)) = self.dials.remove(&dial) else { return self.effects.push_back(Effect::Close(conn)) };
+        let near = self.take_near_dial(&key, dial);
+        if self.is_second(&key, near, conn) {
+            return self.effects.push_back(Effect::Close(conn));
+        }
         let peer = self.peers.entry(key).or_default();
         peer.conns.push(Conn { id: conn, dialled: true, verified: false, since: now, used: now });
     }
@@ -341,6 +389,9 @@ impl Paths {
     /// A dial failed, and why.
     pub fn dial_failed(&mut self, now: Time, dial: u64, why: String) {
         let Some((key, address)) = self.dials.remove(&dial) else { return };
+        if self.take_near_dial(&key, dial) {
+            return self.near_dial_failed(now, &key, why);
+        }
         let attempt = self.peers.get_mut(&key).and_then(|peer| peer.attempt.as_mut());
         if let Some(attempt) = attempt.filter(|attempt| attempt.dialing == Some(dial)) {
             attempt.refused(address, why);
@@ -381,6 +432,7 @@ impl Paths {
         };
         peer.why = None;
         peer.retry_at = None;
+        peer.anew = false;
         if better {
             peer.current = Some(conn);
             self.effects.push_back(Effect::Up(key, conn));
@@ -410,8 +462,18 @@ impl Paths {
                 peer.failures = 0;
             }
             peer.why = Some(Why::Broke);
-            peer.attempt = None;
-            Self::retry_later(now, peer, &self.config);
+            // The other device may have noticed first, and have offered already.
+            peer.attempt.take_if(|attempt| attempt.since() <= gone.since);
+            let moved = self.moved.filter(|at| gone.since <= *at && now.since(*at) < MOVED_FOR);
+            match moved {
+                Some(at) => {
+                    peer.retry_at = None;
+                    peer.anew = peer.wanted || at.since(gone.used) < MOVED_FOR;
+                }
+                None if peer.attempt.is_some() => {}
+                None => Self::retry_later(now, peer, &self.config),
+            }
+            self.near_broke(now, &key, now.since(gone.since), moved.is_some());
         }
     }
 
@@ -431,6 +493,7 @@ impl Paths {
 
     /// A device is no member (any more): nothing of it stays.
     pub fn expel(&mut self, key: &DeviceKey) {
+        self.near.remove(key);
         let Some(peer) = self.peers.remove(key) else { return };
         self.dials.retain(|_, (of, _)| of != key);
         self.effects.extend(peer.conns.iter().map(|one| Effect::Close(one.id)));
@@ -451,10 +514,13 @@ impl Paths {
             let takeover = (self.own > *key).then_some(self.config.takeover);
             Some(attempt.poll_timeout(self.looked, takeover))
         });
-        let retries = self.peers.values().filter(|peer| peer.wanted && peer.attempt.is_none() && self.signalling);
-        let retries = retries.filter_map(|peer| peer.retry_at);
+        let due = |peer: &&Peer| peer.attempt.is_none() && peer.current.is_none() && self.signalling;
+        let retries = self.peers.values().filter(due).filter_map(|peer| match peer.retry_at {
+            None if peer.anew => Some(self.looked),
+            at => at.filter(|_| peer.wanted || peer.anew),
+        });
         let idle = self.peers.values().flat_map(|peer| peer.conns.iter().map(|one| self.idle_at(peer, one)));
-        attempts.chain(retries).chain(idle).min()
+        attempts.chain(retries).chain(idle).chain(self.near_timeout()).min()
     }
 
     fn idle_at(&self, peer: &Peer, conn: &Conn) -> Time {
@@ -464,9 +530,11 @@ impl Paths {
 
     /// Time passes.
     pub fn tick(&mut self, now: Time, random: &mut dyn Random) {
+        self.tick_near(now);
         self.go_on(now);
-        let wanted: Vec<DeviceKey> = self.peers.iter().filter(|(_, peer)| peer.wanted).map(|(key, _)| *key).collect();
-        wanted.into_iter().for_each(|key| self.begin_if_due(now, random, key));
+        let begins = |peer: &Peer| peer.wanted || peer.anew;
+        let begins: Vec<DeviceKey> = self.peers.iter().filter(|(_, peer)| begins(peer)).map(|(key, _)| *key).collect();
+        begins.into_iter().for_each(|key| self.begin_if_due(now, random, key));
         let mut idle = Vec::new();
         for (key, peer) in &self.peers {
             idle.extend(peer.conns.iter().filter(|one| self.idle_at(peer, one) <= now).map(|one| (*key, one.id)));
@@ -486,7 +554,8 @@ impl Paths {
         self.looked = now;
         for (key, peer) in &mut self.peers {
             let Some(attempt) = &mut peer.attempt else { continue };
-            if peer.current.is_some() {
+            let current = peer.conns.iter().find(|one| Some(one.id) == peer.current);
+            if current.is_some_and(|current| current.since >= attempt.since()) {
                 // It served. Pings that still come need no answer: the other device has the connection, too.
                 peer.attempt = None;
                 continue;
@@ -502,7 +571,9 @@ impl Paths {
                 Some(_) if self.own < *key => true,
                 Some(since) => now.since(since) >= self.config.takeover,
             };
-            let address = attempt.address(now).filter(|_| turn && attempt.dialing.is_none() && peer.conns.is_empty());
+            // Who offers anew has no connection that works, whatever this device still has.
+            let none_since = peer.conns.iter().all(|one| one.since < attempt.since());
+            let address = attempt.address(now).filter(|_| turn && attempt.dialing.is_none() && none_since);
             if let Some(address) = address {
                 if self.dial_cap.take(now, address.ip()) {
                     self.dial += 1;
@@ -514,9 +585,12 @@ impl Paths {
                 }
             }
             if attempt.is_over(now) {
-                peer.why = Some(attempt.why());
+                let why = attempt.why();
                 peer.attempt = None;
-                Self::retry_later(now, peer, &self.config);
+                if peer.current.is_none() {
+                    peer.why = Some(why);
+                    Self::retry_later(now, peer, &self.config);
+                }
             }
         }
     }

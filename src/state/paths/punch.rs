@@ -40,6 +40,8 @@ struct Check {
 pub(super) struct Attempt {
     /// What pings to this device have to say.
     pub(super) token: ProbeToken,
+    /// Since when, and if the other device began anew meanwhile, since then.
+    since: Time,
     until: Time,
     theirs: Option<ProbeToken>,
     checks: Vec<Check>,
@@ -91,6 +93,7 @@ impl Attempt {
     pub(super) fn new(now: Time, token: ProbeToken, config: &PathsConfig) -> Attempt {
         Attempt {
             token,
+            since: now,
             until: now.after(config.punch_for),
             theirs: None,
             checks: Vec::new(),
@@ -102,17 +105,23 @@ impl Attempt {
 
     /// The other device's offer came: it has all the time from now on.
     pub(super) fn offered(&mut self, now: Time, offer: &PathOffer, loopback: bool, config: &PathsConfig) {
-        let is_new = self.theirs.replace(offer.token) != Some(offer.token);
+        let began_anew = self.theirs.replace(offer.token).is_some_and(|token| token != offer.token);
         self.until = self.until.max(now.after(config.punch_for));
         let offered = usable(offer.candidates.iter().copied(), loopback);
-        if is_new {
-            // What it was before it started anew says nothing of what it is now.
-            self.checks.retain(|check| check.answered.is_none());
-            self.checks.iter_mut().for_each(|check| check.refused = false);
+        if began_anew {
+            // Where it was before says nothing of where it is now.
+            self.since = now;
+            self.checks.clear();
+            self.dialing = None;
         }
         for address in offered {
             self.check(now, address, CANDIDATES_MAX + UNOFFERED_MAX);
         }
+    }
+
+    /// When it began.
+    pub(super) fn since(&self) -> Time {
+        self.since
     }
 
     /// Whether an offer came that names no address.

@@ -3,6 +3,9 @@ use crate::wire::sign::Identity;
 use std::net::IpAddr;
 use std::sync::LazyLock;
 
+mod moving;
+mod near;
+
 /// How a NAT gives out ports, in RFC 4787's terms (section 4.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Mapping {

@@ -96,6 +96,29 @@ fn black_hole_on_the_straight_way() {
 }
 
 #[test]
+fn straight_again_after_the_network_changed() {
+    type Change = fn(&mut World);
+    let changes: [(&str, Change); 4] = [
+        ("its NAT gives the owner another port", |world| world.rebinds(1)),
+        ("its NAT gives the asker another port", |world| world.rebinds(2)),
+        ("the owner moves", |world| world.moves(1, 5, Nat::Filters)),
+        ("the asker moves", |world| world.moves(2, 6, Nat::Filters)),
+    ];
+    for (number, (what, change)) in changes.into_iter().enumerate() {
+        let mut world = cinema(820 + number as u64, [Nat::Filters; 2]);
+        (world.relay_delay_max, world.straight_delay_max) = (10_000, 10_000);
+        goes_straight(&mut world);
+        change(&mut world);
+        let before = world.nodes[2].straight_units;
+        world.run_for(3_000);
+        let again = world.run_till(30_000, |world| world.nodes[2].straight_units > before + 20);
+        world.check(again, &format!("{what}: it goes straight again"));
+        longest_pause(&mut world);
+        world.settle();
+    }
+}
+
+#[test]
 fn straight_on_without_a_server() {
     let mut world = cinema(830, [Nat::Filters; 2]);
     goes_straight(&mut world);

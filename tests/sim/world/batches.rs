@@ -84,7 +84,7 @@ impl World {
                 }
                 self.check_ways(node);
                 if written {
-                    self.nodes[node].fresh_for_before = self.nodes[node].fresh_for();
+                    self.nodes[node].policy_before = self.nodes[node].policy();
                 }
             }
             Err(error) if fails => return self.reopen(node, &error.to_string()),
@@ -200,6 +200,8 @@ impl World {
             Output::Probe(to, probe) => self.probe(node, to, probe),
             Output::PeerHello(conn, group, head) => self.says_peer_hello(node, conn, group, head),
             Output::PeerStreams(conn, ..) => self.takes_streams_straight(conn),
+            // Nobody announces anything on these local networks.
+            Output::Announce(_) => {}
             Output::Epochs(epochs) => self.nodes[node].plane.epochs(epochs.iter().map(|epoch| epoch.id)),
             Output::Open(place) => {
                 let (transfer, opening) = (place.transfer, place.opening);

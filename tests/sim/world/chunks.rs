@@ -6,7 +6,7 @@ use bailiwick::state::downloads::Came;
 impl World {
     pub(super) fn upload(&mut self, node: NodeId, upload: Upload, source: Box<UploadSource>) {
         self.nodes[node].uploads += 1;
-        self.check_freshness(node);
+        self.check_freshness(node, upload.conn);
         let one = &self.nodes[node];
         let Some(epoch) = one.plane.newest else { return };
         let is_straight = self.way_of(upload.conn).is_some();
@@ -46,14 +46,17 @@ impl World {
     }
 
     /// Who serves has had a fresh word of the master about the members that it knows.
-    fn check_freshness(&self, node: NodeId) {
+    fn check_freshness(&self, node: NodeId, conn: ConnId) {
         let one = &self.nodes[node];
         if one.is_master() || self.model.master_was_restored {
             return;
         }
         let tip = one.store().tip().expect("a store").unwrap_or_else(|| self.fail("it serves without a log"));
         // What comes before a new policy in a batch is decided by the old one.
-        let fresh_for = one.fresh_for().max(one.fresh_for_before);
+        let policies = [one.policy(), one.policy_before.clone()];
+        let straight = self.way_of(conn).is_some();
+        let fresh_for = policies.iter().map(|policy| if straight { policy.continue_for() } else { policy.wait() });
+        let fresh_for = fresh_for.max().unwrap_or_default().as_millis() as u64;
         if let Err(why) = self.model.may_serve(self.now, tip.membership, fresh_for) {
             self.fail(&format!("{} {why}", one.name));
         }

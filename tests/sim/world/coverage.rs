@@ -93,6 +93,7 @@ pub(super) fn kind(output: &Output) -> &'static str {
         Output::SendBulk(..) => "SendBulk",
         Output::Close(..) => "Close",
         Output::Streams(..) => "Streams",
+        Output::Announce(_) => "Announce",
         Output::DialPeer(..) => "DialPeer",
         Output::Probe(..) => "Probe",
         Output::PeerHello(..) => "PeerHello",

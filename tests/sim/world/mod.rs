@@ -172,8 +172,8 @@ pub(crate) struct Node {
     pub(crate) is_old_copy: bool,
     /// Where it is.
     pub(crate) spot: spots::Spot,
-    /// For how long a word of the master was good when the batch before this one was on disk, in milliseconds.
-    fresh_for_before: u64,
+    /// The group's rules when the batch before this one was on disk.
+    policy_before: Policy,
 }
 
 impl Node {
@@ -191,10 +191,9 @@ impl Node {
         self.identity.device_key()
     }
 
-    /// For how long a word of the master is good, as far as it knows, in milliseconds.
-    fn fresh_for(&self) -> u64 {
-        let policy: Option<Policy> = self.store().get("policy").expect("a store");
-        policy.unwrap_or_default().master_away_wait_ms
+    /// The group's rules, as far as it knows.
+    fn policy(&self) -> Policy {
+        self.store().get("policy").expect("a store").unwrap_or_default()
     }
 
     /// Whether it is the master.
@@ -421,7 +420,7 @@ impl World {
             checked: None,
             is_old_copy: false,
             spot: spots::Spot::new(self.nodes.len()),
-            fresh_for_before: 0,
+            policy_before: Policy::default(),
         });
         self.nodes.len() - 1
     }

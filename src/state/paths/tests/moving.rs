@@ -1,0 +1,134 @@
+//! Devices whose addresses change, and that sleep.
+
+use super::*;
+
+/// A device is behind another NAT from now on, with another address.
+fn move_away(lab: &mut Lab, index: usize) {
+    lab.nats[index].outside = IpAddr::from([203, 0, 113, 90 + index as u8]);
+    lab.nats[index].ports.clear();
+    lab.nats[index].sent_to.clear();
+    lab.inside[index] = address("10.0.77.7:7000");
+    let observed = lab.nats[index].out(address(SERVER));
+    lab.paths[index].addresses(Time(lab.now), vec![lab.inside[index], observed], false);
+    lab.paths[index].tick(Time(lab.now), &mut lab.random);
+    lab.carry_out(index);
+}
+
+/// QUIC finds the connection dead, at one end first.
+fn die(lab: &mut Lab, index: usize, conn: ConnId) {
+    lab.paths[index].lost(Time(lab.now), conn);
+    lab.paths[index].tick(Time(lab.now), &mut lab.random);
+    lab.carry_out(index);
+}
+
+fn pair() -> Lab {
+    Lab::new([(Cone, PortRestricted), (Cone, PortRestricted)])
+}
+
+#[test]
+fn a_connection_that_dies_of_a_change_of_address_is_replaced_at_once_whichever_end_moved_and_whichever_notices() {
+    for (mover, wanter, first) in
+        [0, 1].into_iter().flat_map(|one| [0, 1].map(|two| (one, two))).flat_map(|(a, b)| [0, 1].map(|c| (a, b, c)))
+    {
+        let mut lab = pair();
+        lab.want(wanter, true);
+        lab.run_for(60_000);
+        let ends = lab.conns.pop().unwrap();
+        for (index, end) in ends.into_iter().enumerate() {
+            lab.paths[index].used(Time(lab.now), end);
+        }
+        move_away(&mut lab, mover);
+        lab.run_for(2_500);
+        die(&mut lab, first, ends[first]);
+        lab.run_for(400);
+        die(&mut lab, 1 - first, ends[1 - first]);
+        lab.run_for(600);
+        for index in 0..2 {
+            let state = lab.state(index);
+            assert_eq!(state, State::Direct, "{mover} moved, {wanter} wants, {first} noticed first, {index}");
+        }
+    }
+}
+
+#[test]
+fn an_attempt_goes_on_with_the_new_addresses() {
+    let mut lab = pair();
+    lab.blocked = true;
+    lab.want(0, true);
+    lab.run_for(2_000);
+    assert_eq!(lab.state(0), State::Trying);
+    move_away(&mut lab, 1);
+    move_away(&mut lab, 0);
+    lab.blocked = false;
+    lab.run_for(500);
+    assert_eq!([lab.state(0), lab.state(1)], [State::Direct, State::Direct]);
+}
+
+#[test]
+fn who_wants_nothing_tells_who_does_where_it_is_now() {
+    let mut lab = pair();
+    lab.blocked = true;
+    lab.want(0, true);
+    lab.run_for(2_000);
+    lab.blocked = false;
+    move_away(&mut lab, 1);
+    lab.run_for(500);
+    assert_eq!([lab.state(0), lab.state(1)], [State::Direct, State::Direct]);
+}
+
+#[test]
+fn what_breaks_long_after_a_change_broke_of_something_else() {
+    let mut lab = pair();
+    lab.want(0, true);
+    lab.run_for(1_000);
+    move_away(&mut lab, 0);
+    lab.run_for(10_000);
+    let ends = lab.conns.pop().unwrap();
+    let before = lab.probes;
+    for (index, end) in ends.into_iter().enumerate() {
+        die(&mut lab, index, end);
+    }
+    lab.run_for(4_000);
+    assert_eq!(lab.probes, before);
+}
+
+#[test]
+fn another_address_beside_the_old_ones_breaks_nothing() {
+    let mut lab = pair();
+    lab.want(0, true);
+    lab.run_for(1_000);
+    let more: Vec<SocketAddr> = lab.paths[0].own_candidates().iter().copied().chain([address("10.7.0.1:1")]).collect();
+    lab.paths[0].addresses(Time(lab.now), more, false);
+    lab.run_for(1_000);
+    let ends = lab.conns.pop().unwrap();
+    die(&mut lab, 0, ends[0]);
+    assert_eq!(lab.state(0), State::Relayed(Why::Broke), "and waits, as after any break");
+}
+
+#[test]
+fn who_slept_tries_at_once_what_was_to_be_tried_later() {
+    let mut lab = pair();
+    lab.blocked = true;
+    lab.want(0, true);
+    lab.run_for(3_600_000);
+    assert_eq!(lab.state(0), State::Relayed(Why::Nothing));
+    lab.blocked = false;
+    lab.paths[0].woke(Time(lab.now));
+    lab.paths[0].tick(Time(lab.now), &mut lab.random);
+    lab.carry_out(0);
+    lab.run_for(500);
+    assert_eq!([lab.state(0), lab.state(1)], [State::Direct, State::Direct]);
+}
+
+#[test]
+fn a_device_that_can_not_offer_waits_without_being_due() {
+    let mut lab = pair();
+    lab.blocked = true;
+    lab.want(0, true);
+    lab.run_for(1_000);
+    lab.paths[0].signalling(false);
+    lab.paths[0].woke(Time(lab.now));
+    assert_eq!(lab.paths[0].poll_timeout(), None);
+    lab.paths[0].signalling(true);
+    assert!(lab.paths[0].poll_timeout().is_some());
+}
