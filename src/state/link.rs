@@ -43,6 +43,9 @@ impl Default for LinkConfig {
     }
 }
 
+/// How long another connection is wanted beside one that is heard, after this device's addresses changed.
+const MOVED_FOR: Duration = Duration::from_secs(10);
+
 /// What a link wants done.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Effect {
@@ -89,6 +92,8 @@ pub struct Link {
     pinged: Option<Time>,
     /// Since when the connection is in doubt, for the network may have changed.
     doubted: Option<Time>,
+    /// Since when another connection is wanted though this one may be heard: only a new one tells where this device is seen.
+    moved: Option<Time>,
     ended: Option<Ended>,
     effects: VecDeque<Effect>,
 }
@@ -108,6 +113,7 @@ impl Link {
             heard: now,
             pinged: None,
             doubted: None,
+            moved: None,
             ended: None,
             effects: VecDeque::new(),
         }
@@ -130,7 +136,8 @@ impl Link {
 
     /// A dial succeeded.
     pub fn dialed(&mut self, conn: ConnId) {
-        let wanted = self.ended.is_none() && (self.current.is_none() || self.is_dialing());
+        let needed = self.current.is_none() || self.is_dialing() || self.moved.is_some();
+        let wanted = self.ended.is_none() && needed;
         if !wanted {
             self.effects.push_back(Effect::Close(conn));
             return;
@@ -145,6 +152,7 @@ impl Link {
         self.awaited = None;
         self.pinged = None;
         self.doubted = None;
+        self.moved = None;
         self.effects.push_back(Effect::Up(conn));
     }
 
@@ -158,6 +166,7 @@ impl Link {
     pub fn dial_failed(&mut self, now: Time, random: &mut dyn Random, attempt: u64) {
         if attempt == self.attempt {
             self.dialing = None;
+            self.moved = None;
             // One beside a connection that is silent, too: it may fail at once, over and over.
             if self.current.is_none() || self.pinged.is_some() {
                 self.retry_later(now, random);
@@ -183,7 +192,7 @@ impl Link {
         }
     }
 
-    /// The server is another one now, or this device's addresses are: dial at once, beside what there is.
+    /// The server is another one now, or the network may be: dial at once, beside what there is.
     pub fn dial_now(&mut self, now: Time) {
         if self.ended.is_none() {
             self.failures = 0;
@@ -220,7 +229,8 @@ impl Link {
         self.awaited = None;
         self.pinged = None;
         self.doubted = None;
-        if self.current.is_some() {
+        self.moved.take_if(|at| now.since(*at) >= MOVED_FOR);
+        if self.current.is_some() && self.moved.is_none() {
             self.dialing = None;
             if self.retry_at.take().is_some() {
                 self.failures = 0;
@@ -241,6 +251,16 @@ impl Link {
             }
             None if self.retry_at.is_some() => self.dial_now(now),
             Some(_) | None => {}
+        }
+    }
+
+    /// An address of this device is gone: its connection is in doubt, and another one is dialled at once beside it. The
+    /// first is left for it even if it goes on from another address.
+    pub fn moved(&mut self, now: Time) {
+        self.doubt(now);
+        if self.ended.is_none() && self.dialing.is_none() {
+            self.moved = Some(now);
+            self.dial_now(now);
         }
     }
 
@@ -537,6 +557,43 @@ mod tests {
         link.dialed(ConnId(2));
         let then: Vec<Effect> = std::iter::from_fn(|| link.poll_effect()).collect();
         assert_eq!(then, [Effect::Down(ConnId(1)), Effect::Close(ConnId(1)), Effect::Up(ConnId(2))]);
+    }
+
+    fn drained(link: &mut Link) -> Vec<Effect> {
+        std::iter::from_fn(|| link.poll_effect()).collect()
+    }
+
+    #[test]
+    fn who_has_moved_gets_another_connection_though_the_first_one_lives() {
+        let mut link = up();
+        link.moved(Time(100_000));
+        assert_eq!(drained(&mut link), [Effect::Ping(ConnId(1), 100_000), Effect::Dial(2)]);
+        link.heard(Time(100_040));
+        link.dialed(ConnId(2));
+        assert_eq!(drained(&mut link), [Effect::Down(ConnId(1)), Effect::Close(ConnId(1)), Effect::Up(ConnId(2))]);
+        link.heard(Time(100_050));
+        link.dialed(ConnId(3));
+        assert_eq!(drained(&mut link), [Effect::Close(ConnId(3))], "one is enough");
+    }
+
+    #[test]
+    fn who_has_moved_and_reaches_nobody_keeps_a_connection_that_lives_and_gives_up_one_that_does_not() {
+        for lives in [true, false] {
+            let mut link = up();
+            link.moved(Time(100_000));
+            if lives {
+                link.heard(Time(100_040));
+            }
+            link.dial_failed(Time(100_100), &mut Middle, 2);
+            drained(&mut link);
+            for ms in (100_100..108_000).step_by(10) {
+                link.awaiting(None);
+                link.tick(Time(ms));
+            }
+            let then = drained(&mut link);
+            assert_eq!(then.is_empty(), lives, "{then:?}");
+            assert_eq!(link.current().is_some(), lives);
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use super::core::{Cx, MemberCore};
 use super::io::Output;
 use crate::state::paths::candidates::is_near;
-use crate::state::random::{Random, draw};
+use crate::state::random::draw;
 use crate::wire::beacon::{Announcement, Beacon, BeaconKey};
 use crate::wire::ids::{DeviceKey, GroupId, Hash};
 use std::collections::{BTreeMap, HashMap};
@@ -17,8 +17,8 @@ const KNOWN_MAX: usize = 1_024;
 /// What is known of beacons.
 pub(super) struct Nearby {
     key: BeaconKey,
-    /// This device's own.
-    own: Beacon,
+    /// This device's own, once it was announced.
+    own: Option<Beacon>,
     announced: Option<Announcement>,
     /// Whose they are, by the roster with this membership.
     known: HashMap<Beacon, Option<DeviceKey>>,
@@ -26,10 +26,9 @@ pub(super) struct Nearby {
 }
 
 impl Nearby {
-    pub(super) fn new(group: &GroupId, device: &DeviceKey, random: &mut dyn Random) -> Nearby {
+    pub(super) fn new(group: &GroupId) -> Nearby {
         let key = BeaconKey::of(group);
-        let own = key.beacon(device, draw(random));
-        Nearby { key, own, announced: None, known: HashMap::new(), membership: Hash::ZERO }
+        Nearby { key, own: None, announced: None, known: HashMap::new(), membership: Hash::ZERO }
     }
 }
 
@@ -66,12 +65,16 @@ impl MemberCore {
     }
 
     /// Announces this device on its local network while it takes part in the group.
-    pub(super) fn announce_nearby(&mut self, takes_part: bool) {
+    pub(super) fn announce_nearby(&mut self, cx: &mut Cx<'_>, takes_part: bool) {
         let loopback = self.config.paths.near_loopback;
         let addresses: Vec<SocketAddr> =
             self.addresses.iter().filter(|address| is_near(address, loopback)).copied().collect();
         let is_there = takes_part && !addresses.is_empty();
-        let announcement = is_there.then_some(Announcement { beacon: self.nearby.own, addresses });
+        let announcement = is_there.then(|| {
+            let Nearby { key, own, .. } = &mut self.nearby;
+            let beacon = *own.get_or_insert_with(|| key.beacon(&self.key, draw(cx.random)));
+            Announcement { beacon, addresses }
+        });
         if self.nearby.announced != announcement {
             self.nearby.announced.clone_from(&announcement);
             self.outputs.push(Output::Announce(announcement));

@@ -96,7 +96,7 @@ pub(super) fn restore(
         activity: super::rows::Activity::default(),
         scans: super::scan::Scans::default(),
         paths: Paths::new(config.paths, key),
-        nearby: super::nearby::Nearby::new(&group.id(), &key, cx.random),
+        nearby: super::nearby::Nearby::new(&group.id()),
         addresses: Vec::new(),
         shown_membership: Hash::ZERO,
         downloads_dir,

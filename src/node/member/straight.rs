@@ -148,7 +148,7 @@ impl MemberCore {
         let is_gone = |old: &SocketAddr| !self.addresses.contains(old);
         match before.iter().any(is_gone) && !self.is_servers_machine() {
             _ if before.is_empty() => {}
-            true => self.link.dial_now(cx.now),
+            true => self.link.moved(cx.now),
             false => self.link.doubt(cx.now),
         }
         self.addresses_changed(cx);
@@ -173,7 +173,7 @@ impl MemberCore {
         }
         let out: Vec<DeviceKey> = self.paths.peers().filter(|key| !self.is_met(key)).copied().collect();
         let takes_part = self.takes_part();
-        self.announce_nearby(takes_part);
+        self.announce_nearby(cx, takes_part);
         let gone = if takes_part { out } else { self.paths.peers().copied().collect() };
         for key in gone {
             for conn in self.paths.connections_of(&key) {
