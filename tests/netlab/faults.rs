@@ -1,0 +1,181 @@
+//! What a transfer survives that is under way on a straight way: it ends by itself, with the file as it was.
+
+use crate::group::Group;
+use crate::link::{Hole, Shape};
+use crate::nat::Nat;
+use crate::node::Node;
+use crate::rights;
+use crate::router::{Access, Families, Site};
+use crate::runs::{is_chosen, setting};
+use crate::table::{maybe, say, seconds, show};
+use crate::transfer::{Seen, Transfer};
+use bailiwick::node::local::PathRow;
+use std::sync::{Mutex, PoisonError, mpsc};
+use std::time::{Duration, Instant};
+
+/// Bytes a second of every link.
+const RATE: u64 = 5 << 20;
+/// Bytes of the file: about 15 seconds.
+const FILE: usize = 75 << 20;
+/// How much of it is there when the fault comes.
+const BEFORE: u64 = 15 << 20;
+/// How long a link is down.
+const DOWN: Duration = Duration::from_secs(5);
+/// How long NATs remember where that is the fault; less than a node's pause between two words to its server.
+const FORGET_S: &str = "2";
+/// Faults at a time, if nothing else is said.
+const AT_ONCE: usize = 3;
+
+/// A group with a transfer between two devices, each behind a port-restricted NAT. What is declared first goes first.
+struct Stage {
+    owner: Node,
+    asker: Node,
+    at_owner: Site,
+    at_asker: Site,
+    group: Group,
+}
+
+/// Something that happens, with its name in the table. Comes back when it is over.
+struct Fault {
+    name: &'static str,
+    happen: fn(&Stage),
+}
+
+const FAULTS: [Fault; 12] = [
+    Fault { name: "nothing", happen: |_| {} },
+    Fault { name: "asker's link down 5 s", happen: |stage| link_down(&stage.at_asker) },
+    Fault { name: "owner's link down 5 s", happen: |stage| link_down(&stage.at_owner) },
+    Fault { name: "asker's NAT rebinds", happen: |stage| rebind(&stage.at_asker) },
+    Fault { name: "owner's NAT rebinds", happen: |stage| rebind(&stage.at_owner) },
+    Fault { name: "NATs forget after 2 s, direct way lost", happen: forget },
+    Fault { name: "server restarts", happen: |stage| stage.group.restart_server() },
+    Fault { name: "direct way swallows packets", happen: black_hole },
+    Fault { name: "asker's address changes", happen: |stage| move_to(&stage.at_asker, 77) },
+    Fault { name: "owner's address changes", happen: |stage| move_to(&stage.at_owner, 78) },
+    Fault { name: "MTU 1280, told by ICMP", happen: narrow },
+    Fault { name: "MTU 1280, not told", happen: |stage| stage.at_asker.customer.link.dig(Hole::Larger(1_280)) },
+];
+
+fn link_down(site: &Site) {
+    site.customer.link.dig(Hole::All);
+    // The fault itself takes time.
+    std::thread::sleep(DOWN);
+    site.customer.link.mend();
+}
+
+/// The router forgets its mappings, and maps to another port from now on.
+fn rebind(site: &Site) {
+    let router = site.router.as_ref().expect("a router");
+    router.nft("flush chain ip lab post; add rule ip lab post oifname \"wan\" meta l4proto udp masquerade to :40000;");
+    let (wan, net) = (site.customer.wan(), site.customer.gateway());
+    // Masquerading forgets what it did for an address that goes.
+    router.ip(&format!("addr del {wan}/30 dev wan\naddr add {wan}/30 dev wan\nroute add default via {net} dev wan"));
+}
+
+fn forget(stage: &Stage) {
+    for site in [&stage.at_owner, &stage.at_asker] {
+        let router = site.router.as_ref().expect("a router");
+        router.set("net.netfilter.nf_conntrack_udp_timeout", FORGET_S);
+        router.set("net.netfilter.nf_conntrack_udp_timeout_stream", FORGET_S);
+    }
+    // Long enough for what is quiet to be forgotten.
+    std::thread::sleep(DOWN);
+    black_hole(stage);
+}
+
+fn black_hole(stage: &Stage) {
+    stage.at_asker.customer.link.dig(Hole::Between(stage.at_owner.wan(), stage.at_asker.wan()));
+}
+
+/// The client has another address, and no other.
+fn move_to(site: &Site, host: u8) {
+    let old = site.own;
+    site.space.ip(&format!("addr del {old}/24 dev eth\naddr add 192.168.1.{host}/24 dev eth"));
+    site.space.ip("route add default via 192.168.1.1");
+}
+
+fn narrow(stage: &Stage) {
+    let site = &stage.at_asker;
+    stage.group.net.space.ip(&format!("link set {} mtu 1280", site.customer.interface()));
+    site.router.as_ref().expect("a router").ip("link set wan mtu 1280");
+}
+
+/// What came of it.
+struct Outcome {
+    seen: Seen,
+    /// When the fault began, and when it was over.
+    from: Duration,
+    to: Duration,
+}
+
+#[test]
+fn a_transfer_survives_what_happens_to_networks() {
+    if !rights::are_there() {
+        return;
+    }
+    let chosen: Vec<&Fault> = FAULTS.iter().filter(|fault| is_chosen(fault.name)).collect();
+    let waiting = Mutex::new(chosen.iter().enumerate().rev().collect::<Vec<_>>());
+    let rows = Mutex::new(Vec::new());
+    let next = || waiting.lock().unwrap_or_else(PoisonError::into_inner).pop();
+    std::thread::scope(|scope| {
+        for _ in 0..setting("BAILIWICK_LAB_AT_ONCE").unwrap_or(AT_ONCE) {
+            scope.spawn(|| {
+                while let Some((number, fault)) = next() {
+                    let row = (number, row(fault, &suffer(fault)));
+                    rows.lock().unwrap_or_else(PoisonError::into_inner).push(row);
+                }
+            });
+        }
+    });
+    let mut rows = rows.into_inner().unwrap_or_else(PoisonError::into_inner);
+    rows.sort();
+    let head = ["fault", "longest without progress", "progress after its end", "ways", "whole transfer"];
+    show(&head, &rows.into_iter().map(|(_, row)| row).collect::<Vec<_>>());
+}
+
+fn stage(fault: &Fault) -> Stage {
+    let label: String = fault.name.chars().filter(|c| c.is_ascii_alphanumeric()).collect();
+    let group = Group::new(&label);
+    let home = |host| Site::new(&group.net, Access::Home(Nat::PortRestricted), Families::V4, host, Shape::home(RATE));
+    let (at_owner, at_asker) = (home(2), home(3));
+    let owner = group.member("laptop", at_owner.space.clone());
+    let asker = group.member("phone", at_asker.space.clone());
+    Stage { owner, asker, at_owner, at_asker, group }
+}
+
+fn suffer(fault: &Fault) -> Outcome {
+    let stage = stage(fault);
+    let film = stage.group.share(&stage.owner, "laptop", FILE);
+    let transfer = Transfer::begin(&stage.asker, "laptop", &film, stage.group.folder("got"));
+    let (under_way, begin) = mpsc::channel::<()>();
+    let stage = &stage;
+    let happen = move || {
+        begin.recv().expect("the transfer gets under way on the straight way");
+        let from = Instant::now();
+        (fault.happen)(stage);
+        (from, Instant::now())
+    };
+    let (seen, (from, to)) = std::thread::scope(|scope| {
+        let happening = scope.spawn(happen);
+        let mut under_way = Some(under_way);
+        let seen = transfer.watch(|row| {
+            if row.path == Some(PathRow::Direct) && row.received_bytes > BEFORE {
+                let _ = under_way.take().map(|under_way| under_way.send(()));
+            }
+        });
+        (seen, happening.join().expect("the fault"))
+    });
+    say(&format!("{}: over after {}", fault.name, seconds(seen.done())));
+    Outcome { seen, from: from.duration_since(transfer.begun()), to: to.duration_since(transfer.begun()) }
+}
+
+fn row(fault: &Fault, outcome: &Outcome) -> Vec<String> {
+    let Outcome { seen, from, to } = outcome;
+    let (longest, _) = seen.longest(*from);
+    let ways = seen.ways.iter().filter(|(at, _)| at >= from).map(|(at, path)| {
+        let way = if *path == PathRow::Direct { "direct" } else { "relay" };
+        format!("{way} after {}", seconds(*at - *from))
+    });
+    let ways: Vec<String> = ways.collect();
+    vec![fault.name.to_owned(), seconds(longest), maybe(seen.next(*to)), ways.join(", "), seconds(seen.done())]
+}
