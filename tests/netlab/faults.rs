@@ -158,8 +158,8 @@ fn suffer(fault: &Fault) -> Outcome {
     let (seen, (from, to)) = std::thread::scope(|scope| {
         let happening = scope.spawn(happen);
         let mut under_way = Some(under_way);
-        let seen = transfer.watch(|row| {
-            if row.path == Some(PathRow::Direct) && row.received_bytes > BEFORE {
+        let seen = transfer.watch(|row, way| {
+            if way == Some(PathRow::Direct) && row.path == way && row.received_bytes > BEFORE {
                 let _ = under_way.take().map(|under_way| under_way.send(()));
             }
         });

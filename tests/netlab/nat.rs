@@ -55,7 +55,7 @@ impl Nat {
 
 /// For IPv6 a router translates nothing, and lets answers in alone.
 pub(crate) fn firewall() -> String {
-    format!("table ip6 lab {{ chain forward {{ type filter hook forward priority filter; {DROP_STRANGERS} }} }}")
+    format!("table ip6 lab {{ chain forward {{ type filter hook forward priority filter; {DROP_STRANGERS} }}; }}")
 }
 
 /// No UDP passes but to and from one address.
@@ -63,7 +63,7 @@ pub(crate) fn no_udp_but(server: Ipv4Addr) -> String {
     format!(
         "table ip lab_udp {{ chain forward {{ type filter hook forward priority filter - 1;
             oifname \"wan\" ip daddr != {server} meta l4proto udp drop
-            iifname \"wan\" ip saddr != {server} meta l4proto udp drop; }} }}"
+            iifname \"wan\" ip saddr != {server} meta l4proto udp drop; }}; }}"
     )
 }
 

@@ -2,7 +2,7 @@
 
 use crate::space::Space;
 use bailiwick::api::client::Client;
-use bailiwick::node::local::{ClientRow, Command as Ask, FileRow, JobRow, Reply};
+use bailiwick::node::local::{ClientRow, Command as Ask, FileRow, JobRow, PathRow, Reply};
 use serde_json::Value;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -118,6 +118,12 @@ impl Talk {
         let query = Some(query.to_owned());
         let Reply::Files(rows) = self.ask(&Ask::Files { query, offset: 0, limit: None }) else { panic!("no files") };
         rows
+    }
+
+    /// How the devices of a job's only transfer reach each other, while it moves.
+    pub(crate) fn way(&self, job: u64) -> Option<PathRow> {
+        let Reply::Transfers(rows) = self.ask(&Ask::Transfers { job: Some(job) }) else { panic!("no transfers") };
+        rows.first().and_then(|row| row.path)
     }
 
     pub(crate) fn job(&self, job: u64) -> JobRow {

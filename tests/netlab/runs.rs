@@ -62,7 +62,7 @@ pub(crate) fn try_all(group: &Group, pairs: &[Pair], mut nodes: BTreeMap<String,
         let tried = side_by_side(pairs, |pair| {
             let dest = group.folder(&format!("got/{}-{}-{run}", pair.owner, pair.asker));
             let transfer = Transfer::begin(&nodes[&pair.asker], &pair.owner, &films[&pair.owner], dest);
-            transfer.way(transfer.watch(|_| {}))
+            transfer.way(transfer.watch(|_, _| {}))
         });
         for (all, one) in seen.iter_mut().zip(tried) {
             all.push(one);
@@ -127,11 +127,14 @@ fn tell(pairs: &[Pair], seen: &[Vec<Seen>]) {
         };
         let first = middle(seen.iter().filter_map(|one| one.first()).collect());
         let mut row = pair.names.map(str::to_owned).to_vec();
-        row.extend([way, maybe(first), maybe(middle(direct.clone())), maybe(direct.into_iter().max())]);
+        let carried = middle(seen.iter().filter_map(|one| one.carried).collect());
+        let times = [first, middle(direct.clone()), direct.into_iter().max(), carried].map(maybe);
+        row.push(way);
+        row.extend(times);
         row.push(reasons.into_iter().collect::<Vec<_>>().join("; "));
         rows.push(row);
     }
-    let head = ["owner's NAT", "asker's NAT", "way", "first byte", "direct after", "at most", "why it is relayed"];
+    let head = ["owner's NAT", "asker's NAT", "way", "first byte", "direct after", "at most", "bytes by it", "why it is relayed"];
     show(&head, &rows);
     assert!(wrong.is_empty(), "not as expected: {wrong:?}");
 }

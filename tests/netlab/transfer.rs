@@ -15,7 +15,9 @@ pub(crate) struct Seen {
     pub(crate) direct: Option<Duration>,
     /// Each time that more had come and was checked, with how much there was.
     pub(crate) moves: Vec<(Duration, u64)>,
-    /// Each change of the way.
+    /// When bytes of the file had come by it.
+    pub(crate) carried: Option<Duration>,
+    /// Each change of the connection, as it was seen.
     pub(crate) ways: Vec<(Duration, PathRow)>,
     /// Why it is not direct.
     pub(crate) reason: Option<String>,
@@ -77,7 +79,7 @@ impl<'a> Transfer<'a> {
     }
 
     /// Looks on until it has ended, and checks what came. `step` is told how far it is.
-    pub(crate) fn watch(&self, mut step: impl FnMut(&JobRow) + Send) -> Seen {
+    pub(crate) fn watch(&self, mut step: impl FnMut(&JobRow, Option<PathRow>) + Send) -> Seen {
         let seen = self.asker.talk(|talk| {
             let mut seen = Seen::default();
             loop {
@@ -87,7 +89,11 @@ impl<'a> Transfer<'a> {
                 if row.received_bytes > last || row.state == TransferState::Done {
                     seen.moves.push((now, row.received_bytes));
                 }
-                if let Some(path) = row.path.filter(|path| seen.ways.last().map(|(_, path)| path) != Some(path)) {
+                if row.path == Some(PathRow::Direct) {
+                    seen.carried.get_or_insert(now);
+                }
+                let way = talk.way(self.job);
+                if let Some(path) = way.filter(|path| seen.ways.last().map(|(_, path)| path) != Some(path)) {
                     seen.ways.push((now, path));
                 }
                 if row.state == TransferState::Done {
@@ -95,7 +101,7 @@ impl<'a> Transfer<'a> {
                 }
                 assert!(row.state != TransferState::Failed, "{row:?}");
                 assert!(now - moved < HANG, "no progress: {row:?}");
-                step(&row);
+                step(&row, way);
                 std::thread::sleep(LOOK);
             }
         });
