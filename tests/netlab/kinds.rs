@@ -39,23 +39,37 @@ pub(crate) const ROOFS: [(&str, Roof); 4] = [
     ("two networks, no hairpin", Roof::Apart { hairpin: false }),
 ];
 
-/// Whether a straight way is possible between two places.
-pub(crate) fn is_direct(one: &Kind, other: &Kind) -> bool {
+/// What is expected of a pair.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Expected {
+    Direct,
+    Relayed,
+    /// The server sees one address of a device that has both families, and either may be first. If it is the one of IPv6,
+    /// nobody knows to where the device's NAT maps IPv4.
+    Either,
+}
+
+/// What is expected of two places.
+pub(crate) fn expected(one: &Kind, other: &Kind) -> Expected {
     let six = |kind: &Kind| matches!(kind.families, Families::V6 | Families::Both | Families::V4Broken);
     let four = |kind: &Kind| matches!(kind.families, Families::V4 | Families::Both | Families::V6Broken);
-    let filters_ports = |kind: &Kind| {
-        matches!(kind.access, Access::Carrier | Access::Home(Nat::PortRestricted | Nat::Symmetric))
-    };
+    let filters_ports =
+        |kind: &Kind| matches!(kind.access, Access::Carrier | Access::Home(Nat::PortRestricted | Nat::Symmetric));
     let symmetric = |kind: &Kind| kind.access == Access::Home(Nat::Symmetric);
     let blocked = |kind: &Kind| kind.access == Access::ServerAlone;
     let in_vain = symmetric(one) && filters_ports(other) || symmetric(other) && filters_ports(one);
     let passes = !blocked(one) && !blocked(other) && !in_vain;
-    six(one) && six(other) || four(one) && four(other) && passes
+    match (six(one) && six(other), four(one) && four(other) && passes) {
+        (true, _) => Expected::Direct,
+        (false, true) if [one, other].iter().any(|kind| kind.families == Families::Both) => Expected::Either,
+        (false, true) => Expected::Direct,
+        (false, false) => Expected::Relayed,
+    }
 }
 
 /// The same for two clients behind one NAT.
-pub(crate) fn is_direct_under(roof: Roof) -> bool {
-    !matches!(roof, Roof::Apart { hairpin: false })
+pub(crate) fn expected_under(roof: Roof) -> Expected {
+    if roof == (Roof::Apart { hairpin: false }) { Expected::Relayed } else { Expected::Direct }
 }
 
 /// Whether a pair tells more than others do: all of IPv4 among themselves, those with IPv6 among themselves, and those

@@ -2,7 +2,7 @@
 //! none.
 
 use crate::group::Group;
-use crate::kinds::{KINDS, ROOFS, is_direct, is_direct_under, is_tried};
+use crate::kinds::{KINDS, ROOFS, expected, expected_under, is_tried};
 use crate::link::Shape;
 use crate::node::Node;
 use crate::rights;
@@ -55,7 +55,7 @@ fn pairs() -> Vec<Pair> {
                 owner: format!("a{i}"),
                 asker: format!("b{j}"),
                 names: [one.name, other.name],
-                direct: is_direct(one, other),
+                expected: expected(one, other),
             });
         }
     }
@@ -64,7 +64,7 @@ fn pairs() -> Vec<Pair> {
             owner: format!("c{i}"),
             asker: format!("d{i}"),
             names: ["behind one NAT", name],
-            direct: is_direct_under(*roof),
+            expected: expected_under(*roof),
         });
     }
     pairs.retain(|pair| is_chosen(&pair.name()));

@@ -83,8 +83,9 @@ pub(crate) fn apart(hairpin: bool, wan: Ipv4Addr) -> String {
             chain input {{ type filter hook input priority filter; {DROP_NEW} }}
             chain forward {{ type filter hook forward priority filter;
                 oifname \"wan\" update @inside {{ udp sport : ip saddr }}
-                iifname != \"wan\" oifname != \"wan\" ct status dnat accept
-                iifname != \"wan\" oifname != \"wan\" drop
+                ct status dnat accept
+                iifname \"lan2\" oifname \"lan3\" drop
+                iifname \"lan3\" oifname \"lan2\" drop
                 {DROP_STRANGERS} }}
             chain pre {{ type nat hook prerouting priority dstnat; {lead} }}
             chain post {{ type nat hook postrouting priority srcnat; oifname \"wan\" masquerade

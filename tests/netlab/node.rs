@@ -32,7 +32,11 @@ impl Node {
         let log = std::fs::OpenOptions::new().create(true).append(true).open(logs.join(format!("{name}.log")));
         let mut command = Command::new(env!("CARGO_BIN_EXE_bailiwick"));
         command.args(["--json", "--state"]).arg(root.join(name)).args(arguments);
-        command.env("RUST_LOG", "bailiwick=debug").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log.expect("a log"));
+        command
+            .env("RUST_LOG", "bailiwick=debug")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(log.expect("a log"));
         let mut child = space.within(|| command.spawn()).expect("the program starts");
         let mut line = String::new();
         let stdout = child.stdout.take().expect("its output");

@@ -28,6 +28,7 @@ fn missing() -> Option<String> {
         Ok(space) => space,
         Err(error) => return Some(format!("network namespaces can't be made: {error}")),
     };
-    let table = "table ip lab { chain post { type nat hook postrouting priority srcnat; masquerade random,fully-random; }; }";
+    let table =
+        "table ip lab { chain post { type nat hook postrouting priority srcnat; masquerade random,fully-random; }; }";
     space.try_nft(table).err().map(|error| format!("NAT can't be set up in a namespace: {error}"))
 }

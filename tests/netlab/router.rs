@@ -65,7 +65,8 @@ impl Internet {
     fn link(&self, space: &Arc<Space>, families: Families, shape: Shape) -> Customer {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let name = interface(number);
-        let link = Link::new([(self.space.clone(), name.clone()), (space.clone(), "wan".to_owned())], shape, number.into());
+        let link =
+            Link::new([(self.space.clone(), name.clone()), (space.clone(), "wan".to_owned())], shape, number.into());
         let customer = Customer { number, link };
         if families != Families::V6 {
             let (net, wan) = (customer.gateway(), customer.wan());
@@ -212,7 +213,9 @@ impl House {
         });
         match kind {
             Roof::Together { hairpin } => {
-                router.ip("link add lan type bridge\nlink set lan up\nlink set lan2 master lan\nlink set lan3 master lan");
+                router.ip(
+                    "link add lan type bridge\nlink set lan up\nlink set lan2 master lan\nlink set lan3 master lan",
+                );
                 router.ip("addr add 192.168.1.1/24 dev lan");
                 router.nft(&nat::apart(hairpin, customer.wan()));
             }

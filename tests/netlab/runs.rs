@@ -1,6 +1,7 @@
 //! Tries pairs, several at a time but no client twice, once or many times, and makes a table of it.
 
 use crate::group::Group;
+use crate::kinds::Expected;
 use crate::node::Node;
 use crate::table::{maybe, say, show};
 use crate::transfer::{Seen, Transfer};
@@ -19,7 +20,7 @@ pub(crate) struct Pair {
     pub(crate) owner: String,
     pub(crate) asker: String,
     pub(crate) names: [&'static str; 2],
-    pub(crate) direct: bool,
+    pub(crate) expected: Expected,
 }
 
 impl Pair {
@@ -114,7 +115,11 @@ fn tell(pairs: &[Pair], seen: &[Vec<Seen>]) {
     let mut wrong = Vec::new();
     for (pair, seen) in pairs.iter().zip(seen) {
         let direct: Vec<Duration> = seen.iter().filter_map(|one| one.direct).collect();
-        let as_expected = if pair.direct { direct.len() == seen.len() } else { direct.is_empty() };
+        let as_expected = match pair.expected {
+            Expected::Direct => direct.len() == seen.len(),
+            Expected::Relayed => direct.is_empty(),
+            Expected::Either => true,
+        };
         let reasons: BTreeSet<&str> = seen.iter().filter_map(|one| one.reason.as_deref()).collect();
         let says_why = seen.iter().all(|one| one.direct.is_some() || one.reason.is_some());
         if !as_expected || !says_why {
@@ -134,7 +139,16 @@ fn tell(pairs: &[Pair], seen: &[Vec<Seen>]) {
         row.push(reasons.into_iter().collect::<Vec<_>>().join("; "));
         rows.push(row);
     }
-    let head = ["owner's NAT", "asker's NAT", "way", "first byte", "direct after", "at most", "bytes by it", "why it is relayed"];
+    let head = [
+        "owner's NAT",
+        "asker's NAT",
+        "way",
+        "first byte",
+        "direct after",
+        "at most",
+        "bytes by it",
+        "why it is relayed",
+    ];
     show(&head, &rows);
     assert!(wrong.is_empty(), "not as expected: {wrong:?}");
 }
