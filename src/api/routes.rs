@@ -40,6 +40,8 @@ pub(super) const DISAPPROVE: &str = "/v1/disapprove";
 pub(super) const RENAME: &str = "/v1/rename";
 /// `POST {"now": BOOL}`: leaves the group.
 pub(super) const LEAVE: &str = "/v1/leave";
+/// `POST {"id": ID}`: how the others are reached; the one named, or none, is tried at once.
+pub(super) const DOCTOR: &str = "/v1/doctor";
 /// `GET`: the group's rules. `POST {"master_away_wait_s": N}` or `{"master_away_continue_s": N}`: sets one.
 pub(super) const POLICY: &str = "/v1/policy";
 /// `POST {"files": […], "dest": PATH, "conflict": WHAT, "way": WAY}`: downloads.
@@ -70,6 +72,7 @@ pub(super) fn call(command: &Command) -> Result<Call, String> {
     Ok(match command {
         Command::Status => read(STATUS, &[]),
         Command::Clients => read(CLIENTS, &[]),
+        Command::Doctor { id } => write(DOCTOR, json!({ "id": id })),
         Command::Files { query, offset, limit } => {
             read(FILES, &[("query", query.clone()), ("offset", number(Some(*offset))), ("limit", number(*limit))])
         }

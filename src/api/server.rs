@@ -103,6 +103,7 @@ struct Shared {
 fn router(shared: Shared) -> Router {
     Router::new()
         .route(routes::STATUS, get(async |State(shared): State<Shared>| shared.ask(Command::Status).await))
+        .route(routes::DOCTOR, post(doctor))
         .route(routes::CLIENTS, get(async |State(shared): State<Shared>| shared.ask(Command::Clients).await))
         .route(routes::FILES, get(files))
         .route(routes::SHARES, get(async |State(shared): State<Shared>| shared.ask(Command::Shares).await).post(add))
@@ -285,6 +286,15 @@ async fn set_policy(State(shared): State<Shared>, Content(body): Content<PolicyB
         PolicyBody::Continue { master_away_continue_s } => Command::SetContinue { master_away_continue_s },
     };
     shared.ask(command).await
+}
+
+#[derive(Deserialize)]
+struct DoctorBody {
+    id: Option<String>,
+}
+
+async fn doctor(State(shared): State<Shared>, Content(body): Content<DoctorBody>) -> Answer {
+    shared.ask(Command::Doctor { id: body.id }).await
 }
 
 #[derive(Deserialize)]

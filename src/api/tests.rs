@@ -188,6 +188,7 @@ fn samples() -> Vec<(Command, Reply)> {
     vec![
         (Command::Status, Reply::Status(Box::new(status_row()))),
         (Command::Clients, clients.clone()),
+        (Command::Doctor { id: Some("laptop".into()) }, Reply::Doctor(Box::new(diagnosis()))),
         (Command::Files { query: Some("ü &x=1".into()), offset: 7, limit: Some(3) }, files.clone()),
         (Command::Files { query: None, offset: 0, limit: None }, Reply::Files(vec![])),
         (Command::Shares, shares.clone()),
@@ -262,6 +263,34 @@ fn status_row() -> Status {
         asked_name: None,
         server_rtt_ms: Some(12),
         load: None,
+    }
+}
+
+fn diagnosis() -> Diagnosis {
+    let checked =
+        CheckedRow { address: "192.0.2.1:4".into(), offered: true, probes: 7, answered_ms: Some(12), refused: false };
+    let last = AttemptRow { ago_ms: 900, took_ms: 120, outcome: "connected".into(), addresses: vec![checked] };
+    let device = Reached {
+        id: "i".into(),
+        name: "laptop".into(),
+        path: Some(PathRow::Direct),
+        reason: None,
+        trying: false,
+        nearby: true,
+        address: Some("192.0.2.1:4".into()),
+        rtt_ms: Some(3),
+        attempts: 2,
+        connected: 1,
+        last: Some(last),
+        conn: None,
+    };
+    Diagnosis {
+        server: Link::Connected,
+        observed: Some("198.51.100.1:5".into()),
+        addresses: vec!["10.0.0.1:6".into()],
+        mapping: "endpoint-independent".into(),
+        filtering: None,
+        devices: vec![device],
     }
 }
 

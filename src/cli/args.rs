@@ -105,6 +105,13 @@ pub(super) enum Command {
     /// List the group's devices: who is online, and how they are reached
     #[command(after_help = "Examples:\n  bailiwick clients\n  bailiwick clients --json")]
     Clients,
+    /// Tell how the others are reached, and why not directly; with a device, try it now
+    #[command(after_help = "Examples:\n  bailiwick doctor\n  bailiwick doctor laptop\n  bailiwick doctor --json")]
+    Doctor {
+        /// A device to try now: its name, its id, or the beginning of it
+        #[arg(value_name = "ID")]
+        id: Option<String>,
+    },
     /// List the files of the group, those whose NAME:PATH holds the query
     #[command(
         after_help = "Examples:\n  bailiwick files\n  bailiwick files desktop:Pictures\n  bailiwick files .jpg --json"

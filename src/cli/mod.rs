@@ -7,6 +7,7 @@ mod catalog;
 mod control;
 mod daemon;
 mod demo;
+mod doctor;
 mod end;
 mod finds;
 mod get;
@@ -65,6 +66,7 @@ fn dispatch(cli: &Cli, output: Output) -> Outcome {
         Command::Status
         | Command::Ticket { .. }
         | Command::Clients
+        | Command::Doctor { .. }
         | Command::Files { .. }
         | Command::Shares
         | Command::Transfers
@@ -100,6 +102,7 @@ async fn ask(cli: &Cli, output: Output) -> Outcome {
         | Command::Import(_) => Ok(()),
         Command::Status => group::status(&open()?, output).await,
         Command::Clients => group::clients(&open()?, output).await,
+        Command::Doctor { id } => doctor::doctor(&open()?, id.as_deref(), output).await,
         Command::Ticket { rotate } => invite::ticket(&open()?, *rotate, output).await,
         Command::Files { query } => catalog::files(&open()?, query.as_deref(), output).await,
         Command::Shares => catalog::shares(&open()?, output).await,

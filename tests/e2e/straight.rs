@@ -1,8 +1,8 @@
 //! W24: straight between two devices, with the server underneath.
 
 use crate::transfers::{film, same, slow_world};
-use crate::world::{noise, write};
-use bailiwick::node::local::{ClientRow, Command, JobRow, Link, PathRow, StandingRow, TransferState};
+use crate::world::{Node, noise, write};
+use bailiwick::node::local::{ClientRow, Command, Diagnosis, JobRow, Link, PathRow, Reply, StandingRow, TransferState};
 
 fn of<'a>(rows: &'a [ClientRow], name: &str) -> &'a ClientRow {
     rows.iter().find(|row| row.name == name).expect("a device of this name")
@@ -78,5 +78,37 @@ async fn w24_a_way_through_the_server_has_a_reason() {
     same(&shared.join("film.bin"), &dest.join("film.bin"));
     for node in [phone, laptop, master, server] {
         node.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn w24_a_device_that_is_named_to_the_doctor_is_tried_at_once() {
+    let world = slow_world();
+    let (server, master) = world.begun().await;
+    let laptop = world.member(&master, "laptop").await;
+    let phone = world.member(&master, "phone").await;
+    laptop.until_clients("the other one", |rows| rows.iter().any(|row| row.name == "phone" && row.online)).await;
+    phone.until_clients("the other one", |rows| rows.iter().any(|row| row.name == "laptop" && row.online)).await;
+    let before = diagnosed(&phone, Some("laptop")).await;
+    assert!(before.observed.is_some() && !before.addresses.is_empty(), "{before:?}");
+    phone.until_clients("a direct connection", |rows| of(rows, "laptop").path == Some(PathRow::Direct)).await;
+    let after = diagnosed(&phone, None).await;
+    let laptop_row = after.devices.iter().find(|device| device.name == "laptop").expect("it is listed");
+    assert_eq!((laptop_row.attempts, laptop_row.connected, laptop_row.trying), (1, 1, false), "{after:?}");
+    assert!(laptop_row.address.is_some() && laptop_row.rtt_ms.is_some(), "{after:?}");
+    let last = laptop_row.last.as_ref().expect("an attempt");
+    assert_eq!(last.outcome, "connected");
+    assert!(last.addresses.iter().any(|one| one.answered_ms.is_some()), "{last:?}");
+    let refused = phone.ask(Command::Doctor { id: Some("phone".to_owned()) }).await;
+    assert!(refused.is_err_and(|error| error.error.contains("not another device")));
+    for node in [phone, laptop, master, server] {
+        node.stop().await;
+    }
+}
+
+async fn diagnosed(node: &Node, id: Option<&str>) -> Diagnosis {
+    match node.ask(Command::Doctor { id: id.map(str::to_owned) }).await.expect("an answer") {
+        Reply::Doctor(found) => *found,
+        other => panic!("{other:?}"),
     }
 }

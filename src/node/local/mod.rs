@@ -2,10 +2,12 @@
 //!
 //! Bytes are numbers, times are RFC 3339 in UTC, rates are bytes a second.
 
+mod doctor;
 mod rows;
 
 pub use crate::state::downloads::Way;
 pub use crate::store::download::Conflict;
+pub use doctor::*;
 pub use rows::*;
 
 use serde::{Deserialize, Serialize};
@@ -20,6 +22,11 @@ pub enum Command {
     Status,
     /// All devices that the node knows of: [`ClientRow`]s.
     Clients,
+    /// How this device reaches the others: a [`Diagnosis`].
+    Doctor {
+        /// A device to be tried at once, by id, the beginning of one, or name.
+        id: Option<String>,
+    },
     /// The catalog: [`FileRow`]s whose `NAME:PATH` holds the query, ignoring case; all if there is none.
     Files {
         /// What to look for.
@@ -186,6 +193,8 @@ pub enum Reply {
     Ticket(TicketRow),
     /// To [`Command::Clients`], [`Command::Approve`], [`Command::Disapprove`], [`Command::Rename`].
     Clients(Vec<ClientRow>),
+    /// To [`Command::Doctor`].
+    Doctor(Box<Diagnosis>),
     /// To [`Command::Removals`].
     Removals(RemovalRow),
     /// To [`Command::Files`], [`Command::ShareFiles`], [`Command::Remove`].
@@ -222,6 +231,7 @@ impl Reply {
             Command::Files { .. } | Command::ShareFiles { .. } | Command::Remove { .. } => {
                 from_slice(json).map(Reply::Files)
             }
+            Command::Doctor { .. } => from_slice(json).map(Reply::Doctor),
             Command::Removals => from_slice(json).map(Reply::Removals),
             Command::Shares | Command::Add { .. } | Command::Scan { .. } => from_slice(json).map(Reply::Shares),
             Command::Transfers { .. } => from_slice(json).map(Reply::Transfers),

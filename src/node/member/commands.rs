@@ -63,6 +63,7 @@ impl MemberCore {
         match command {
             Command::Status => Ok(Reply::Status(Box::new(self.status()))),
             Command::Clients => Ok(Reply::Clients(self.client_rows())),
+            Command::Doctor { id } => self.doctor(cx, id.as_deref()),
             Command::Files { query, offset, limit } => self.files(cx, query.as_deref(), offset, limit),
             Command::Shares => self.share_rows(),
             Command::ShareFiles { path } => {

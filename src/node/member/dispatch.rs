@@ -15,6 +15,7 @@ use crate::wire::close::CloseCode;
 use crate::wire::codec::encode;
 use crate::wire::frame::{Frame, PROTOCOL_VERSION, PeerHello};
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
@@ -273,6 +274,14 @@ impl Dispatcher {
                 status.server_rtt_ms = self.server_rtt_ms().filter(|_| status.server == Link::Connected);
                 Reply::Status(status)
             }
+            Reply::Doctor(mut found) => {
+                for device in &mut found.devices {
+                    let conn = device.conn.and_then(|conn| self.connections.get(&ConnId(conn)));
+                    device.address = conn.map(|(connection, _)| canonical(connection.remote()).to_string());
+                    device.rtt_ms = conn.map(|(connection, _)| connection.rtt().as_millis() as u64);
+                }
+                Reply::Doctor(found)
+            }
             other => other,
         });
         let _ = question.send(completed);
@@ -323,4 +332,8 @@ impl Dispatcher {
             }
         }
     }
+}
+
+fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
 }

@@ -8,6 +8,7 @@ mod commands;
 mod core;
 mod dial;
 mod dispatch;
+mod doctor;
 mod fetch;
 mod find;
 mod follow;

@@ -329,6 +329,10 @@ impl MemberCore {
             if before.map(|before| before.online) != Some(online) && before.is_some() {
                 self.device_event(if online { "online" } else { "away" }, &id);
             }
+            if online && before.is_none_or(|before| !before.online) {
+                let key = self.roster().device(&id).map(|device| device.key);
+                key.into_iter().for_each(|key| self.paths.came_back(cx.now, &key));
+            }
             self.downloads.presence(cx.now, id, online);
             if is_master && self.session.master_online != online {
                 self.master_present(cx, online);

@@ -129,6 +129,9 @@ impl MemberCore {
             self.close_straight(cx, conn, CloseCode::Protocol);
             return Ok(());
         }
+        if let Some((peer, _)) = self.paths.peer_of(conn) {
+            self.paths.seen_by(peer, hello.observed);
+        }
         if let Some(head) = &hello.head {
             self.head_shown(cx, head)?;
         }
@@ -163,6 +166,7 @@ impl MemberCore {
     pub(super) fn addresses_changed(&mut self, cx: &mut Cx<'_>) {
         let (observed, loopback) = (self.session.observed, self.is_servers_machine());
         let addresses: Vec<SocketAddr> = observed.into_iter().chain(self.addresses.iter().copied()).collect();
+        self.paths.placed(self.addresses.iter().map(SocketAddr::ip), observed);
         self.paths.addresses(cx.now, addresses, loopback);
     }
 

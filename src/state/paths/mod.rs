@@ -9,8 +9,10 @@
 
 pub mod candidates;
 mod caps;
+pub mod nat;
 mod near;
 mod punch;
+pub mod tried;
 
 pub use punch::Why;
 
@@ -22,11 +24,13 @@ use crate::wire::ids::DeviceKey;
 use crate::wire::probe::Probe;
 use candidates::usable;
 use caps::Cap;
+use nat::{Filtering, Mapping, Views};
 use near::Near;
 use punch::Attempt;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
+use tried::Tries;
 
 /// How straight ways are looked for, and kept.
 #[derive(Debug, Clone, Copy)]
@@ -135,6 +139,7 @@ struct Peer {
     /// Since when its offers are counted, and how many there were.
     offers: Option<(Time, u32)>,
     why: Option<Why>,
+    tries: Tries,
 }
 
 impl Peer {
@@ -167,6 +172,8 @@ pub struct Paths {
     /// Whether envelopes can be sent.
     signalling: bool,
     peers: BTreeMap<DeviceKey, Peer>,
+    /// What others see of this device.
+    views: Views,
     /// What is seen on the local network.
     near: BTreeMap<DeviceKey, Near>,
     dials: BTreeMap<u64, (DeviceKey, SocketAddr)>,
@@ -190,6 +197,7 @@ impl Paths {
             loopback: false,
             signalling: false,
             peers: BTreeMap::new(),
+            views: Views::default(),
             near: BTreeMap::new(),
             dials: BTreeMap::new(),
             dial: 0,
@@ -251,6 +259,37 @@ impl Paths {
         &self.candidates
     }
 
+    /// What attempts to reach a device came to; none if there were none.
+    pub fn tries(&self, peer: &DeviceKey) -> Option<&Tries> {
+        self.peers.get(peer).map(|peer| &peer.tries)
+    }
+
+    /// Where this device is by itself, and where the server sees it.
+    pub fn placed(&mut self, own: impl IntoIterator<Item = IpAddr>, server: Option<SocketAddr>) {
+        self.views.place(own, server);
+    }
+
+    /// A device says where this one's packets come from.
+    pub fn seen_by(&mut self, by: DeviceKey, at: SocketAddr) {
+        self.views.seen(by, at);
+    }
+
+    /// How this device's NAT maps, and how it filters, as far as it has shown.
+    pub fn nat(&self) -> (Mapping, Option<Filtering>) {
+        (self.views.mapping(), self.views.filtering())
+    }
+
+    /// A person wants to know: a device is tried at once, whether or not anything is to be fetched from it.
+    pub fn try_now(&mut self, now: Time, key: DeviceKey) {
+        if !self.config.enabled {
+            return;
+        }
+        let peer = self.peers.entry(key).or_default();
+        if peer.current.is_none() && peer.attempt.is_none() {
+            (peer.anew, peer.retry_at) = (true, peer.retry_at.map(|_| now));
+        }
+    }
+
     /// Where this device may be reached now. `loopback` says that its server is on the same machine.
     pub fn addresses(&mut self, now: Time, addresses: Vec<SocketAddr>, loopback: bool) {
         let candidates = usable(addresses, loopback);
@@ -269,6 +308,15 @@ impl Paths {
     pub fn woke(&mut self, now: Time) {
         self.moved = Some(now);
         self.begin_anew(now);
+    }
+
+    /// A device has come to the server: an offer that it missed goes out anew.
+    pub fn came_back(&mut self, now: Time, key: &DeviceKey) {
+        let Some(peer) = self.peers.get_mut(key) else { return };
+        peer.anew |= peer.attempt.take_if(|attempt| attempt.is_unanswered()).is_some();
+        if peer.why == Some(Why::NoOffer) {
+            peer.retry_at = peer.retry_at.map(|_| now);
+        }
     }
 
     /// Pauses are over, and whoever was offered addresses is told the present ones.
@@ -362,6 +410,7 @@ impl Paths {
             Probe::Ping { token, number } => {
                 let attempt = self.peers.values_mut().filter_map(|peer| peer.attempt.as_mut());
                 let Some(attempt) = attempt.into_iter().find(|attempt| attempt.token == token) else { return };
+                self.views.came_in(&from, attempt.pinged_addresses());
                 attempt.pinged(now, from);
                 if self.ping_cap.take(now, from.ip()) {
                     self.effects.push_back(Effect::Probe(from, Probe::Pong { token, number }));
@@ -545,7 +594,7 @@ impl Paths {
         }
         self.peers.retain(|_, peer| {
             let counted = peer.offers.is_some_and(|(since, _)| now.since(since) < Duration::from_secs(60));
-            !peer.is_idle() || counted || peer.why.is_some()
+            !peer.is_idle() || counted || peer.why.is_some() || peer.tries.count > 0
         });
     }
 
@@ -557,6 +606,7 @@ impl Paths {
             let current = peer.conns.iter().find(|one| Some(one.id) == peer.current);
             if current.is_some_and(|current| current.since >= attempt.since()) {
                 // It served. Pings that still come need no answer: the other device has the connection, too.
+                peer.tries.ended(now, attempt, None);
                 peer.attempt = None;
                 continue;
             }
@@ -586,6 +636,7 @@ impl Paths {
             }
             if attempt.is_over(now) {
                 let why = attempt.why();
+                peer.tries.ended(now, attempt, Some(why.clone()));
                 peer.attempt = None;
                 if peer.current.is_none() {
                     peer.why = Some(why);

@@ -3,6 +3,7 @@
 
 use super::PathsConfig;
 use super::candidates::{reach, usable};
+use super::tried::Checked;
 use crate::state::time::Time;
 use crate::wire::envelope::PathOffer;
 use crate::wire::limits::CANDIDATES_MAX;
@@ -27,6 +28,7 @@ const _: () = assert!(CANDIDATES_MAX + UNOFFERED_MAX < 1 << 16, "a ping's number
 #[derive(Debug)]
 struct Check {
     address: SocketAddr,
+    offered: bool,
     pings: u32,
     due: Time,
     /// When the first pong came.
@@ -115,7 +117,7 @@ impl Attempt {
             self.dialing = None;
         }
         for address in offered {
-            self.check(now, address, CANDIDATES_MAX + UNOFFERED_MAX);
+            self.check(now, address, true, CANDIDATES_MAX + UNOFFERED_MAX);
         }
     }
 
@@ -124,15 +126,20 @@ impl Attempt {
         self.since
     }
 
+    /// Whether the other device has said nothing yet.
+    pub(super) fn is_unanswered(&self) -> bool {
+        self.theirs.is_none()
+    }
+
     /// Whether an offer came that names no address.
     fn is_declined(&self) -> bool {
         self.theirs.is_some() && self.checks.is_empty()
     }
 
-    fn check(&mut self, now: Time, address: SocketAddr, max: usize) {
+    fn check(&mut self, now: Time, address: SocketAddr, offered: bool, max: usize) {
         let known = self.checks.iter().any(|check| check.address == address);
         if !known && self.checks.len() < max {
-            self.checks.push(Check { address, pings: 0, due: now, answered: None, refused: false });
+            self.checks.push(Check { address, offered, pings: 0, due: now, answered: None, refused: false });
         }
     }
 
@@ -140,7 +147,24 @@ impl Attempt {
     pub(super) fn pinged(&mut self, now: Time, from: SocketAddr) {
         self.heard = true;
         let offered = self.checks.len().min(CANDIDATES_MAX);
-        self.check(now, from, offered + UNOFFERED_MAX);
+        self.check(now, from, false, offered + UNOFFERED_MAX);
+    }
+
+    /// The addresses to which pings went.
+    pub(super) fn pinged_addresses(&self) -> impl Iterator<Item = SocketAddr> + Clone {
+        self.checks.iter().filter(|check| check.pings > 0).map(|check| check.address)
+    }
+
+    /// What was found of each address.
+    pub(super) fn checked(&self) -> Vec<Checked> {
+        let checked = |check: &Check| Checked {
+            address: check.address,
+            offered: check.offered,
+            pings: check.pings,
+            answered: check.answered.map(|at| at.since(self.since)),
+            refused: check.refused,
+        };
+        self.checks.iter().map(checked).collect()
     }
 
     /// A pong came. Counts only from where the ping went.

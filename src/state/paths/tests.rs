@@ -78,6 +78,8 @@ struct Lab {
     probes: u32,
     /// Nothing passes to or from this device, but by the server.
     blocked: bool,
+    /// The server delivers no offers.
+    deaf: bool,
 }
 
 struct Drawn(u8);
@@ -143,6 +145,7 @@ impl Lab {
             dials: 0,
             probes: 0,
             blocked: false,
+            deaf: false,
         }
     }
 
@@ -174,7 +177,9 @@ impl Lab {
             match effect {
                 Effect::Offer(to, offer) => {
                     assert_eq!(to, KEYS[1 - index]);
-                    self.at(self.now + 2 * ONE_WAY, Event::Offer(1 - index, offer));
+                    if !self.deaf {
+                        self.at(self.now + 2 * ONE_WAY, Event::Offer(1 - index, offer));
+                    }
                 }
                 Effect::Probe(to, probe) => {
                     self.probes += 1;

@@ -15,14 +15,18 @@ const STALL_MS: u64 = 3_000;
 
 /// The first client shares a film; each behind such a NAT. All is slow enough for something to happen meanwhile.
 fn cinema(seed: u64, nats: [Nat; 2]) -> World {
+    cinema_of(seed, nats, CHUNKS)
+}
+
+fn cinema_of(seed: u64, nats: [Nat; 2], chunks: u64) -> World {
     let mut world = World::new(seed).with_straight_ways();
     admit(&mut world, 2);
+    share(&mut world, 1, "films", &[chunks << 20]);
     for (node, nat) in [1, 2].into_iter().zip(nats) {
         world.moves(node, node as u64, nat);
         world.lose_connections(node);
     }
     world.run_for(60_000);
-    share(&mut world, 1, "films", &[CHUNKS << 20]);
     (world.relay_delay_max, world.straight_delay_max) = (1_000, 1_000);
     world
 }
@@ -105,7 +109,7 @@ fn straight_again_after_the_network_changed() {
         ("the asker moves", |world| world.moves(2, 6, Nat::Filters)),
     ];
     for (number, (what, change)) in changes.into_iter().enumerate() {
-        let mut world = cinema(820 + number as u64, [Nat::Filters; 2]);
+        let mut world = cinema_of(820 + number as u64, [Nat::Filters; 2], 10 * CHUNKS);
         (world.relay_delay_max, world.straight_delay_max) = (10_000, 10_000);
         goes_straight(&mut world);
         change(&mut world);
@@ -177,7 +181,10 @@ fn expulsion_hidden_from_who_serves_straight() {
         (0, Side::Server, Frame::Broadcast { .. } | Frame::Headers(_) | Frame::Head(_)) => false,
         (1, Side::Node, Frame::Routed { envelope, .. }) => {
             let letter = Letter::open(&owner, &group, &master, envelope);
-            !letter.is_ok_and(|letter| matches!(letter.payload, Payload::Entries { .. } | Payload::Page { .. }))
+            let is_news = |letter: &Letter| {
+                matches!(letter.payload, Payload::Entries { .. } | Payload::Page { .. } | Payload::Freshness(_))
+            };
+            !letter.is_ok_and(|letter| is_news(&letter))
         }
         _ => true,
     }));

@@ -132,3 +132,17 @@ fn a_device_that_can_not_offer_waits_without_being_due() {
     lab.paths[0].signalling(true);
     assert!(lab.paths[0].poll_timeout().is_some());
 }
+
+#[test]
+fn an_offer_that_the_other_device_missed_goes_out_anew_when_it_is_back() {
+    let mut lab = pair();
+    // The server knows nobody of that name yet.
+    lab.deaf = true;
+    lab.want(0, true);
+    lab.run_for(1_000);
+    assert_eq!(lab.state(0), State::Trying);
+    lab.deaf = false;
+    lab.paths[0].came_back(Time(lab.now), &KEYS[1]);
+    lab.run_for(1_000);
+    assert_eq!((lab.state(0), lab.state(1)), (State::Direct, State::Direct));
+}
