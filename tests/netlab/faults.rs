@@ -41,7 +41,7 @@ struct Fault {
     happen: fn(&Stage),
 }
 
-const FAULTS: [Fault; 12] = [
+const FAULTS: [Fault; 13] = [
     Fault { name: "nothing", happen: |_| {} },
     Fault { name: "asker's link down 5 s", happen: |stage| link_down(&stage.at_asker) },
     Fault { name: "owner's link down 5 s", happen: |stage| link_down(&stage.at_owner) },
@@ -52,6 +52,7 @@ const FAULTS: [Fault; 12] = [
     Fault { name: "direct way swallows packets", happen: black_hole },
     Fault { name: "asker's address changes", happen: |stage| move_to(&stage.at_asker, 77) },
     Fault { name: "owner's address changes", happen: |stage| move_to(&stage.at_owner, 78) },
+    Fault { name: "one packet of 100 lost", happen: |stage| stage.at_asker.customer.link.dig(Hole::OneOf(100)) },
     Fault { name: "MTU 1280, told by ICMP", happen: narrow },
     Fault { name: "MTU 1280, not told", happen: |stage| stage.at_asker.customer.link.dig(Hole::Larger(1_280)) },
 ];
