@@ -52,7 +52,7 @@ const FAULTS: [Fault; 13] = [
     Fault { name: "direct way swallows packets", happen: black_hole },
     Fault { name: "asker's address changes", happen: |stage| move_to(&stage.at_asker, 77) },
     Fault { name: "owner's address changes", happen: |stage| move_to(&stage.at_owner, 78) },
-    Fault { name: "one packet of 100 lost", happen: |stage| stage.at_asker.customer.link.dig(Hole::OneOf(100)) },
+    Fault { name: "one packet of 50 lost for 5 s", happen: lossy },
     Fault { name: "MTU 1280, told by ICMP", happen: narrow },
     Fault { name: "MTU 1280, not told", happen: |stage| stage.at_asker.customer.link.dig(Hole::Larger(1_280)) },
 ];
@@ -62,6 +62,13 @@ fn link_down(site: &Site) {
     // The fault itself takes time.
     std::thread::sleep(DOWN);
     site.customer.link.mend();
+}
+
+fn lossy(stage: &Stage) {
+    let link = &stage.at_asker.customer.link;
+    link.dig(Hole::OneOf(50));
+    std::thread::sleep(DOWN);
+    link.mend();
 }
 
 /// The router forgets its mappings, and maps to another port from now on.
