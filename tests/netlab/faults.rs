@@ -41,7 +41,7 @@ struct Fault {
     happen: fn(&Stage),
 }
 
-const FAULTS: [Fault; 12] = [
+const FAULTS: [Fault; 13] = [
     Fault { name: "nothing", happen: |_| {} },
     Fault { name: "asker's link down 5 s", happen: |stage| link_down(&stage.at_asker) },
     Fault { name: "owner's link down 5 s", happen: |stage| link_down(&stage.at_owner) },
@@ -52,6 +52,7 @@ const FAULTS: [Fault; 12] = [
     Fault { name: "direct way swallows packets", happen: black_hole },
     Fault { name: "asker's address changes", happen: |stage| move_to(&stage.at_asker, 77) },
     Fault { name: "owner's address changes", happen: |stage| move_to(&stage.at_owner, 78) },
+    Fault { name: "one packet of 50 lost for 5 s", happen: lossy },
     Fault { name: "MTU 1280, told by ICMP", happen: narrow },
     Fault { name: "MTU 1280, not told", happen: |stage| stage.at_asker.customer.link.dig(Hole::Larger(1_280)) },
 ];
@@ -61,6 +62,13 @@ fn link_down(site: &Site) {
     // The fault itself takes time.
     std::thread::sleep(DOWN);
     site.customer.link.mend();
+}
+
+fn lossy(stage: &Stage) {
+    let link = &stage.at_asker.customer.link;
+    link.dig(Hole::OneOf(50));
+    std::thread::sleep(DOWN);
+    link.mend();
 }
 
 /// The router forgets its mappings, and maps to another port from now on.

@@ -22,8 +22,6 @@ pub(crate) struct Shape {
     pub(crate) delay: Duration,
     /// By how much more, at most. Packets stay in their order.
     pub(crate) jitter: Duration,
-    /// Packets lost of a million.
-    pub(crate) loss: u32,
     /// Bytes a second.
     pub(crate) rate: u64,
     /// How long a packet waits for those before it, at most; what would wait longer is lost.
@@ -34,7 +32,7 @@ impl Shape {
     /// A quarter of 50 ms: a way between two clients passes two links, there and back.
     pub(crate) fn home(rate: u64) -> Shape {
         let ms = Duration::from_millis;
-        Shape { delay: Duration::from_micros(12_500), jitter: ms(1), loss: 0, rate, queue: ms(100) }
+        Shape { delay: Duration::from_micros(12_500), jitter: ms(1), rate, queue: ms(100) }
     }
 }
 
@@ -50,10 +48,12 @@ pub(crate) enum Hole {
     Between(IpAddr, IpAddr),
     /// Packets of more bytes.
     Larger(usize),
+    /// One of so many, by chance.
+    OneOf(u32),
 }
 
 impl Hole {
-    fn takes(&self, packet: &[u8]) -> bool {
+    fn takes(&self, packet: &[u8], dice: &mut Dice) -> bool {
         let ends = ends(packet);
         match *self {
             Hole::All => true,
@@ -61,6 +61,7 @@ impl Hole {
             Hole::V6 => ends.is_some_and(|(from, _)| from.is_ipv6()),
             Hole::Between(one, other) => ends == Some((one, other)) || ends == Some((other, one)),
             Hole::Larger(bytes) => packet.len() > bytes,
+            Hole::OneOf(many) => dice.below(many) == 0,
         }
     }
 }
@@ -135,7 +136,7 @@ impl Way {
             match from.recv(&mut buffer) {
                 Ok(bytes) => {
                     let packet = &buffer[..bytes];
-                    let swallowed = lock(holes).iter().any(|hole| hole.takes(packet));
+                    let swallowed = lock(holes).iter().any(|hole| hole.takes(packet, &mut self.dice));
                     let arrives = self.arrives(bytes).filter(|_| !swallowed);
                     if arrives.is_some_and(|at| under_way.send((at, packet.to_vec())).is_err()) {
                         return;
@@ -151,9 +152,8 @@ impl Way {
     fn arrives(&mut self, bytes: usize) -> Option<Instant> {
         let now = Instant::now();
         let start = self.free.max(now);
-        let lost = self.dice.below(1_000_000) < self.shape.loss;
         let jitter = Duration::from_micros(self.dice.below(self.shape.jitter.as_micros() as u32 + 1).into());
-        if lost || start - now > self.shape.queue {
+        if start - now > self.shape.queue {
             return None;
         }
         self.free = start + Duration::from_nanos(bytes as u64 * 1_000_000_000 / self.shape.rate);

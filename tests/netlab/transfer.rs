@@ -66,7 +66,7 @@ impl<'a> Transfer<'a> {
             // As far as the other device is there: what is measured begins with two that are.
             talk.until(owner, |talk| talk.client(owner).filter(|row| row.online));
             let begun = Instant::now();
-            let ask = Ask::Get { files: vec![file.clone()], dest: Some(dest.clone()), conflict: None };
+            let ask = Ask::Get { files: vec![file.clone()], dest: Some(dest.clone()), conflict: None, way: None };
             let Reply::Jobs(rows) = talk.ask(&ask) else { panic!("no job") };
             (begun, rows.first().expect("a job").job)
         });

@@ -167,6 +167,11 @@ impl MemberCore {
 
     pub(super) fn conn_lost(&mut self, cx: &mut Cx<'_>, conn: ConnId, lost: Lost) {
         if self.paths.peer_of(conn).is_some() {
+            if lost == Lost::Broken {
+                // A NAT that forgot this way may have forgotten the one to the server, and only what this device sends
+                // opens it again.
+                self.link.doubt(cx.now);
+            }
             return self.straight_over(cx, conn);
         }
         let replaced = lost == Lost::Closed(CloseCode::Replaced);

@@ -5,6 +5,8 @@ use crate::network::Side;
 use crate::world::{Nat, Passing, World};
 use bailiwick::wire::envelope::{Letter, Payload};
 use bailiwick::wire::frame::Frame;
+use std::cell::Cell;
+use std::rc::Rc;
 
 /// Chunks of the film.
 const CHUNKS: u64 = 200;
@@ -117,6 +119,27 @@ fn straight_again_after_the_network_changed() {
         world.run_for(3_000);
         let again = world.run_till(30_000, |world| world.nodes[2].straight_units > before + 20);
         world.check(again, &format!("{what}: it goes straight again"));
+        longest_pause(&mut world);
+        world.settle();
+    }
+}
+
+#[test]
+fn who_loses_a_straight_way_asks_whether_the_server_hears_it_still() {
+    for node in [1, 2] {
+        let mut world = cinema(825, [Nat::Filters; 2]);
+        goes_straight(&mut world);
+        let asked = Rc::new(Cell::new(false));
+        let heard = asked.clone();
+        world.intercept = Some(Box::new(move |passing: &Passing<'_>| {
+            let is_ping = matches!(passing.frame, Frame::Ping(_)) && passing.to == Side::Server;
+            heard.set(heard.get() || is_ping && passing.node == node);
+            true
+        }));
+        world.rebinds(1);
+        let asks = world.run_till(4_000, |_| asked.get());
+        world.check(asks, "it asks, and so opens its NAT");
+        world.intercept = None;
         longest_pause(&mut world);
         world.settle();
     }
