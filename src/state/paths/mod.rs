@@ -24,7 +24,7 @@ use crate::wire::ids::DeviceKey;
 use crate::wire::probe::Probe;
 use candidates::usable;
 use caps::Cap;
-use nat::{Filtering, Mapping, Views};
+use nat::Views;
 use near::Near;
 use punch::Attempt;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -275,7 +275,7 @@ impl Paths {
     }
 
     /// How this device's NAT maps, and how it filters, as far as it has shown.
-    pub fn nat(&self) -> (Mapping, Option<Filtering>) {
+    pub fn nat(&self) -> (nat::Mapping, Option<nat::Filtering>) {
         (self.views.mapping(), self.views.filtering())
     }
 

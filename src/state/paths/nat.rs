@@ -107,9 +107,14 @@ fn canonical(address: SocketAddr) -> SocketAddr {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::sign::Identity;
 
     fn at(text: &str) -> SocketAddr {
         text.parse().unwrap()
+    }
+
+    fn key(seed: u8) -> DeviceKey {
+        Identity::from_seeds([seed; 32], [seed; 32]).device_key()
     }
 
     fn views(server: &str) -> Views {
@@ -122,11 +127,11 @@ mod tests {
     fn mapping_is_what_others_agree_on() {
         let mut one = views("198.51.100.7:4001");
         assert_eq!(one.mapping(), Mapping::Unknown);
-        one.seen(DeviceKey([1; 32]), at("192.168.1.5:7"));
+        one.seen(key(1), at("192.168.1.5:7"));
         assert_eq!(one.mapping(), Mapping::Unknown, "its own network sees no NAT");
-        one.seen(DeviceKey([1; 32]), at("[::ffff:198.51.100.7]:4001"));
+        one.seen(key(1), at("[::ffff:198.51.100.7]:4001"));
         assert_eq!(one.mapping(), Mapping::EndpointIndependent);
-        one.seen(DeviceKey([2; 32]), at("198.51.100.7:4002"));
+        one.seen(key(2), at("198.51.100.7:4002"));
         assert_eq!(one.mapping(), Mapping::Dependent);
         one.place([at("192.168.1.5:1").ip()], Some(at("198.51.100.7:9")));
         assert_eq!(one.mapping(), Mapping::Unknown, "what was seen before it moved counts no more");
