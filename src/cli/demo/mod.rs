@@ -71,6 +71,8 @@ struct Fetched {
 struct Shared<'a> {
     owner: &'a Device,
     path: PathBuf,
+    /// Whether it is to come straight from its owner, or not at all.
+    direct_only: bool,
 }
 
 fn tell(cast: &mut Cast, path: Option<PathBuf>) -> Outcome<Story> {
@@ -78,7 +80,10 @@ fn tell(cast: &mut Cast, path: Option<PathBuf>) -> Outcome<Story> {
     let (vps, desktop) = cast.step("start a server and a master", start_group)?;
     let (laptop, tablet) = cast.step("start two clients", |cast| start_clients(cast, &desktop))?;
     let approved = cast.step("approve", |cast| approve(cast, &desktop, [&laptop, &tablet]))?;
-    let shares = [Shared { owner: &desktop, path: pictures }, Shared { owner: &laptop, path: notes }];
+    let shares = [
+        Shared { owner: &desktop, path: pictures, direct_only: false },
+        Shared { owner: &laptop, path: notes, direct_only: true },
+    ];
     cast.step("share", |cast| share(cast, &shares, &tablet))?;
     let mut fetched = Vec::new();
     for shared in &shares {
@@ -171,7 +176,10 @@ fn fetch(cast: &mut Cast, shared: &Shared<'_>, reader: &Device) -> Outcome<Fetch
     let what = query_of(shared)?;
     let dest = cast.home(reader.name)?.join("Downloads");
     let start = Instant::now();
-    cast.show(reader, &["get", &what, "-o", &dest.to_string_lossy()])?;
+    let dest_text = dest.to_string_lossy();
+    let mut command = vec!["get", &what, "-o", &dest_text];
+    command.extend(shared.direct_only.then_some("--direct-only"));
+    cast.show(reader, &command)?;
     let elapsed = start.elapsed();
     let rows: Vec<FileRow> = cast.read(reader, &["files", &what])?;
     let transfers: Vec<TransferRow> = cast.read(reader, &["transfers"])?;
