@@ -17,7 +17,7 @@ pub(crate) fn are_there() -> bool {
 
 fn missing() -> Option<String> {
     for (tool, package) in [("ip", "iproute2"), ("nft", "nftables")] {
-        if Command::new(tool).arg("--version").output().is_err() && Command::new(tool).arg("-V").output().is_err() {
+        if Command::new(tool).arg("-V").output().is_err() {
             return Some(format!("there is no '{tool}' here (package {package})"));
         }
     }
