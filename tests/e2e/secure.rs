@@ -1,7 +1,7 @@
 //! W18: what travels, as somebody sees it who sits on the wire.
 
 use crate::world::{World, approve, invite, noise, write};
-use bailiwick::node::local::StandingRow;
+use bailiwick::node::local::{StandingRow, Way};
 use bailiwick::wire::invite::Invite;
 use bailiwick::wire::sign::Identity;
 use std::net::SocketAddr;
@@ -67,7 +67,8 @@ async fn w18_the_wire_shows_nothing_and_only_the_invites_server_is_spoken_to() {
     approve(&master, &id).await;
     laptop.until_files("the page", |rows| rows.len() == 1).await;
     let dest = world.folder("got");
-    let job = laptop.get("desk:diary-of-a-marker", &dest).await.expect("it begins");
+    let relayed = laptop.get_by("desk:diary-of-a-marker", &dest, None, Some(Way::Relay));
+    let job = relayed.await.expect("it begins");
     laptop.done(job).await;
     assert!(std::fs::read(dest.join("diary-of-a-marker/marked-page.txt")).expect("it came") == content);
     assert!(tap.seen.lock().expect("seen").iter().map(Vec::len).sum::<usize>() > content.len(), "all went by the tap");

@@ -66,7 +66,7 @@ async fn w24_a_way_through_the_server_has_a_reason() {
     laptop.add(&shared).await;
     phone.until_files("the film", |rows| rows.len() == 1).await;
     let dest = world.folder("got");
-    let job = phone.get("laptop:films/film.bin", &dest).await.expect("it begins");
+    let job = phone.get_by("laptop:films/film.bin", &dest, None, None).await.expect("it begins");
     let says_why = |rows: &[ClientRow]| {
         let laptop = of(rows, "laptop");
         laptop.path == Some(PathRow::Relay)

@@ -158,12 +158,18 @@ impl Node {
         dest: &Path,
         conflict: Option<Conflict>,
     ) -> Result<u64, LocalError> {
-        let command = Command::Get {
-            files: vec![what.to_owned()],
-            dest: Some(dest.to_owned()),
-            conflict,
-            way: way_of_this_run(),
-        };
+        self.get_by(what, dest, conflict, way_of_this_run()).await
+    }
+
+    /// Begins to download by a way, whatever the others come by.
+    pub(crate) async fn get_by(
+        &self,
+        what: &str,
+        dest: &Path,
+        conflict: Option<Conflict>,
+        way: Option<Way>,
+    ) -> Result<u64, LocalError> {
+        let command = Command::Get { files: vec![what.to_owned()], dest: Some(dest.to_owned()), conflict, way };
         match self.ask(command).await? {
             Reply::Jobs(rows) => Ok(rows[0].job),
             other => panic!("{other:?}"),

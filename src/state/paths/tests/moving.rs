@@ -143,6 +143,8 @@ fn an_offer_that_the_other_device_missed_goes_out_anew_when_it_is_back() {
     assert_eq!(lab.state(0), State::Trying);
     lab.deaf = false;
     lab.paths[0].came_back(Time(lab.now), &KEYS[1]);
+    lab.paths[0].tick(Time(lab.now), &mut lab.random);
+    lab.carry_out(0);
     lab.run_for(1_000);
     assert_eq!((lab.state(0), lab.state(1)), (State::Direct, State::Direct));
 }
