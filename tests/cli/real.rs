@@ -219,7 +219,7 @@ fn watch_tells(nodes: &Nodes) {
     std::thread::spawn(move || lines.next().map(|line| sender.send(line.unwrap())));
     // Whatever happened before it watched is not told.
     let line = (0..2_000).find_map(|number| {
-        nodes.json("desk", &["rename", "desk", &format!("desk{number}")]);
+        nodes.json("desk", &["rename", &format!("desk{number}")]);
         received.recv_timeout(Duration::from_millis(100)).ok()
     });
     let line: Value = serde_json::from_str(&line.expect("an event")).unwrap();
