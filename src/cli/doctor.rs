@@ -22,7 +22,9 @@ pub(super) async fn doctor(node: &Client, id: Option<&str>, output: Output) -> O
         let is_wanted = |device: &&Reached| device.id == wanted;
         let is_over = |found: &Diagnosis| {
             let device = found.devices.iter().find(is_wanted);
-            device.is_none_or(|device| device.conn_is_there() || (!device.trying && device.attempts > before))
+            device.is_none_or(|device| {
+                device.path == Some(PathRow::Direct) || (!device.trying && device.attempts > before)
+            })
         };
         let end = Instant::now() + ATTEMPT;
         while !is_over(&found) && Instant::now() < end {
@@ -52,12 +54,6 @@ fn the_one<'a>(found: &'a Diagnosis, id: &str) -> Outcome<&'a Reached> {
     let dashless = |text: &str| text.replace('-', "");
     let by_id = || found.devices.iter().find(|device| dashless(&device.id).starts_with(&dashless(&id)));
     by_name.or_else(by_id).ok_or_else(unexpected)
-}
-
-impl Reached {
-    fn conn_is_there(&self) -> bool {
-        self.path == Some(PathRow::Direct)
-    }
 }
 
 fn this_device(found: &Diagnosis, output: Output) -> Outcome {

@@ -15,7 +15,6 @@ use crate::wire::close::CloseCode;
 use crate::wire::codec::encode;
 use crate::wire::frame::{Frame, PROTOCOL_VERSION, PeerHello};
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
@@ -277,7 +276,7 @@ impl Dispatcher {
             Reply::Doctor(mut found) => {
                 for device in &mut found.devices {
                     let conn = device.conn.and_then(|conn| self.connections.get(&ConnId(conn)));
-                    device.address = conn.map(|(connection, _)| canonical(connection.remote()).to_string());
+                    device.address = conn.map(|(connection, _)| connection.remote().to_string());
                     device.rtt_ms = conn.map(|(connection, _)| connection.rtt().as_millis() as u64);
                 }
                 Reply::Doctor(found)
@@ -332,8 +331,4 @@ impl Dispatcher {
             }
         }
     }
-}
-
-fn canonical(address: SocketAddr) -> SocketAddr {
-    SocketAddr::new(address.ip().to_canonical(), address.port())
 }
