@@ -287,6 +287,7 @@ fn diagnosis() -> Diagnosis {
     Diagnosis {
         server: Link::Connected,
         observed: Some("198.51.100.1:5".into()),
+        port_mapping: "198.51.100.1:7".into(),
         addresses: vec!["10.0.0.1:6".into()],
         mapping: "endpoint-independent".into(),
         filtering: None,

@@ -7,7 +7,7 @@ mod values;
 
 pub(super) use jobs::{CancelArgs, JobsArgs};
 pub(super) use membership::{LeaveArgs, PolicyArgs, RenameArgs};
-pub(super) use start::{ClientArgs, DemoArgs, MasterArgs, PlaceArgs, ServerArgs};
+pub(super) use start::{ClientArgs, DemoArgs, MasterArgs, PlaceArgs, ServerArgs, WayArgs};
 
 use super::units;
 use crate::node::local::Conflict;

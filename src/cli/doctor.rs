@@ -66,6 +66,7 @@ fn this_device(found: &Diagnosis, output: Output) -> Outcome {
     output.line("this device")?;
     output.line(&format!("  server      {server}"))?;
     output.line(&format!("  addresses   {addresses}"))?;
+    output.line(&format!("  mapped port {}", found.port_mapping))?;
     output.line(&format!("  mapping     {}", found.mapping))?;
     output.line(&format!("  filtering   {}", found.filtering.as_deref().unwrap_or("not known yet")))
 }

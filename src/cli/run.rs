@@ -9,11 +9,11 @@ use super::output::Output;
 use super::ready;
 use crate::api;
 use crate::net::lan::Lan;
+use crate::net::portmap::PortMap;
 use crate::node::goodbye::LEFT_FILE;
 use crate::node::identity::state_error;
 use crate::node::local::{Command, ErrorCode, LocalError, NodeHandle};
-use crate::node::member::MemberConfig;
-use crate::node::options::{ClientOptions, MasterOptions, ServerOptions};
+use crate::node::options::{ClientOptions, MasterOptions, ServerOptions, Ways};
 use crate::node::run::{self, Home};
 use crate::store::statedir::StateDir;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -40,6 +40,8 @@ pub(super) struct Start {
     pub(super) state_dir: PathBuf,
     /// What to share once the node serves.
     pub(super) shares: Vec<PathBuf>,
+    /// Which ways to other devices are looked for.
+    pub(super) ways: Ways,
     /// How to print.
     pub(super) output: Output,
 }
@@ -93,10 +95,11 @@ where
     let (handle, ends) = NodeHandle::new();
     let (shutdown, ends_now) = watch::channel(false);
     let api = api::serve(dir.clone(), handle.clone(), ends_now).await?;
-    let config = MemberConfig::default();
-    // Only straight ways lead to who is found there.
-    let lan = config.paths.enabled.then(Lan::of_this_machine);
-    let node = tokio::spawn(run(Home { dir: dir.clone(), ends, api: api.url.clone(), config, lan }));
+    let config = start.ways.config();
+    // Only straight ways lead to who is found there, or come in by it.
+    let lan = start.ways.straight.then(Lan::of_this_machine);
+    let router = (start.ways.straight && start.ways.mapped_port).then(PortMap::of_this_machine);
+    let node = tokio::spawn(run(Home { dir: dir.clone(), ends, api: api.url.clone(), config, lan, router }));
     let story = tokio::spawn(ready::tell(start.clone(), handle.clone(), dir.clone()));
     let outcome = until_end(node, signals, handle).await;
     story.abort();
@@ -175,7 +178,12 @@ mod tests {
     use std::time::Instant;
 
     fn start(state_dir: &Path) -> Start {
-        Start { state_dir: state_dir.to_owned(), shares: Vec::new(), output: Output { json: true } }
+        Start {
+            state_dir: state_dir.to_owned(),
+            shares: Vec::new(),
+            ways: Ways::default(),
+            output: Output { json: true },
+        }
     }
 
     /// A node that knows how to stop, and nothing else.

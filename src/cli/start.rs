@@ -1,13 +1,13 @@
 //! `server`, `master` and `client`: from what was typed to a node that runs here or in the background.
 
-use super::args::{ClientArgs, Global, MasterArgs, PlaceArgs, ServerArgs};
+use super::args::{ClientArgs, Global, MasterArgs, PlaceArgs, ServerArgs, WayArgs};
 use super::daemon::{self, Secret};
 use super::end::Outcome;
 use super::output::Output;
 use super::place::{self, usage};
 use super::run::{self, Start};
 use super::word;
-use crate::node::options::{ClientOptions, MasterOptions, MasterServer, ServerOptions, ServerPlace};
+use crate::node::options::{ClientOptions, MasterOptions, MasterServer, ServerOptions, ServerPlace, Ways};
 use crate::wire::invite::{Invite, Ticket};
 use std::path::Path;
 
@@ -34,7 +34,7 @@ pub(super) fn master(global: &Global, args: &MasterArgs, output: Output) -> Outc
         Some(ticket) => MasterServer::Ticket(Box::new(ticket)),
         None => MasterServer::AsBefore(server_place(&args.place)),
     };
-    let start = Start { shares, ..start(&state_dir, output) };
+    let start = Start { shares, ways: ways(args.ways), ..start(&state_dir, output) };
     let (name, fallback_name) = (args.name.clone(), place::machine_name());
     run::master(&start, MasterOptions { state_dir, name, fallback_name, server })
 }
@@ -48,13 +48,17 @@ pub(super) fn client(global: &Global, args: &ClientArgs, output: Output) -> Outc
     if goes_to_background(args.daemon) {
         return daemon::spawn(&state_dir, secret, output);
     }
-    let start = start(&state_dir, output);
+    let start = Start { ways: ways(args.ways), ..start(&state_dir, output) };
     let (name, fallback_name) = (args.name.clone(), place::machine_name());
     run::client(&start, ClientOptions { state_dir, invite, name, fallback_name, downloads })
 }
 
 fn start(state_dir: &Path, output: Output) -> Start {
-    Start { state_dir: state_dir.to_owned(), shares: Vec::new(), output }
+    Start { state_dir: state_dir.to_owned(), shares: Vec::new(), ways: Ways::default(), output }
+}
+
+fn ways(args: WayArgs) -> Ways {
+    Ways { straight: !args.relay_only, mapped_port: !args.no_port_mapping }
 }
 
 /// The process that was put there is the one that runs the node.

@@ -13,6 +13,7 @@ pub mod dial;
 pub mod endpoint;
 pub mod lan;
 pub mod limits;
+pub mod portmap;
 mod probes;
 mod socket;
 pub mod tls;

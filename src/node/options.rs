@@ -1,9 +1,34 @@
 //! What a person says when they start a node.
 
+use super::member::MemberConfig;
+use crate::state::paths::PathsConfig;
 use crate::wire::invite::{Address, Invite, Ticket};
 use crate::wire::name::DeviceName;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+
+/// Which ways to other devices a member looks for, beside the one through its server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ways {
+    /// Straight ways.
+    pub straight: bool,
+    /// A port of the router, for these.
+    pub mapped_port: bool,
+}
+
+impl Default for Ways {
+    fn default() -> Ways {
+        Ways { straight: true, mapped_port: true }
+    }
+}
+
+impl Ways {
+    /// A member's timing and sizes, with these ways.
+    pub fn config(self) -> MemberConfig {
+        let paths = PathsConfig { enabled: self.straight, map_port: self.mapped_port, ..PathsConfig::default() };
+        MemberConfig { paths, ..MemberConfig::default() }
+    }
+}
 
 /// How to start a server.
 pub struct ServerOptions {

@@ -11,6 +11,7 @@ use super::options::{ClientOptions, MasterOptions, MasterServer, ServerOptions, 
 use super::server::core::CoreConfig;
 use super::server::{self, DB_FILE, ServerConfig, ServerHandle};
 use crate::net::lan::Lan;
+use crate::net::portmap::PortMap;
 use crate::store::member::{DbError, MemberStore};
 use crate::store::statedir::{StateDir, is_in_state};
 use crate::wire::invite::Ticket;
@@ -37,6 +38,8 @@ pub struct Home {
     pub config: MemberConfig,
     /// The local network, if devices on it are to be found.
     pub lan: Option<Lan>,
+    /// The router, if it may be asked for a port.
+    pub router: Option<PortMap>,
 }
 
 /// The file that says what a state directory is for.
@@ -210,8 +213,8 @@ async fn about_ticket(server: &mut ServerHandle, command: &Command) -> Option<Re
 }
 
 async fn run_member(home: Home, state_dir: PathBuf, start: Start, downloads: PathBuf) -> Result<(), LocalError> {
-    let Home { dir, ends, api, config, lan } = home;
-    let options = MemberOptions { dir, state_dir, start, downloads, config, api, lan };
+    let Home { dir, ends, api, config, lan, router } = home;
+    let options = MemberOptions { dir, state_dir, start, downloads, config, api, lan, router };
     let erased = options.dir.clone();
     backup::clear_cut_off(&erased)?;
     let mut member = member::start(options, ends).await?;

@@ -19,6 +19,7 @@ mod matrix;
 mod nat;
 mod node;
 mod packet;
+mod ports;
 mod rights;
 mod router;
 mod runs;

@@ -2,13 +2,15 @@
 //! none.
 
 use crate::group::Group;
-use crate::kinds::{KINDS, ROOFS, expected, expected_under, is_tried};
+use crate::kinds::{KINDS, ROOFS, expected, expected_under, is_tried, maps_ports};
 use crate::link::Shape;
 use crate::node::Node;
+use crate::ports;
 use crate::rights;
 use crate::router::{House, Site};
 use crate::runs::{Pair, is_chosen, runs, try_all};
 use crate::space::Space;
+use crate::table::say;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -66,6 +68,10 @@ fn pairs() -> Vec<Pair> {
             names: ["behind one NAT", name],
             expected: expected_under(*roof),
         });
+    }
+    if !ports::is_there() {
+        say("skipped: pairs whose routers map ports, for there is no 'miniupnpd' here");
+        pairs.retain(|pair| !pair.names.iter().any(|name| maps_ports(name)));
     }
     pairs.retain(|pair| is_chosen(&pair.name()));
     pairs

@@ -23,8 +23,9 @@ pub(crate) enum Nat {
 const REMEMBERED: &str = "120s";
 
 impl Nat {
-    /// The rules for IPv4. `inside` is who is behind it.
-    pub(crate) fn rules(self, inside: Ipv4Addr) -> String {
+    /// The rules for IPv4. `inside` is who is behind it; `serves` says whether they may ask the router itself for something.
+    pub(crate) fn rules(self, inside: Ipv4Addr, serves: bool) -> String {
+        let own = if serves { "iifname \"lan\" accept;" } else { "" };
         let out = "iifname != \"wan\" oifname \"wan\"";
         let (set, learn, lead) = match self {
             Nat::FullCone => (
@@ -43,7 +44,7 @@ impl Nat {
         format!(
             "table ip lab {{
                 set known {{ {set} flags dynamic,timeout; timeout {REMEMBERED}; }}
-                chain input {{ type filter hook input priority filter; {DROP_NEW} }}
+                chain input {{ type filter hook input priority filter; {own} {DROP_NEW} }}
                 chain forward {{ type filter hook forward priority filter; {learn}
                     {DROP_STRANGERS} }}
                 chain pre {{ type nat hook prerouting priority dstnat; {lead} }}

@@ -30,7 +30,8 @@ impl Node {
     pub(crate) fn start(space: Arc<Space>, root: &Path, name: &str, arguments: &[&str]) -> Node {
         let logs = std::env::var_os("BAILIWICK_LAB_LOGS").map_or_else(|| root.to_owned(), PathBuf::from);
         let log = std::fs::OpenOptions::new().create(true).append(true).open(logs.join(format!("{name}.log")));
-        let mut command = Command::new(env!("CARGO_BIN_EXE_bailiwick"));
+        let program = std::env::var_os("BAILIWICK_LAB_PROGRAM");
+        let mut command = Command::new(program.unwrap_or_else(|| env!("CARGO_BIN_EXE_bailiwick").into()));
         command.args(["--json", "--state"]).arg(root.join(name)).args(arguments);
         command
             .env("RUST_LOG", "bailiwick=debug")

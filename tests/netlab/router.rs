@@ -2,6 +2,7 @@
 
 use crate::link::{Hole, Link, Shape};
 use crate::nat::{self, Nat};
+use crate::ports::{Mapper, Protocol};
 use crate::space::Space;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
@@ -30,6 +31,8 @@ pub(crate) enum Access {
     Open,
     /// A router. For IPv6 it is a firewall.
     Home(Nat),
+    /// A symmetric router that maps a port when it is asked.
+    Maps(Protocol),
     /// A router behind its provider's NAT; both are port-restricted.
     Carrier,
     /// A port-restricted router that lets UDP pass to and from the server alone.
@@ -62,16 +65,16 @@ impl Internet {
     }
 
     /// Links a namespace to the internet by its interface `wan`.
-    fn link(&self, space: &Arc<Space>, families: Families, shape: Shape) -> Customer {
+    fn link(&self, space: &Arc<Space>, net: Net, families: Families, shape: Shape) -> Customer {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let name = interface(number);
         let link =
             Link::new([(self.space.clone(), name.clone()), (space.clone(), "wan".to_owned())], shape, number.into());
-        let customer = Customer { number, link };
+        let customer = Customer { number, net, link };
         if families != Families::V6 {
-            let (net, wan) = (customer.gateway(), customer.wan());
-            self.space.ip(&format!("addr add {net}/30 dev {name}"));
-            space.ip(&format!("addr add {wan}/30 dev wan\nroute add default via {net} dev wan"));
+            let (gateway, wan) = (customer.gateway(), customer.wan());
+            self.space.ip(&format!("addr add {gateway}/30 dev {name}"));
+            space.ip(&format!("addr add {wan}/30 dev wan\nroute add default via {gateway} dev wan"));
         }
         if families != Families::V4 {
             let (net, wan, lan) = (customer.address_6(1), customer.address_6(2), customer.lan_6());
@@ -91,21 +94,35 @@ fn interface(number: u8) -> String {
     format!("c{number}")
 }
 
+/// The first three numbers of an IPv4 address.
+type Net = [u8; 3];
+
+/// Where customers are: a network for documentation (RFC 5737).
+const CUSTOMERS: Net = [203, 0, 113];
+/// Where those are whose routers map ports. miniupnpd does that for no address that is reserved; nobody uses these.
+const MAPPERS: Net = [1, 2, 3];
+
 /// A place in the internet.
 pub(crate) struct Customer {
     number: u8,
+    net: Net,
     pub(crate) link: Link,
 }
 
 impl Customer {
     /// Its outer IPv4 address.
     pub(crate) fn wan(&self) -> Ipv4Addr {
-        Ipv4Addr::new(203, 0, 113, 4 * self.number + 2)
+        self.address(2)
     }
 
     /// Its provider's.
     pub(crate) fn gateway(&self) -> Ipv4Addr {
-        Ipv4Addr::new(203, 0, 113, 4 * self.number + 1)
+        self.address(1)
+    }
+
+    fn address(&self, host: u8) -> Ipv4Addr {
+        let [a, b, c] = self.net;
+        Ipv4Addr::new(a, b, c, 4 * self.number + host)
     }
 
     /// The interface of the internet that leads to it.
@@ -130,6 +147,8 @@ impl Customer {
 pub(crate) struct Site {
     /// Where the client runs.
     pub(crate) space: Arc<Space>,
+    /// What maps ports in the router, if something does.
+    _mapper: Option<Mapper>,
     /// The router next to it, if there is one.
     pub(crate) router: Option<Arc<Space>>,
     /// The provider's NAT, if there is one.
@@ -145,26 +164,33 @@ impl Site {
     pub(crate) fn new(net: &Internet, access: Access, families: Families, host: u8, shape: Shape) -> Site {
         let space = Arc::new(Space::new("client").expect("a namespace"));
         if access == Access::Open {
-            let customer = net.link(&space, families, shape);
+            let customer = net.link(&space, CUSTOMERS, families, shape);
             let own = customer.wan();
-            return Site { space, router: None, _carrier: None, customer, own };
+            return Site { space, _mapper: None, router: None, _carrier: None, customer, own };
         }
         let own = Ipv4Addr::new(192, 168, 1, host);
         let router = router();
         let (customer, carrier) = match access {
             Access::Carrier => {
                 let carrier = self::router();
-                let customer = net.link(&carrier, families, shape);
+                let customer = net.link(&carrier, CUSTOMERS, families, shape);
                 carrier.wire("lan", &router, "wan");
                 carrier.ip("addr add 100.64.0.1/24 dev lan");
                 router.ip("addr add 100.64.0.2/24 dev wan\nroute add default via 100.64.0.1");
-                carrier.nft(&Nat::PortRestricted.rules(Ipv4Addr::new(100, 64, 0, 2)));
+                carrier.nft(&Nat::PortRestricted.rules(Ipv4Addr::new(100, 64, 0, 2), false));
                 (customer, Some(carrier))
             }
-            Access::Open | Access::Home(_) | Access::ServerAlone => (net.link(&router, families, shape), None),
+            Access::Maps(_) => (net.link(&router, MAPPERS, families, shape), None),
+            Access::Open | Access::Home(_) | Access::ServerAlone => {
+                (net.link(&router, CUSTOMERS, families, shape), None)
+            }
         };
-        let nat = if let Access::Home(nat) = access { nat } else { Nat::PortRestricted };
-        router.nft(&nat.rules(own));
+        let nat = match access {
+            Access::Home(nat) => nat,
+            Access::Maps(_) => Nat::Symmetric,
+            Access::Open | Access::Carrier | Access::ServerAlone => Nat::PortRestricted,
+        };
+        router.nft(&nat.rules(own, matches!(access, Access::Maps(_))));
         router.nft(&nat::firewall());
         if access == Access::ServerAlone {
             router.nft(&nat::no_udp_but(SERVER));
@@ -179,7 +205,11 @@ impl Site {
             router.ip(&format!("addr add {there}/64 dev lan"));
             space.ip(&format!("addr add {here}/64 dev eth\nroute add default via {there}"));
         }
-        Site { space, router: Some(router), _carrier: carrier, customer, own }
+        let mapper = match access {
+            Access::Maps(protocol) => Some(Mapper::start(&router, protocol, Ipv4Addr::new(192, 168, 1, 0))),
+            Access::Open | Access::Home(_) | Access::Carrier | Access::ServerAlone => None,
+        };
+        Site { space, _mapper: mapper, router: Some(router), _carrier: carrier, customer, own }
     }
 
     /// Its outer IPv4 address.
@@ -205,7 +235,7 @@ impl House {
     /// On one network, or on two that reach each other by a hairpin or not at all.
     pub(crate) fn new(net: &Internet, kind: Roof, shape: Shape) -> House {
         let router = router();
-        let customer = net.link(&router, Families::V4, shape);
+        let customer = net.link(&router, CUSTOMERS, Families::V4, shape);
         let spaces = [2, 3].map(|host| {
             let space = Space::new("client").expect("a namespace");
             router.wire(&format!("lan{host}"), &space, "eth");

@@ -4,6 +4,7 @@ use super::values::{advertised_address, device_name, listen_address};
 use crate::wire::invite::Address;
 use crate::wire::name::DeviceName;
 use clap::Args;
+use clap::builder::FalseyValueParser;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -31,6 +32,21 @@ pub(in crate::cli) struct PlaceArgs {
     pub(in crate::cli) advertise: Vec<Address>,
 }
 
+/// Which ways to other devices a member looks for.
+#[derive(Debug, Clone, Copy, Args)]
+pub(in crate::cli) struct WayArgs {
+    /// Everything goes through the server: no other device learns this one's addresses
+    ///
+    /// For this run of the node. Nothing is announced on local networks either.
+    #[arg(long, env = "BAILIWICK_RELAY_ONLY", value_parser = FalseyValueParser::new(), hide_env = true)]
+    pub(in crate::cli) relay_only: bool,
+    /// Don't ask the router for a port (PCP, NAT-PMP, UPnP), which makes direct connections possible through any NAT
+    ///
+    /// For this run of the node.
+    #[arg(long, env = "BAILIWICK_NO_PORT_MAPPING", value_parser = FalseyValueParser::new(), hide_env = true)]
+    pub(in crate::cli) no_port_mapping: bool,
+}
+
 /// `master`.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct MasterArgs {
@@ -46,6 +62,9 @@ pub(in crate::cli) struct MasterArgs {
     /// For the server that it runs itself.
     #[command(flatten)]
     pub(in crate::cli) place: PlaceArgs,
+    /// Ways to others.
+    #[command(flatten)]
+    pub(in crate::cli) ways: WayArgs,
     /// Run in the background; its log is `log` in the state directory
     #[arg(short = 'd', long = "daemon")]
     pub(in crate::cli) daemon: bool,
@@ -62,6 +81,9 @@ pub(in crate::cli) struct ClientArgs {
     /// Where fetched files go [default: the user's download folder]
     #[arg(long, value_name = "DIR")]
     pub(in crate::cli) downloads: Option<PathBuf>,
+    /// Ways to others.
+    #[command(flatten)]
+    pub(in crate::cli) ways: WayArgs,
     /// Run in the background; its log is `log` in the state directory
     #[arg(short = 'd', long = "daemon")]
     pub(in crate::cli) daemon: bool,

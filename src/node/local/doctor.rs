@@ -12,6 +12,8 @@ pub struct Diagnosis {
     pub observed: Option<String>,
     /// The addresses that this device offers to others.
     pub addresses: Vec<String>,
+    /// The port that the router maps to this device (PCP, NAT-PMP, UPnP): its address, or why there is none.
+    pub port_mapping: String,
     /// How this device's NAT maps, in the terms of RFC 4787, section 4.1.
     pub mapping: String,
     /// How it filters (section 5); `null` if nothing has shown it.

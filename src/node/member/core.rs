@@ -269,6 +269,7 @@ impl MemberCore {
             Input::PeerArrived(conn, key) => self.peer_arrived(cx, conn, key),
             Input::Probe(from, probe) => self.paths.probe_came(cx.now, from, probe),
             Input::Addresses(addresses) => self.interfaces_changed(cx, addresses),
+            Input::Mapped(address) => self.port_mapped(cx, address),
             Input::Nearby(seen) => self.seen_nearby(cx, seen),
             Input::Woke => {
                 self.paths.woke(cx.now);

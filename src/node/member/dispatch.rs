@@ -15,6 +15,7 @@ use crate::wire::close::CloseCode;
 use crate::wire::codec::encode;
 use crate::wire::frame::{Frame, PROTOCOL_VERSION, PeerHello};
 use std::collections::HashMap;
+use std::num::NonZeroU16;
 use std::path::PathBuf;
 use std::time::Duration;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
@@ -61,6 +62,8 @@ pub(super) struct Parts {
     pub(super) plane: mpsc::UnboundedSender<PlaneCommand>,
     /// Where this device is announced on its local network, if it is.
     pub(super) lan: Option<watch::Sender<Option<Announcement>>>,
+    /// The router, if it is asked for a port.
+    pub(super) router: Option<watch::Sender<Option<NonZeroU16>>>,
     pub(super) watchers: broadcast::Sender<local::Event>,
     pub(super) surroundings: Surroundings,
     /// Told once, when the node ends; gone then.
@@ -168,6 +171,11 @@ impl Dispatcher {
             Output::Announce(announcement) => {
                 if let Some(lan) = &self.parts.lan {
                     lan.send_replace(announcement);
+                }
+            }
+            Output::MapPort(asks) => {
+                if let (Some(router), Ok(local)) = (&self.parts.router, self.parts.endpoint.local_addr()) {
+                    router.send_replace(NonZeroU16::new(local.port()).filter(|_| asks));
                 }
             }
             Output::Probe(to, probe) => self.parts.endpoint.send_probe(to, &probe),

@@ -36,6 +36,7 @@ impl MemberCore {
             server: if self.link.current().is_some() { Link::Connected } else { Link::Away },
             observed: self.session.observed.map(|address| address.to_string()),
             addresses: self.paths.own_candidates().iter().map(ToString::to_string).collect(),
+            port_mapping: self.paths.port_mapping().to_string(),
             mapping: mapping.to_string(),
             filtering: filtering.map(|filtering| filtering.to_string()),
             devices: approved.map(|device| self.reached(now, device)).collect(),

@@ -73,6 +73,8 @@ pub enum Input {
     Probe(SocketAddr, Probe),
     /// This device's own addresses, with the port of its socket.
     Addresses(Vec<SocketAddr>),
+    /// At which address the router maps a port to this device now; none if it does not, however it was asked.
+    Mapped(Option<SocketAddr>),
     /// All that is seen on the local network now.
     Nearby(Vec<(Beacon, SocketAddr)>),
     /// The machine slept, or this process was stopped for a while.
@@ -277,6 +279,8 @@ pub enum Output {
     PeerStreams(ConnId, GroupId, u32),
     /// Announce this device on its local network, at these addresses from now on; or no more.
     Announce(Option<Announcement>),
+    /// Have the router map a port to this device, asking anew; or have it end that. Say [`Input::Mapped`].
+    MapPort(bool),
     /// These secrets open and seal chunks; the last is the newest.
     Epochs(Vec<Epoch>),
     /// Look at a transfer's place, open its part file.

@@ -8,6 +8,7 @@ use crate::net::candidates;
 use crate::net::changes::Changes;
 use crate::net::endpoint::{Config, Endpoint};
 use crate::net::lan::{Lan, Seen};
+use crate::net::portmap::{self, PortMap};
 use crate::net::limits::{KEEP_ALIVE, MASTER_KEEP_ALIVE};
 use crate::node::clock::{self, SystemRandom};
 use crate::node::identity;
@@ -51,6 +52,8 @@ pub struct MemberOptions {
     pub api: String,
     /// The local network, if devices on it are to be found.
     pub lan: Option<Lan>,
+    /// The router, if it may be asked for a port.
+    pub router: Option<PortMap>,
 }
 
 /// How a member ends that didn't fail.
@@ -69,13 +72,16 @@ pub struct Member {
     ended: oneshot::Receiver<Result<Ending, LocalError>>,
     core: Option<std::thread::JoinHandle<()>>,
     tasks: Vec<tokio::task::JoinHandle<()>>,
+    /// Ends when the router has its port back.
+    mapped: Option<tokio::task::JoinHandle<()>>,
     _dir: Arc<StateDir>,
 }
 
 /// Starts a member. `ends` is where its local API asks.
 pub async fn start(options: MemberOptions, ends: NodeEnds) -> Result<Member, LocalError> {
-    let MemberOptions { dir, state_dir, start, downloads, config, api, lan } = options;
+    let MemberOptions { dir, state_dir, start, downloads, config, api, lan, router } = options;
     let (announce, seen) = lan.map(|lan| (lan.announce, lan.seen)).unzip();
+    let (router, mapped) = router.map(|router| (router.ask, router.mapped)).unzip();
     let config = MemberConfig { boot: config.boot.or_else(clock::boot), ..config };
     let keys = identity::keys(&dir)?;
     let keep_alive = match start {
@@ -96,6 +102,7 @@ pub async fn start(options: MemberOptions, ends: NodeEnds) -> Result<Member, Loc
         core: core_inputs.clone(),
         plane: plane.commands(),
         lan: announce,
+        router,
         watchers: ends.events,
         surroundings: Surroundings { state_dir, api },
         stop: Some(stop),
@@ -119,8 +126,9 @@ pub async fn start(options: MemberOptions, ends: NodeEnds) -> Result<Member, Loc
         tokio::spawn(probes(endpoint.clone(), core_inputs.clone())),
         tokio::spawn(surroundings(endpoint.clone(), core_inputs.clone())),
     ];
+    let mapped = mapped.map(|mapped| tokio::spawn(port_mapped(mapped, core_inputs.clone())));
     tasks.extend(seen.map(|seen| tokio::spawn(nearby(seen, core_inputs))));
-    Ok(Member { endpoint, requests: events, ended, core: Some(thread), tasks, _dir: dir })
+    Ok(Member { endpoint, requests: events, ended, core: Some(thread), tasks, mapped, _dir: dir })
 }
 
 impl Member {
@@ -142,6 +150,9 @@ impl Member {
         self.endpoint.close(CloseCode::Done);
         self.endpoint.wait_idle(LAST_PACKETS).await;
         drop(self.requests);
+        if let Some(mapped) = self.mapped.take() {
+            let _ = tokio::time::timeout(portmap::GIVE_BACK, mapped).await;
+        }
         self.tasks.iter().for_each(tokio::task::JoinHandle::abort);
         if let Some(core) = self.core.take() {
             let _ = tokio::task::spawn_blocking(move || core.join()).await;
@@ -193,6 +204,12 @@ async fn surroundings(endpoint: Endpoint, core: mpsc::Sender<Input>) {
             }
         }
         changes.wait(Network::LOOK_EVERY).await;
+    }
+}
+
+async fn port_mapped(mut mapped: mpsc::Receiver<Option<SocketAddr>>, core: mpsc::Sender<Input>) {
+    while let Some(address) = mapped.recv().await {
+        let _ = core.send(Input::Mapped(address)).await;
     }
 }
 

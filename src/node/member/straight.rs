@@ -30,6 +30,7 @@ impl MemberCore {
                 Effect::Close(conn) => self.close_straight(cx, conn, CloseCode::Done),
                 Effect::Up(peer, conn) => self.way_changed(cx, &peer, Some(conn)),
                 Effect::Down(peer) => self.way_changed(cx, &peer, None),
+                Effect::MapPort(asks) => self.outputs.push(Output::MapPort(asks)),
             }
         }
         moved
@@ -154,6 +155,12 @@ impl MemberCore {
             true => self.link.moved(cx.now),
             false => self.link.doubt(cx.now),
         }
+        self.addresses_changed(cx);
+    }
+
+    /// The router says what it does.
+    pub(super) fn port_mapped(&mut self, cx: &mut Cx<'_>, address: Option<SocketAddr>) {
+        self.paths.mapped(address);
         self.addresses_changed(cx);
     }
 

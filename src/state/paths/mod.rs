@@ -9,11 +9,13 @@
 
 pub mod candidates;
 mod caps;
+mod mapped;
 pub mod nat;
 mod near;
 mod punch;
 pub mod tried;
 
+pub use mapped::PortMapping;
 pub use punch::Why;
 
 use super::conn::ConnId;
@@ -24,6 +26,7 @@ use crate::wire::ids::DeviceKey;
 use crate::wire::probe::Probe;
 use candidates::usable;
 use caps::Cap;
+use mapped::Mapped;
 use nat::Views;
 use near::Near;
 use punch::Attempt;
@@ -62,6 +65,8 @@ pub struct PathsConfig {
     pub dials_per_minute: u32,
     /// Offers of one device that count in a minute.
     pub offers_per_minute: u32,
+    /// Whether the router is asked to map a port to this device.
+    pub map_port: bool,
     /// Whether devices on this machine count as seen on the local network: for tests, and for nobody else.
     pub near_loopback: bool,
 }
@@ -82,6 +87,7 @@ impl Default for PathsConfig {
             pings_per_minute: 240,
             dials_per_minute: 24,
             offers_per_minute: 12,
+            map_port: true,
             near_loopback: false,
         }
     }
@@ -110,6 +116,8 @@ pub enum Effect {
     Up(DeviceKey, ConnId),
     /// No connection to this device is left.
     Down(DeviceKey),
+    /// Have the router map a port to this device, asking anew; or have it end that. Say [`Paths::mapped`].
+    MapPort(bool),
 }
 
 /// A connection to another device.
@@ -174,6 +182,7 @@ pub struct Paths {
     peers: BTreeMap<DeviceKey, Peer>,
     /// What others see of this device.
     views: Views,
+    mapped: Mapped,
     /// What is seen on the local network.
     near: BTreeMap<DeviceKey, Near>,
     dials: BTreeMap<u64, (DeviceKey, SocketAddr)>,
@@ -198,6 +207,7 @@ impl Paths {
             signalling: false,
             peers: BTreeMap::new(),
             views: Views::default(),
+            mapped: Mapped::default(),
             near: BTreeMap::new(),
             dials: BTreeMap::new(),
             dial: 0,
@@ -266,7 +276,23 @@ impl Paths {
 
     /// Where this device is by itself, and where the server sees it.
     pub fn placed(&mut self, own: impl IntoIterator<Item = IpAddr>, server: Option<SocketAddr>) {
+        let own: BTreeSet<IpAddr> = own.into_iter().collect();
+        if self.config.enabled && self.config.map_port
+            && let Some(asks) = self.mapped.place(&own, server)
+        {
+            self.effects.push_back(Effect::MapPort(asks));
+        }
         self.views.place(own, server);
+    }
+
+    /// At which address the router maps a port to this device; none if it does not. [`Paths::addresses`] is to follow.
+    pub fn mapped(&mut self, address: Option<SocketAddr>) {
+        self.mapped.answered(address);
+    }
+
+    /// What is known of a mapped port.
+    pub fn port_mapping(&self) -> PortMapping {
+        self.mapped.now()
     }
 
     /// A device says where this one's packets come from.
@@ -292,7 +318,7 @@ impl Paths {
 
     /// Where this device may be reached now. `loopback` says that its server is on the same machine.
     pub fn addresses(&mut self, now: Time, addresses: Vec<SocketAddr>, loopback: bool) {
-        let candidates = usable(addresses, loopback);
+        let candidates = usable(self.mapped.address().into_iter().chain(addresses), loopback);
         self.loopback = loopback;
         if candidates == self.candidates {
             return;

@@ -74,6 +74,7 @@ struct Lab {
     /// The connections, by dialler, with both ends' numbers for each.
     conns: Vec<[ConnId; 2]>,
     up: [Option<(u64, ConnId)>; 2],
+    asks_for_port: [Option<bool>; 2],
     dials: u32,
     probes: u32,
     /// Nothing passes to or from this device, but by the server.
@@ -142,6 +143,7 @@ impl Lab {
             next_conn: 0,
             conns: Vec::new(),
             up: [None, None],
+            asks_for_port: [None, None],
             dials: 0,
             probes: 0,
             blocked: false,
@@ -206,6 +208,7 @@ impl Lab {
                 }
                 Effect::Up(_, conn) => self.up[index] = Some((self.now, conn)),
                 Effect::Down(_) => self.up[index] = None,
+                Effect::MapPort(asks) => self.asks_for_port[index] = Some(asks),
             }
         }
         if let Some(at) = self.paths[index].poll_timeout() {

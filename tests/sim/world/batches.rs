@@ -201,7 +201,7 @@ impl World {
             Output::PeerHello(conn, group, head) => self.says_peer_hello(node, conn, group, head),
             Output::PeerStreams(conn, ..) => self.takes_streams_straight(conn),
             // Nobody announces anything on these local networks.
-            Output::Announce(_) => {}
+            Output::Announce(_) | Output::MapPort(_) => {}
             Output::Epochs(epochs) => self.nodes[node].plane.epochs(epochs.iter().map(|epoch| epoch.id)),
             Output::Open(place) => {
                 let (transfer, opening) = (place.transfer, place.opening);

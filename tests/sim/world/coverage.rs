@@ -94,6 +94,7 @@ pub(super) fn kind(output: &Output) -> &'static str {
         Output::Close(..) => "Close",
         Output::Streams(..) => "Streams",
         Output::Announce(_) => "Announce",
+        Output::MapPort(_) => "MapPort",
         Output::DialPeer(..) => "DialPeer",
         Output::Probe(..) => "Probe",
         Output::PeerHello(..) => "PeerHello",
