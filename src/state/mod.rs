@@ -14,5 +14,6 @@ pub mod replica;
 pub mod requests;
 pub mod roster;
 pub mod router;
+pub mod sight;
 pub mod time;
 pub mod uploads;

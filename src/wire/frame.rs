@@ -7,6 +7,7 @@ use super::ids::{ContentId, DeviceKey, GroupId, Hash, InviteId, Position, Public
 use super::invite::AdmissionSecret;
 use super::limits::{CHUNKS_PER_FRAME_MAX, RANGES_PER_FRAME_MAX};
 use super::log::{SignedHead, SignedHeader};
+use super::probe::ProbeToken;
 use super::seal::SealedBody;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
@@ -122,6 +123,9 @@ pub enum Frame {
     PeerHello(PeerHello),
     /// Hop, from the server: where the receiver's packets come from now; a NAT gave it another port, or it moved.
     Observed(SocketAddr),
+    /// Hop, to the server: pings with this token that come by the IP family that this connection does not use are the
+    /// sender's. The server answers with `Observed`, whenever one comes from elsewhere than the last one.
+    Sight(ProbeToken),
 }
 
 /// What two members say first when they meet without a server.

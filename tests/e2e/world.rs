@@ -265,7 +265,11 @@ impl World {
         let (handle, ends) = NodeHandle::new();
         let held = Arc::new(StateDir::open(&dir).expect("a state directory"));
         let lan = self.air.as_ref().map(Air::join);
-        (dir, handle, Home { dir: held, ends, api: "http://127.0.0.1:0".to_owned(), config: self.config, lan, router: None })
+        (
+            dir,
+            handle,
+            Home { dir: held, ends, api: "http://127.0.0.1:0".to_owned(), config: self.config, lan, router: None },
+        )
     }
 
     /// Starts a server, at a port that is its own from then on.

@@ -436,6 +436,7 @@ fn frames() -> Vec<Fixture> {
         wire("frame-pong", Frame::Pong(128)),
         wire("frame-peer-hello", Frame::PeerHello(peer_hello())),
         wire("frame-observed", Frame::Observed(peer_hello().observed)),
+        wire("frame-sight", Frame::Sight([7; 8])),
     ]
 }
 

@@ -442,6 +442,7 @@ fn of_all() -> impl Strategy<Value = Hidden<Frame>> {
         any::<u64>().prop_map(|it| Hidden(Frame::Pong(it))),
         peer_hello().prop_map(|hello| Hidden(Frame::PeerHello(hello))),
         socket_address().prop_map(|address| Hidden(Frame::Observed(address))),
+        any::<[u8; 8]>().prop_map(|token| Hidden(Frame::Sight(token))),
     ]
 }
 

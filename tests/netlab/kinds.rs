@@ -52,9 +52,6 @@ pub(crate) fn maps_ports(name: &str) -> bool {
 pub(crate) enum Expected {
     Direct,
     Relayed,
-    /// The server sees one address of a device that has both families, and either may be first. If it is the one of IPv6,
-    /// nobody knows to where the device's NAT maps IPv4.
-    Either,
 }
 
 /// What is expected of two places.
@@ -70,7 +67,6 @@ pub(crate) fn expected(one: &Kind, other: &Kind) -> Expected {
     let passes = !blocked(one) && !blocked(other) && !in_vain;
     match (six(one) && six(other), four(one) && four(other) && passes) {
         (true, _) => Expected::Direct,
-        (false, true) if [one, other].iter().any(|kind| kind.families == Families::Both) => Expected::Either,
         (false, true) => Expected::Direct,
         (false, false) => Expected::Relayed,
     }

@@ -11,6 +11,7 @@
 //! | `BAILIWICK_LAB_LOGS` | a folder that keeps the nodes' logs |
 #![cfg(target_os = "linux")]
 
+mod families;
 mod faults;
 mod group;
 mod kinds;

@@ -118,7 +118,6 @@ fn tell(pairs: &[Pair], seen: &[Vec<Seen>]) {
         let as_expected = match pair.expected {
             Expected::Direct => direct.len() == seen.len(),
             Expected::Relayed => direct.is_empty(),
-            Expected::Either => true,
         };
         let reasons: BTreeSet<&str> = seen.iter().filter_map(|one| one.reason.as_deref()).collect();
         let says_why = seen.iter().all(|one| one.direct.is_some() || one.reason.is_some());

@@ -139,6 +139,7 @@ pub(crate) fn label(frame: &Frame) -> String {
         Frame::Pong(_) => "Pong".into(),
         Frame::PeerHello(_) => "PeerHello".into(),
         Frame::Observed(_) => "Observed".into(),
+        Frame::Sight(_) => "Sight".into(),
     }
 }
 

@@ -234,6 +234,7 @@ impl MemberCore {
             self.uploads.poll_timeout(),
             self.downloads.poll_timeout(),
             self.paths.poll_timeout(),
+            self.session.sight.poll_timeout(),
             self.pen.poll_timeout(),
             self.servers.poll_timeout(),
             self.scans.poll_timeout(),
@@ -314,6 +315,7 @@ impl MemberCore {
         self.drain(cx)?;
         // Last, for who is no member any more by anything in this batch.
         self.tick_paths(cx);
+        self.tick_sight(cx);
         self.drain(cx)?;
         self.keep_fresh()
     }

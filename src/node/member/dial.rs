@@ -29,6 +29,8 @@ pub(super) struct Dialed {
     pub(super) id: ConnId,
     pub(super) connection: Connection,
     pub(super) control: ControlSender,
+    /// All addresses of the server, if it is one.
+    pub(super) addresses: Vec<SocketAddr>,
 }
 
 /// Dials all addresses of a server at once; then reads frames until the connection ends.
@@ -41,8 +43,8 @@ pub(super) async fn dial(
     core: mpsc::Sender<Input>,
 ) {
     match connect(&endpoint, &server).await {
-        Ok((connection, control, receiver)) => {
-            let dialed = Dialed { id, connection: connection.clone(), control: control.clone() };
+        Ok((addresses, connection, control, receiver)) => {
+            let dialed = Dialed { id, connection: connection.clone(), control: control.clone(), addresses };
             // The dispatcher knows the connection before the core can speak of it.
             if events.send(Event::Dialed(dialed)).is_ok() && core.send(Input::Dialed(id, attempt)).await.is_ok() {
                 let lost = read(id, receiver, &control, &connection, &core).await;
@@ -72,7 +74,7 @@ pub(super) async fn dial_peer(
     };
     match dialed.await {
         Ok((connection, (control, receiver))) => {
-            let dialed = Dialed { id, connection: connection.clone(), control: control.clone() };
+            let dialed = Dialed { id, connection: connection.clone(), control: control.clone(), addresses: Vec::new() };
             if events.send(Event::Dialed(dialed)).is_ok() && core.send(Input::PeerDialed(number, id)).await.is_ok() {
                 let lost = read(id, receiver, &control, &connection, &core).await;
                 let _ = core.send(Input::Lost(id, lost)).await;
@@ -96,7 +98,7 @@ pub(super) async fn arrived(
     let lost = match accept_control(&connection, CONTROL_QUEUE_BYTES_MAX, HELLO_TIMEOUT).await {
         Ok((control, mut receiver)) => {
             receiver.set_limit(STRANGER_FRAME_BYTES_MAX);
-            let dialed = Dialed { id, connection: connection.clone(), control: control.clone() };
+            let dialed = Dialed { id, connection: connection.clone(), control: control.clone(), addresses: Vec::new() };
             let _ = events.send(Event::Dialed(dialed));
             read(id, receiver, &control, &connection, &core).await
         }
@@ -112,12 +114,12 @@ pub(super) async fn arrived(
 async fn connect(
     endpoint: &Endpoint,
     server: &ServerAddress,
-) -> Result<(Connection, ControlSender, ControlReceiver), String> {
+) -> Result<(Vec<SocketAddr>, Connection, ControlSender, ControlReceiver), String> {
     let addresses = resolve(&server.addresses).await?;
     let connection = endpoint.dial_any(&addresses, server.key).await.map_err(|error| error.to_string())?;
     let (sender, receiver) =
         open_control(&connection, CONTROL_QUEUE_BYTES_MAX).await.map_err(|error| error.to_string())?;
-    Ok((connection, sender, receiver))
+    Ok((addresses, connection, sender, receiver))
 }
 
 async fn resolve(addresses: &[Address]) -> Result<Vec<SocketAddr>, String> {

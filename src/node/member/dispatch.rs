@@ -15,6 +15,7 @@ use crate::wire::close::CloseCode;
 use crate::wire::codec::encode;
 use crate::wire::frame::{Frame, PROTOCOL_VERSION, PeerHello};
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::num::NonZeroU16;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -45,6 +46,9 @@ const BULK_QUEUED_MAX: usize = 512 * 1024;
 /// How often that is looked at.
 const BULK_LOOK: Duration = Duration::from_millis(5);
 
+/// Addresses of a server that one probe goes to, at most.
+const SERVER_PROBES_MAX: usize = 4;
+
 /// How long a stopping node may take to claim what it has downloaded; what it could not claim comes again.
 const LAST_CLAIMS: Duration = Duration::from_millis(500);
 
@@ -73,6 +77,8 @@ pub(super) struct Parts {
 pub(super) struct Dispatcher {
     parts: Parts,
     connections: HashMap<ConnId, (Connection, ControlSender)>,
+    /// All addresses of a server, for the connection to it.
+    servers: HashMap<ConnId, Vec<SocketAddr>>,
     /// Those that have no control stream yet.
     arrived: HashMap<ConnId, Connection>,
     /// The connection whose chunk streams are taken.
@@ -89,6 +95,7 @@ impl Dispatcher {
         Dispatcher {
             parts,
             connections: HashMap::new(),
+            servers: HashMap::new(),
             arrived: HashMap::new(),
             streaming: None,
             questions: HashMap::new(),
@@ -109,10 +116,14 @@ impl Dispatcher {
                 Event::Arrived(connection) => self.arrived(connection),
                 Event::Dialed(dialed) => {
                     self.arrived.remove(&dialed.id);
+                    if !dialed.addresses.is_empty() {
+                        self.servers.insert(dialed.id, dialed.addresses);
+                    }
                     self.connections.insert(dialed.id, (dialed.connection, dialed.control));
                 }
                 Event::Over(id) => {
                     self.arrived.remove(&id);
+                    self.servers.remove(&id);
                     self.connections.remove(&id);
                 }
                 Event::Asked(request) => self.asked(request),
@@ -179,6 +190,12 @@ impl Dispatcher {
                 }
             }
             Output::Probe(to, probe) => self.parts.endpoint.send_probe(to, &probe),
+            Output::ProbeServer(id, six, probe) => {
+                let addresses = self.servers.get(&id).into_iter().flatten();
+                for address in addresses.filter(|address| address.is_ipv6() == six).take(SERVER_PROBES_MAX) {
+                    self.parts.endpoint.send_probe(*address, &probe);
+                }
+            }
             Output::PeerHello(id, group, head) => {
                 if let Some((connection, control)) = self.connections.get(&id) {
                     let observed = connection.remote();

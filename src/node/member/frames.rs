@@ -35,7 +35,9 @@ impl MemberCore {
             Frame::Head(head) => self.head_shown(cx, &head)?,
             Frame::Presence(list) => self.present(cx, list),
             Frame::Observed(observed) => {
-                self.session.observed = Some(observed);
+                if !self.session.sight.told(observed) {
+                    self.session.observed = Some(observed);
+                }
                 self.addresses_changed(cx);
             }
             Frame::MasterBack(head) => {
@@ -69,6 +71,7 @@ impl MemberCore {
             | Frame::OpenInvites(_)
             | Frame::ExpulsionRead
             | Frame::PeerHello(_)
+            | Frame::Sight(_)
             | Frame::RequestChunk { .. } => {
                 tracing::warn!("the server sent something that only members send");
                 self.outputs.push(Output::Close(conn, CloseCode::Protocol));

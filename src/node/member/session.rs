@@ -8,6 +8,7 @@ use crate::node::local::{ErrorCode, LocalError};
 use crate::state::authority::Gate;
 use crate::state::conn::ConnId;
 use crate::state::link::{Effect, Ended};
+use crate::state::sight::Sight;
 use crate::store::member::DbError;
 use crate::wire::close::CloseCode;
 use crate::wire::envelope::{CatchUp, Letter, Payload};
@@ -61,6 +62,8 @@ pub(super) struct Session {
     pub(super) dial_error: Option<String>,
     /// Where the server sees this device.
     pub(super) observed: Option<SocketAddr>,
+    /// Where it sees this device by the other IP family.
+    pub(super) sight: Sight,
     /// Who waits for an answer that brings it up to the log's head (master).
     pub(super) catching_up: Queue,
     number: u64,
@@ -226,6 +229,7 @@ impl MemberCore {
         self.link.admitted();
         self.held_because = None;
         self.session.dial_error = None;
+        self.begin_sight(cx, conn);
         if !self.wishes.is_leaving() {
             self.outputs.push(Output::Streams(conn, self.group.id(), STREAMS_MAX));
             self.downloads.linked(cx.now, true);

@@ -9,6 +9,7 @@ use super::session::STREAMS_MAX;
 use crate::state::conn::ConnId;
 use crate::state::paths::Effect;
 use crate::state::paths::candidates::usable;
+use crate::state::random::draw;
 use crate::state::uploads::Asked;
 use crate::store::member::DbError;
 use crate::wire::close::CloseCode;
@@ -171,10 +172,29 @@ impl MemberCore {
 
     /// This device's addresses, as it sees them and as the server does.
     pub(super) fn addresses_changed(&mut self, cx: &mut Cx<'_>) {
-        let (observed, loopback) = (self.session.observed, self.is_servers_machine());
-        let addresses: Vec<SocketAddr> = observed.into_iter().chain(self.addresses.iter().copied()).collect();
-        self.paths.placed(self.addresses.iter().map(SocketAddr::ip), observed);
+        let (observed, other) = (self.session.observed, self.session.sight.seen());
+        let loopback = self.is_servers_machine();
+        let addresses: Vec<SocketAddr> =
+            observed.into_iter().chain(other).chain(self.addresses.iter().copied()).collect();
+        // What IPv4 looks like tells more of a NAT.
+        let telling = [observed, other].into_iter().flatten().min_by_key(|seen| seen.ip().to_canonical().is_ipv6());
+        self.paths.placed(self.addresses.iter().map(SocketAddr::ip), telling);
         self.paths.addresses(cx.now, addresses, loopback);
+    }
+
+    /// Asks the server where it sees this device by the IP family that the connection to it does not use.
+    pub(super) fn begin_sight(&mut self, cx: &mut Cx<'_>, conn: ConnId) {
+        let Some(observed) = self.session.observed.filter(|_| self.config.paths.enabled) else { return };
+        let token = draw(cx.random);
+        if self.session.sight.begin(cx.now, token, observed, &self.addresses) {
+            self.send(conn, Frame::Sight(token));
+        }
+    }
+
+    pub(super) fn tick_sight(&mut self, cx: &mut Cx<'_>) {
+        if let (Some(conn), Some((probe, six))) = (self.link.current(), self.session.sight.due(cx.now)) {
+            self.outputs.push(Output::ProbeServer(conn, six, probe));
+        }
     }
 
     /// Lets the machine know whom to reach, and who is out.

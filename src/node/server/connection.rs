@@ -11,11 +11,21 @@ use crate::state::conn::ConnId;
 use crate::wire::close::CloseCode;
 use crate::wire::codec::decode;
 use crate::wire::limits::STRANGER_FRAME_BYTES_MAX;
-use std::time::Duration;
+use crate::wire::probe::Probe;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+use tokio::sync::broadcast::Receiver;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::watch;
 
 /// How long a connection may take to open its control stream: it is what a dialler does first.
 const CONTROL_WAIT: Duration = Duration::from_secs(10);
+
+/// Pings of [`PINGS_SPAN`] that are looked at, at most: ten times what ten thousand devices send.
+const PINGS_MAX: u32 = 5_000;
+/// See [`PINGS_MAX`].
+const PINGS_SPAN: Duration = Duration::from_secs(1);
 
 /// Takes connections until the endpoint is closed.
 pub(super) async fn accept(endpoint: Endpoint, events: Events) {
@@ -29,6 +39,26 @@ pub(super) async fn accept(endpoint: Endpoint, events: Events) {
             return;
         }
         tokio::spawn(serve(conn, connection, limits, events.clone()));
+    }
+}
+
+/// Passes pings on until the endpoint is gone; those that are too many are lost, as they might be on their way.
+pub(super) async fn pings(mut probes: Receiver<(SocketAddr, Probe)>, events: Events) {
+    let (mut since, mut count) = (Instant::now(), 0);
+    loop {
+        let (from, token) = match probes.recv().await {
+            Ok((from, Probe::Ping { token, .. })) => (from, token),
+            Ok((_, Probe::Pong { .. })) | Err(RecvError::Lagged(_)) => continue,
+            Err(RecvError::Closed) => return,
+        };
+        if since.elapsed() >= PINGS_SPAN {
+            (since, count) = (Instant::now(), 0);
+        }
+        count += 1;
+        if count <= PINGS_MAX && matches!(events.try_send(Event::Pinged { from, token }), Err(TrySendError::Closed(_)))
+        {
+            return;
+        }
     }
 }
 

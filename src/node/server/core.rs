@@ -15,6 +15,7 @@ use crate::wire::frame::{Class, Frame};
 use crate::wire::ids::DeviceKey;
 use crate::wire::invite::AdmissionSecret;
 use crate::wire::log::NotTheMasters;
+use crate::wire::probe::ProbeToken;
 use std::net::SocketAddr;
 
 /// Limits and times of a server.
@@ -43,6 +44,13 @@ pub enum ServerInput {
         conn: ConnId,
         /// Where from.
         remote: SocketAddr,
+    },
+    /// A ping came, beside all connections.
+    Pinged {
+        /// Where from.
+        from: SocketAddr,
+        /// Its token.
+        token: ProbeToken,
     },
     /// A frame came.
     Frame {
@@ -349,6 +357,7 @@ fn side(input: ServerInput) -> Side {
     match input {
         ServerInput::Connected { conn, peer, remote } => Side::Router(router::Input::Connected { conn, peer, remote }),
         ServerInput::Moved { conn, remote } => Side::Router(router::Input::Moved { conn, remote }),
+        ServerInput::Pinged { from, token } => Side::Router(router::Input::Pinged { from, token }),
         ServerInput::Frame { conn, frame } => Side::Router(router::Input::Frame { conn, frame }),
         ServerInput::Sent { conn, bytes } => Side::Router(router::Input::Sent { conn, bytes }),
         ServerInput::Closed { conn } => Side::Router(router::Input::Closed { conn }),

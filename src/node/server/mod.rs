@@ -76,6 +76,7 @@ pub fn start(config: ServerConfig) -> Result<ServerHandle, LocalError> {
     let admission = core.admission();
     let (events, received) = mpsc::channel(EVENTS);
     let accepting = tokio::spawn(connection::accept(endpoint.clone(), events.clone()));
+    tokio::spawn(connection::pings(endpoint.probes(), events.clone()));
     let shell = Shell::new(core, tokio::runtime::Handle::current(), events.clone());
     let core = std::thread::Builder::new()
         .name("server".to_owned())

@@ -21,6 +21,7 @@ use crate::wire::codec::encode;
 use crate::wire::frame::{Class, Frame};
 use crate::wire::invite::AdmissionSecret;
 use crate::wire::limits::{FRAME_BYTES_MAX, STRANGER_FRAME_BYTES_MAX};
+use crate::wire::probe::ProbeToken;
 use bytes::Bytes;
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
@@ -50,6 +51,7 @@ const STORE_PAUSE: Duration = Duration::from_secs(1);
 pub(super) enum Event {
     Connected { conn: ConnId, connection: Connection, frame_limit: watch::Sender<usize> },
     Opened { conn: ConnId, sender: ControlSender },
+    Pinged { from: SocketAddr, token: ProbeToken },
     Frame { conn: ConnId, frame: Frame },
     Closed { conn: ConnId },
     Arriving { conn: ConnId, header: ChunkHeader, stream: ChunkReceiver },
@@ -165,6 +167,7 @@ impl Shell {
                 self.live.insert(conn, Live { connection, remote, sender: None, frame_limit, streams: None });
                 ServerInput::Connected { conn, peer, remote }
             }
+            Event::Pinged { from, token } => ServerInput::Pinged { from, token },
             Event::Opened { conn, sender } => {
                 self.live.entry(conn).and_modify(|live| live.sender = Some(sender));
                 return;

@@ -129,7 +129,10 @@ mod tests {
         assert!(!is_asked(&["203.0.113.4", "10.0.0.1"], "203.0.113.4:7"), "a public address of its own");
         assert!(!is_asked(&["2001:db8::5"], "[2001:db8::5]:7"), "IPv6 alone");
         assert!(!is_asked(&["2001:db8::5", "203.0.113.4", "10.0.0.1"], "[2001:db8::5]:7"));
-        assert!(is_asked(&["2001:db8::5", "192.168.1.5"], "[2001:db8::5]:7"), "IPv4 has a NAT that the server does not see");
+        assert!(
+            is_asked(&["2001:db8::5", "192.168.1.5"], "[2001:db8::5]:7"),
+            "IPv4 has a NAT that the server does not see"
+        );
         assert!(is_asked(&["100.64.0.9"], "198.51.100.7:7"), "a provider's NAT");
     }
 }

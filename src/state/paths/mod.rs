@@ -277,7 +277,8 @@ impl Paths {
     /// Where this device is by itself, and where the server sees it.
     pub fn placed(&mut self, own: impl IntoIterator<Item = IpAddr>, server: Option<SocketAddr>) {
         let own: BTreeSet<IpAddr> = own.into_iter().collect();
-        if self.config.enabled && self.config.map_port
+        if self.config.enabled
+            && self.config.map_port
             && let Some(asks) = self.mapped.place(&own, server)
         {
             self.effects.push_back(Effect::MapPort(asks));

@@ -282,6 +282,7 @@ impl Router {
         self.heard_of(conn);
         self.uncount(conn);
         let id = self.group_of(conn);
+        self.sights.forget(conn);
         let Some(peer) = self.peers.remove(&conn) else { return };
         if let Some(group) = id.and_then(|id| self.groups.get_mut(&id))
             && group.connected.get(&peer.device) == Some(&conn)

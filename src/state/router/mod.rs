@@ -15,6 +15,7 @@ mod peer;
 mod presence;
 mod queue;
 mod routing;
+mod sight;
 #[cfg(test)]
 mod tests;
 
@@ -28,11 +29,13 @@ use crate::wire::frame::{ChunkRange, ChunkRefusal, Class, Frame};
 use crate::wire::ids::{DeviceKey, GroupId, InviteId, PublicId};
 use crate::wire::invite::AdmissionSecret;
 use crate::wire::log::{NotTheMasters, SignedHead, SignedHeader};
+use crate::wire::probe::ProbeToken;
 use crowd::Crowd;
 use membership::Membership;
 use peer::{Peer, Phase};
 use presence::Presence;
 use queue::MasterQueue;
+use sight::Sights;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::net::SocketAddr;
 
@@ -53,6 +56,13 @@ pub enum Input {
         conn: ConnId,
         /// Where from.
         remote: SocketAddr,
+    },
+    /// A ping came, beside all connections.
+    Pinged {
+        /// Where from.
+        from: SocketAddr,
+        /// Its token.
+        token: ProbeToken,
     },
     /// A frame came.
     Frame {
@@ -241,6 +251,7 @@ pub struct Router {
     timers: BTreeSet<(Time, Timer)>,
     silent: Crowd,
     strangers: Crowd,
+    sights: Sights,
     effects: VecDeque<Effect>,
 }
 
@@ -261,7 +272,8 @@ impl Router {
         let silent = Crowd::new(config.silent_max, config.silent_per_address);
         let strangers = Crowd::new(config.strangers_max, config.strangers_per_address);
         let (peers, timers, effects) = (HashMap::new(), BTreeSet::new(), VecDeque::new());
-        Ok(Router { config, admission, started: now, groups, peers, timers, silent, strangers, effects })
+        let sights = Sights::default();
+        Ok(Router { config, admission, started: now, groups, peers, timers, silent, strangers, sights, effects })
     }
 
     /// Takes in what happened. Drain [`Router::poll_effect`] after it.
@@ -269,6 +281,7 @@ impl Router {
         match input {
             Input::Connected { conn, peer, remote } => self.connected(now, conn, peer, remote),
             Input::Moved { conn, remote } => self.moved(conn, remote),
+            Input::Pinged { from, token } => self.sighted(from, &token),
             Input::Frame { conn, frame } => self.frame(now, conn, frame),
             Input::Sent { conn, bytes } => self.sent(now, conn, bytes),
             Input::Closed { conn } => self.forget(now, conn),
@@ -339,6 +352,7 @@ impl Router {
             }
             Frame::Routed { peer, number, envelope } => self.route(now, conn, peer, number, envelope),
             Frame::Broadcast { header, body } => self.broadcast(now, conn, header, body),
+            Frame::Sight(token) => self.sight_announced(conn, token),
             Frame::Ping(number) => self.send(conn, Frame::Pong(number)),
             // That it came is all that counts.
             Frame::Pong(_)

@@ -54,7 +54,7 @@ impl Phase {
                 matches!(self, Approved | Master)
             }
             Frame::ClientRegister { .. } => matches!(self, Stranger | Registered),
-            Frame::Routed { .. } => matches!(self, Approved | Master),
+            Frame::Routed { .. } | Frame::Sight(_) => matches!(self, Approved | Master),
             Frame::Ping(_) | Frame::Pong(_) => !matches!(self, Silent),
             Frame::Welcome(_)
             | Frame::MasterRegisterAck(_)

@@ -200,8 +200,8 @@ impl World {
             Output::Probe(to, probe) => self.probe(node, to, probe),
             Output::PeerHello(conn, group, head) => self.says_peer_hello(node, conn, group, head),
             Output::PeerStreams(conn, ..) => self.takes_streams_straight(conn),
-            // Nobody announces anything on these local networks.
-            Output::Announce(_) | Output::MapPort(_) => {}
+            // Nobody announces anything on these local networks, no router maps a port, and there is no IPv6.
+            Output::Announce(_) | Output::MapPort(_) | Output::ProbeServer(..) => {}
             Output::Epochs(epochs) => self.nodes[node].plane.epochs(epochs.iter().map(|epoch| epoch.id)),
             Output::Open(place) => {
                 let (transfer, opening) = (place.transfer, place.opening);

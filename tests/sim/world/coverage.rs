@@ -97,6 +97,7 @@ pub(super) fn kind(output: &Output) -> &'static str {
         Output::MapPort(_) => "MapPort",
         Output::DialPeer(..) => "DialPeer",
         Output::Probe(..) => "Probe",
+        Output::ProbeServer(..) => "ProbeServer",
         Output::PeerHello(..) => "PeerHello",
         Output::PeerStreams(..) => "PeerStreams",
         Output::Epochs(_) => "Epochs",

@@ -47,6 +47,36 @@ fn who_may_be_dialled_hears_where_its_packets_come_from_when_that_changes() {
 }
 
 #[test]
+fn who_may_be_dialled_hears_where_its_pings_of_the_other_family_come_from() {
+    let (mut world, _) = World::settled(&[1]);
+    world.client(8, 1);
+    world.take();
+    let (token, other) = ([1; 8], [2; 8]);
+    let [four, six, later]: [SocketAddr; 3] =
+        ["198.51.100.7:9", "[2001:db8::7]:9", "[2001:db8::7]:10"].map(|text| text.parse().unwrap());
+    let ping = |world: &mut World, from, token| {
+        world.input(Input::Pinged { from, token });
+        world.got(8).into_iter().map(|frame| matches!(frame, Frame::Observed(at) if at == from)).collect::<Vec<_>>()
+    };
+    assert!(ping(&mut world, six, token).is_empty(), "nobody said whose it is");
+    world.say(8, Frame::Sight(token));
+    assert!(ping(&mut world, six, other).is_empty());
+    assert!(ping(&mut world, four, token).is_empty(), "its connection tells that");
+    assert_eq!(ping(&mut world, six, token), [true]);
+    assert!(ping(&mut world, six, token).is_empty(), "once");
+    assert_eq!(ping(&mut world, later, token), [true]);
+    world.say(8, Frame::Sight(other));
+    assert!(ping(&mut world, six, token).is_empty(), "the last token counts");
+    assert_eq!(ping(&mut world, six, other), [true]);
+    world.input(Input::Closed { conn: ConnId(8) });
+    assert!(ping(&mut world, later, other).is_empty());
+    // Who is no member can have nothing sent.
+    world.connect(9, 2);
+    world.say(9, Frame::Sight(token));
+    assert!(world.closed(9).is_some());
+}
+
+#[test]
 fn what_a_process_said_that_is_gone_does_not_displace_its_successor() {
     let (mut world, _) = World::settled(&[1]);
     world.client(8, 1);
