@@ -21,6 +21,9 @@ pub struct LinkConfig {
     pub dial_wait: Duration,
     /// Who waits and hears nothing for this long asks whether the other end is there.
     pub ping_after: Duration,
+    /// And asks again so often. Each is a packet of its own: QUIC repeats what is lost at pauses that double, and a network
+    /// that was away for seconds and is back would wait for seconds more.
+    pub ping_again: Duration,
     /// Who waits and hears nothing for this long dials anew beside the connection.
     pub redial_after: Duration,
     /// Who waits and hears nothing for this long, on the connection or of a new one, gives the connection up: the server
@@ -37,6 +40,7 @@ impl Default for LinkConfig {
             retry_late: Duration::from_secs(10),
             dial_wait: Duration::from_secs(2),
             ping_after: Duration::from_secs(1),
+            ping_again: Duration::from_millis(500),
             redial_after: Duration::from_secs(3),
             give_up_after: Duration::from_secs(8),
         }
@@ -89,7 +93,10 @@ pub struct Link {
     awaited: Option<Time>,
     /// When something was heard last.
     heard: Time,
+    /// When it was asked first whether the other end is there, since something was heard.
     pinged: Option<Time>,
+    /// When it was asked last.
+    pinged_last: Time,
     /// Since when the connection is in doubt, for the network may have changed.
     doubted: Option<Time>,
     /// Since when another connection is wanted though this one may be heard: only a new one tells where this device is seen.
@@ -112,6 +119,7 @@ impl Link {
             awaited: None,
             heard: now,
             pinged: None,
+            pinged_last: now,
             doubted: None,
             moved: None,
             ended: None,
@@ -246,8 +254,7 @@ impl Link {
             Some(conn) if self.doubted.is_none() => {
                 self.doubted = Some(now);
                 self.awaited = Some(now);
-                self.pinged = Some(now);
-                self.effects.push_back(Effect::Ping(conn, now.0));
+                self.ping(now, conn);
             }
             None if self.retry_at.is_some() => self.dial_now(now),
             Some(_) | None => {}
@@ -278,9 +285,14 @@ impl Link {
             && self.pinged.is_none()
             && now.since(self.heard) >= self.config.ping_after
         {
-            self.pinged = Some(now);
-            self.effects.push_back(Effect::Ping(conn, now.0));
+            self.ping(now, conn);
         }
+    }
+
+    fn ping(&mut self, now: Time, conn: ConnId) {
+        self.pinged.get_or_insert(now);
+        self.pinged_last = now;
+        self.effects.push_back(Effect::Ping(conn, now.0));
     }
 
     /// When to call [`Link::tick`].
@@ -295,7 +307,8 @@ impl Link {
             Some(_) if self.is_dialing() => self.silent_for(self.config.give_up_after),
             Some(_) => self.silent_for(self.config.redial_after),
         });
-        self.retry_at.into_iter().chain(redial).chain(awaited).min()
+        let again = self.awaited.and(self.pinged).map(|_| self.pinged_last.after(self.config.ping_again));
+        self.retry_at.into_iter().chain(redial).chain(awaited).chain(again).min()
     }
 
     /// Time passes.
@@ -311,8 +324,7 @@ impl Link {
         let silent = |pause| self.silent_for(pause) <= now;
         if self.pinged.is_none() {
             if silent(self.config.ping_after) {
-                self.pinged = Some(now);
-                self.effects.push_back(Effect::Ping(conn, now.0));
+                self.ping(now, conn);
             }
         } else if silent(self.config.give_up_after) {
             self.current = None;
@@ -325,8 +337,13 @@ impl Link {
             if !self.is_dialing() {
                 self.dial(now);
             }
-        } else if silent(self.config.redial_after) && !self.is_dialing() {
-            self.dial(now);
+        } else {
+            if silent(self.config.redial_after) && !self.is_dialing() {
+                self.dial(now);
+            }
+            if self.pinged_last.after(self.config.ping_again) <= now {
+                self.ping(now, conn);
+            }
         }
     }
 
@@ -420,6 +437,7 @@ mod tests {
         assert!(matches!(link.poll_effect(), Some(Effect::Ping(ConnId(1), _))));
         link.tick(Time(3_000));
         assert_eq!(link.poll_effect(), Some(Effect::Dial(2)));
+        assert_eq!(link.poll_effect(), Some(Effect::Ping(ConnId(1), 3_000)), "it may be back");
         link.dialed(ConnId(2));
         assert_eq!(link.poll_effect(), Some(Effect::Down(ConnId(1))));
         assert_eq!(link.poll_effect(), Some(Effect::Close(ConnId(1))));
@@ -548,15 +566,22 @@ mod tests {
         link.doubt(Time(100_000));
         assert!(matches!(link.poll_effect(), Some(Effect::Ping(ConnId(1), _))));
         link.awaiting(None);
-        assert_eq!(link.poll_timeout(), Some(Time(102_000)));
-        link.doubt(Time(101_000));
+        for again in [100_500, 101_000, 101_500] {
+            assert_eq!(link.poll_timeout(), Some(Time(again)));
+            link.tick(Time(again));
+            assert_eq!(
+                drained(&mut link),
+                [Effect::Ping(ConnId(1), again)],
+                "a packet that is lost is not all that is sent"
+            );
+            link.doubt(Time(again));
+        }
         link.tick(Time(101_999));
-        assert_eq!(link.poll_effect(), None, "changes that follow one another put nothing off");
+        assert_eq!(drained(&mut link), [], "changes that follow one another put nothing off");
         link.tick(Time(102_000));
-        assert_eq!(link.poll_effect(), Some(Effect::Dial(2)));
+        assert_eq!(drained(&mut link), [Effect::Dial(2), Effect::Ping(ConnId(1), 102_000)]);
         link.dialed(ConnId(2));
-        let then: Vec<Effect> = std::iter::from_fn(|| link.poll_effect()).collect();
-        assert_eq!(then, [Effect::Down(ConnId(1)), Effect::Close(ConnId(1)), Effect::Up(ConnId(2))]);
+        assert_eq!(drained(&mut link), [Effect::Down(ConnId(1)), Effect::Close(ConnId(1)), Effect::Up(ConnId(2))]);
     }
 
     fn drained(link: &mut Link) -> Vec<Effect> {
