@@ -35,7 +35,9 @@ fn cinema_of(seed: u64, nats: [Nat; 2], chunks: u64) -> World {
 /// The second client's download goes straight, and is not over.
 fn goes_straight(world: &mut World) {
     get_all(world, 2);
-    let straight = world.run_till(10_000, |world| world.nodes[2].straight_units > 4);
+    // What is asked of the server at first comes, then what is asked straight.
+    let units = world.relay_delay_max + 2 * world.straight_delay_max;
+    let straight = world.run_till(10_000 + units, |world| world.nodes[2].straight_units > 4);
     world.check(straight, "the download goes straight");
     world.check(is_under_way(world), "and is under way");
 }

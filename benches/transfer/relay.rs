@@ -1,34 +1,23 @@
-//! Chunks from one device's memory to another's, in bytes a second: through the real server, next to a process that does
-//! nothing but splice QUIC streams, which is the ceiling.
+//! Through a relay: the real server, next to a process that does nothing but splice QUIC streams, which is the ceiling.
 //!
-//! The relay is a process of its own: this program again, with a role. Owner and asker are the same code for both: a
-//! thread each, on the product's transport; the asker keeps the same number of chunks outstanding.
+//! The relay is a process of its own. Owner and asker are the same code for both: a thread each, on the product's transport; the
+//! asker keeps the same number of chunks outstanding.
 
-#[path = "../tests/relay/group.rs"]
-mod group;
-
-use aws_lc_rs::signature::Ed25519KeyPair;
+use crate::group::{ANY_PORT, Fake, MIB, Place, content, endpoint, header, identity, key, within};
+use crate::raw::{Process, one_thread, quinn_server, socket};
+use crate::{BAILIWICK, SPLICE, is_measured};
 use bailiwick::net::chunks::{ChunkReceiver, accept_chunk, open_chunk};
 use bailiwick::net::connection::Connection;
 use bailiwick::net::endpoint::Endpoint;
-use bailiwick::net::limits::*;
-use bailiwick::net::tls::{ALPN, NAME};
 use bailiwick::wire::chunk::CHUNK_HEADER_BYTES;
 use bailiwick::wire::frame::{ChunkRange, Frame};
 use bailiwick::wire::invite::Ticket;
 use bailiwick::wire::seal::TAG_BYTES;
 use bytes::Bytes;
-use criterion::{Criterion, SamplingMode, Throughput, criterion_group};
-use group::{ANY_PORT, Fake, MIB, Place, content, endpoint, header, identity, key, within};
-use quinn::crypto::rustls::QuicServerConfig;
-use quinn::{EndpointConfig, MtuDiscoveryConfig, RecvStream, SendStream, ServerConfig, TransportConfig};
-use rustls::pki_types::PrivatePkcs8KeyDer;
-use socket2::{Domain, Protocol, Socket, Type};
+use criterion::{Criterion, SamplingMode, Throughput};
+use quinn::{EndpointConfig, RecvStream, SendStream};
 use std::cell::{Cell, LazyCell};
-use std::io::{BufRead, BufReader, Write};
-use std::net::UdpSocket;
-use std::path::Path;
-use std::process::{Child, Command, ExitCode, Stdio};
+use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
 use tempfile::TempDir;
@@ -53,33 +42,12 @@ const READ_BYTES: usize = 64 * 1024;
 /// Pieces that are spliced at once.
 const PIECES: usize = 64;
 
-/// The variable that says what a copy of this program is.
-const ROLE: &str = "BAILIWICK_BENCH_ROLE";
-const SPLICE: &str = "splice";
-const SERVER: &str = "server";
-
 const OWNER: u8 = 1;
 const ASKER: u8 = 2;
 const RELAY: u8 = 3;
 
-fn main() -> ExitCode {
-    match std::env::var(ROLE).as_deref() {
-        Ok(SPLICE) => splice(),
-        Ok(SERVER) => return bailiwick::cli::main(),
-        _ => {
-            relays();
-            Criterion::default().configure_from_args().final_summary();
-        }
-    }
-    ExitCode::SUCCESS
-}
-
-criterion_group!(relays, relay);
-
-fn relay(criterion: &mut Criterion) {
-    let measures = std::env::args().any(|argument| argument == "--bench");
-    let tries = std::env::args().any(|argument| argument == "--test");
-    let chunks = if measures && !tries { CHUNKS } else { CHUNKS_TRIED };
+pub(crate) fn relay(criterion: &mut Criterion) {
+    let chunks = if is_measured() { CHUNKS } else { CHUNKS_TRIED };
     let mut group = criterion.benchmark_group("relay");
     group.throughput(Throughput::Bytes(u64::from(chunks) * CHUNK_BYTES as u64));
     group.sampling_mode(SamplingMode::Flat).sample_size(10).measurement_time(Duration::from_secs(15));
@@ -140,7 +108,7 @@ impl Relay {
         let listen = ANY_PORT.to_string();
         let state = temporary.path().join("state");
         let process = Process::start(
-            SERVER,
+            BAILIWICK,
             &["--json".as_ref(), "--state".as_ref(), &state, "server".as_ref(), "--listen".as_ref(), listen.as_ref()],
         );
         let place = || {
@@ -204,7 +172,7 @@ async fn fetch(orders: Arc<Orders>, first: u32, chunks: u32) {
     }
 }
 
-async fn read_all(mut stream: ChunkReceiver) -> usize {
+pub(crate) async fn read_all(mut stream: ChunkReceiver) -> usize {
     let mut bytes = 0;
     while let Some(segment) = stream.read_segments(READ_BYTES).await.expect("a whole chunk") {
         bytes += segment.len();
@@ -241,51 +209,12 @@ fn ticket(text: &str) -> Ticket {
     Ticket::parse(text).unwrap_or_else(|_| panic!("no ticket: {text}"))
 }
 
-/// One thread a device, as the product has.
-fn one_thread() -> Runtime {
-    let mut runtime = tokio::runtime::Builder::new_multi_thread();
-    runtime.worker_threads(1).enable_all().build().expect("a runtime")
-}
-
-/// A copy of this program in a role.
-struct Process {
-    child: Child,
-    /// Its first line, which says that it serves.
-    ready: String,
-    /// Kept open, for it may say more.
-    _stdout: BufReader<std::process::ChildStdout>,
-}
-
-impl Process {
-    fn start(role: &str, arguments: &[&Path]) -> Process {
-        let mut child = Command::new(std::env::current_exe().expect("this program"))
-            .args(arguments)
-            .env(ROLE, role)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("the process starts");
-        let mut stdout = BufReader::new(child.stdout.take().expect("its output"));
-        let mut ready = String::new();
-        stdout.read_line(&mut ready).expect("a line");
-        Process { child, ready, _stdout: stdout }
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        // Fails only if it has ended already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
 /// The ceiling: takes a connection, then another one, and passes every stream of the first on to the second.
-fn splice() {
+pub(crate) fn splice() {
     one_thread().block_on(async {
         let endpoint = quinn::Endpoint::new(
             EndpointConfig::default(),
-            Some(quinn_server()),
+            Some(quinn_server(&identity(RELAY), UNI_STREAMS)),
             socket(),
             Arc::new(quinn::TokioRuntime),
         )
@@ -318,57 +247,4 @@ async fn pass(mut from: RecvStream, mut to: SendStream) {
         }
     }
     let _ = to.finish();
-}
-
-/// The product's transport, without its checks of who dials.
-fn quinn_server() -> ServerConfig {
-    let pair = Ed25519KeyPair::from_seed_unchecked(&identity(RELAY).sign_seed().0).expect("a key");
-    let pkcs8 = pair.to_pkcs8v1().expect("its encoding");
-    let der = PrivatePkcs8KeyDer::from(pkcs8.as_ref());
-    let key = rcgen::KeyPair::from_pkcs8_der_and_sign_algo(&der, &rcgen::PKCS_ED25519).expect("a key");
-    let parameters = rcgen::CertificateParams::new(vec![NAME.to_owned()]).expect("a name");
-    let certificate = parameters.self_signed(&key).expect("a certificate");
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut tls = rustls::ServerConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .expect("TLS 1.3")
-        .with_no_client_auth()
-        .with_single_cert(vec![certificate.der().clone()], der.clone_key().into())
-        .expect("a certificate and its key");
-    tls.alpn_protocols = vec![ALPN.to_vec()];
-    let mut mtu = MtuDiscoveryConfig::default();
-    mtu.upper_bound(MTU_BYTES);
-    let mut transport = TransportConfig::default();
-    transport
-        .max_concurrent_uni_streams(UNI_STREAMS.into())
-        .receive_window(CONNECTION_WINDOW_BYTES.into())
-        .stream_receive_window(STREAM_WINDOW_BYTES.into())
-        .send_window(SEND_WINDOW_BYTES)
-        .initial_rtt(INITIAL_RTT)
-        .mtu_discovery_config(Some(mtu))
-        .datagram_receive_buffer_size(None);
-    let mut server = ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls).expect("a suite for QUIC")));
-    server.transport_config(Arc::new(transport));
-    server
-}
-
-/// With the product's buffers.
-fn socket() -> UdpSocket {
-    let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP)).expect("a socket");
-    socket.bind(&ANY_PORT.into()).expect("a port");
-    let granted = |bytes: std::io::Result<usize>| bytes.is_ok_and(|bytes| bytes >= SOCKET_BUFFER_BYTES);
-    #[cfg(target_os = "linux")]
-    {
-        // Refused without CAP_NET_ADMIN; then the system's limit holds.
-        let _ = rustix::net::sockopt::set_socket_recv_buffer_size_force(&socket, SOCKET_BUFFER_BYTES);
-        let _ = rustix::net::sockopt::set_socket_send_buffer_size_force(&socket, SOCKET_BUFFER_BYTES);
-    }
-    if !granted(socket.recv_buffer_size()) {
-        let _ = socket.set_recv_buffer_size(SOCKET_BUFFER_BYTES);
-    }
-    if !granted(socket.send_buffer_size()) {
-        let _ = socket.set_send_buffer_size(SOCKET_BUFFER_BYTES);
-    }
-    socket.set_nonblocking(true).expect("a socket that does not block");
-    socket.into()
 }
