@@ -7,6 +7,7 @@ mod accept;
 pub mod candidates;
 pub mod changes;
 pub mod chunks;
+mod congestion;
 pub mod connection;
 pub mod control;
 pub mod dial;

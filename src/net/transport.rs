@@ -1,5 +1,6 @@
 //! quinn's knobs, set once for every connection.
 
+use super::congestion::Congestion;
 use super::endpoint::{BindError, Config};
 use super::limits::*;
 use super::tls::{Credentials, Pin};
@@ -86,6 +87,7 @@ fn transport(config: &Config<'_>, silence: Silence, peer_bidi_streams: u32) -> R
         .send_window(SEND_WINDOW_BYTES)
         .initial_rtt(INITIAL_RTT)
         .mtu_discovery_config(Some(mtu))
+        .congestion_controller_factory(Arc::new(Congestion::default()))
         .datagram_receive_buffer_size(None)
         .enable_segmentation_offload(true);
     Ok(transport)

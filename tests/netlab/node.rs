@@ -34,7 +34,7 @@ impl Node {
         let mut command = Command::new(program.unwrap_or_else(|| env!("CARGO_BIN_EXE_bailiwick").into()));
         command.args(["--json", "--state"]).arg(root.join(name)).args(arguments);
         command
-            .env("RUST_LOG", "bailiwick=debug")
+            .env("RUST_LOG", std::env::var("RUST_LOG").unwrap_or_else(|_| "bailiwick=debug".to_owned()))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(log.expect("a log"));
