@@ -151,6 +151,12 @@ struct Peer {
 }
 
 impl Peer {
+    /// Whether an attempt found no way, and was over no longer ago than the other device may wait before it tries again.
+    fn failed_since(&self, now: Time, pause: Duration) -> bool {
+        let last = self.tries.last.as_ref().filter(|_| self.why == Some(Why::Nothing) && self.current.is_none());
+        last.is_some_and(|last| now.since(last.ended) <= pause)
+    }
+
     fn is_idle(&self) -> bool {
         !self.wanted && !self.anew && self.attempt.is_none() && self.conns.is_empty()
     }
@@ -346,13 +352,14 @@ impl Paths {
         }
     }
 
-    /// Pauses are over, and whoever was offered addresses is told the present ones.
+    /// Pauses are over, and whoever was offered addresses is told the present ones; also who found no way to the old ones, for
+    /// it is perhaps that one who waits.
     fn begin_anew(&mut self, now: Time) {
         self.near_anew();
         for peer in self.peers.values_mut() {
             peer.failures = 0;
             peer.retry_at = peer.retry_at.map(|_| now);
-            peer.anew |= peer.attempt.take().is_some();
+            peer.anew |= peer.attempt.take().is_some() || peer.failed_since(now, self.config.retry_max);
         }
     }
 

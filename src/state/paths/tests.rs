@@ -3,6 +3,7 @@ use crate::wire::sign::Identity;
 use std::net::IpAddr;
 use std::sync::LazyLock;
 
+mod mapped;
 mod moving;
 mod near;
 
@@ -31,11 +32,17 @@ struct Nat {
     /// The inside's port stands for its host, which is alone behind its NAT.
     ports: BTreeMap<Option<SocketAddr>, u16>,
     sent_to: BTreeSet<(u16, SocketAddr)>,
+    /// A port that lets everybody in, and who came by it: answers to them leave by it.
+    mapped: Option<u16>,
+    came_by_it: BTreeSet<SocketAddr>,
 }
 
 impl Nat {
     /// Where a packet to `to` seems to come from.
     fn out(&mut self, to: SocketAddr) -> SocketAddr {
+        if let Some(port) = self.mapped.filter(|_| self.came_by_it.contains(&to)) {
+            return SocketAddr::new(self.outside, port);
+        }
         let key = (self.mapping == Symmetric).then_some(to);
         let next = 40_000 + self.ports.len() as u16;
         let port = *self.ports.entry(key).or_insert(next);
@@ -43,7 +50,11 @@ impl Nat {
         SocketAddr::new(self.outside, port)
     }
 
-    fn lets_in(&self, port: u16, from: SocketAddr) -> bool {
+    fn lets_in(&mut self, port: u16, from: SocketAddr) -> bool {
+        if self.mapped == Some(port) {
+            self.came_by_it.insert(from);
+            return true;
+        }
         let mut sent = self.sent_to.iter().filter(|(of, _)| *of == port);
         match self.filtering {
             Filtering::EndpointIndependent => sent.next().is_some(),
@@ -123,6 +134,8 @@ impl Lab {
             outside: IpAddr::from([203, 0, 113, index as u8 + 1]),
             ports: BTreeMap::new(),
             sent_to: BTreeSet::new(),
+            mapped: None,
+            came_by_it: BTreeSet::new(),
         };
         let inside = [address("10.0.1.2:7000"), address("10.0.2.2:7000")];
         let mut nats = [nat(0, kinds[0]), nat(1, kinds[1])];
