@@ -262,6 +262,7 @@ fn status_row() -> Status {
         rename: None,
         asked_name: None,
         server_rtt_ms: Some(12),
+        relay_only: true,
         load: None,
     }
 }
@@ -309,6 +310,7 @@ fn client_row() -> ClientRow {
         is_self: true,
         last_seen: None,
         rtt_ms: Some(3),
+        conn: None,
     }
 }
 

@@ -69,6 +69,8 @@ fn status_lines(status: &Status) -> Vec<String> {
         field("server", Some(format!("{}{rtt}", link_text(status.server))));
         field("master", Some(master_text(status).to_owned()));
     }
+    let ways = "everything goes through the server (--relay-only)";
+    field("ways", status.relay_only.then(|| ways.to_owned()));
     let unheard = status.role == NodeRole::Client && (status.server, status.master) == (Link::Connected, Link::Away);
     let hint = "if the group moved to another server, ask for a new invite; with it: `bailiwick client INVITE`";
     field("hint", (unheard && status.standing == Some(StandingRow::Approved)).then(|| hint.to_owned()));

@@ -13,7 +13,7 @@ use crate::net::portmap::PortMap;
 use crate::node::goodbye::LEFT_FILE;
 use crate::node::identity::state_error;
 use crate::node::local::{Command, ErrorCode, LocalError, NodeHandle};
-use crate::node::options::{ClientOptions, MasterOptions, ServerOptions, Ways};
+use crate::node::options::{AskedWays, ClientOptions, MasterOptions, ServerOptions, Ways};
 use crate::node::run::{self, Home};
 use crate::store::statedir::StateDir;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -41,7 +41,7 @@ pub(super) struct Start {
     /// What to share once the node serves.
     pub(super) shares: Vec<PathBuf>,
     /// Which ways to other devices are looked for.
-    pub(super) ways: Ways,
+    pub(super) ways: AskedWays,
     /// How to print.
     pub(super) output: Output,
 }
@@ -95,10 +95,11 @@ where
     let (handle, ends) = NodeHandle::new();
     let (shutdown, ends_now) = watch::channel(false);
     let api = api::serve(dir.clone(), handle.clone(), ends_now).await?;
-    let config = start.ways.config();
+    let ways = Ways::kept(&dir, start.ways).map_err(state_error)?;
+    let config = ways.config();
     // Only straight ways lead to who is found there, or come in by it.
-    let lan = start.ways.straight.then(Lan::of_this_machine);
-    let router = (start.ways.straight && start.ways.mapped_port).then(PortMap::of_this_machine);
+    let lan = ways.straight.then(Lan::of_this_machine);
+    let router = (ways.straight && ways.mapped_port).then(PortMap::of_this_machine);
     let node = tokio::spawn(run(Home { dir: dir.clone(), ends, api: api.url.clone(), config, lan, router }));
     let story = tokio::spawn(ready::tell(start.clone(), handle.clone(), dir.clone()));
     let outcome = until_end(node, signals, handle).await;
@@ -181,7 +182,7 @@ mod tests {
         Start {
             state_dir: state_dir.to_owned(),
             shares: Vec::new(),
-            ways: Ways::default(),
+            ways: AskedWays::default(),
             output: Output { json: true },
         }
     }

@@ -7,7 +7,7 @@ use super::output::Output;
 use super::place::{self, usage};
 use super::run::{self, Start};
 use super::word;
-use crate::node::options::{ClientOptions, MasterOptions, MasterServer, ServerOptions, ServerPlace, Ways};
+use crate::node::options::{AskedWays, ClientOptions, MasterOptions, MasterServer, ServerOptions, ServerPlace};
 use crate::wire::invite::{Invite, Ticket};
 use std::path::Path;
 
@@ -54,11 +54,11 @@ pub(super) fn client(global: &Global, args: &ClientArgs, output: Output) -> Outc
 }
 
 fn start(state_dir: &Path, output: Output) -> Start {
-    Start { state_dir: state_dir.to_owned(), shares: Vec::new(), ways: Ways::default(), output }
+    Start { state_dir: state_dir.to_owned(), shares: Vec::new(), ways: AskedWays::default(), output }
 }
 
-fn ways(args: WayArgs) -> Ways {
-    Ways { straight: !args.relay_only, mapped_port: !args.no_port_mapping }
+fn ways(args: WayArgs) -> AskedWays {
+    AskedWays { relay_only: args.relay_only, no_port_mapping: args.no_port_mapping }
 }
 
 /// The process that was put there is the one that runs the node.

@@ -306,6 +306,7 @@ async fn server_status(server: &ServerHandle, state_dir: &Path, api: &str) -> St
         group: None,
         server: Link::None,
         server_rtt_ms: None,
+        relay_only: false,
         master: Link::None,
         waiting: None,
         leaving: false,

@@ -80,6 +80,7 @@ pub(crate) fn client(name: &str, standing: StandingRow) -> ClientRow {
         since: "2026-01-01T00:00:00Z".into(),
         last_seen: None,
         rtt_ms: None,
+        conn: None,
     }
 }
 
@@ -174,6 +175,7 @@ pub(crate) fn status(standing: StandingRow, server: Link) -> Reply {
         group: None,
         server,
         server_rtt_ms: None,
+        relay_only: false,
         master: Link::Away,
         waiting: Some("the master".into()),
         leaving: false,

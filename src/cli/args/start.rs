@@ -4,7 +4,6 @@ use super::values::{advertised_address, device_name, listen_address};
 use crate::wire::invite::Address;
 use crate::wire::name::DeviceName;
 use clap::Args;
-use clap::builder::FalseyValueParser;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -37,14 +36,14 @@ pub(in crate::cli) struct PlaceArgs {
 pub(in crate::cli) struct WayArgs {
     /// Everything goes through the server: no other device learns this one's addresses
     ///
-    /// For this run of the node. Nothing is announced on local networks either.
-    #[arg(long, env = "BAILIWICK_RELAY_ONLY", value_parser = FalseyValueParser::new(), hide_env = true)]
-    pub(in crate::cli) relay_only: bool,
+    /// Nothing is announced on local networks either. Kept for later starts, until one says --relay-only=false.
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub(in crate::cli) relay_only: Option<bool>,
     /// Don't ask the router for a port (PCP, NAT-PMP, UPnP), which makes direct connections possible through any NAT
     ///
-    /// For this run of the node.
-    #[arg(long, env = "BAILIWICK_NO_PORT_MAPPING", value_parser = FalseyValueParser::new(), hide_env = true)]
-    pub(in crate::cli) no_port_mapping: bool,
+    /// Kept for later starts, until one says --no-port-mapping=false.
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub(in crate::cli) no_port_mapping: Option<bool>,
 }
 
 /// `master`.

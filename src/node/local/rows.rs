@@ -27,6 +27,9 @@ pub struct Status {
     pub server_rtt_ms: Option<u64>,
     /// Whether the master is there; `null` for a server, which holds many groups.
     pub master: Link,
+    /// Whether the node keeps to its server, as its person wants.
+    #[serde(default)]
+    pub relay_only: bool,
     /// What the node waits for, in words, if it waits.
     pub waiting: Option<String>,
     /// Whether the device is about to leave its group.
@@ -157,6 +160,9 @@ pub struct ClientRow {
     pub last_seen: Option<String>,
     /// Round trip to it in milliseconds; `null` while it is relayed, for the server measures none.
     pub rtt_ms: Option<u64>,
+    /// The direct connection, for whoever completes this.
+    #[serde(skip)]
+    pub conn: Option<u64>,
 }
 
 /// How bytes travel.

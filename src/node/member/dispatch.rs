@@ -300,15 +300,26 @@ impl Dispatcher {
             }
             Reply::Doctor(mut found) => {
                 for device in &mut found.devices {
-                    let conn = device.conn.and_then(|conn| self.connections.get(&ConnId(conn)));
-                    device.address = conn.map(|(connection, _)| connection.remote().to_string());
-                    device.rtt_ms = conn.map(|(connection, _)| connection.rtt().as_millis() as u64);
+                    let connection = device.conn.and_then(|conn| self.connection(conn));
+                    device.address = connection.map(|connection| connection.remote().to_string());
+                    device.rtt_ms = connection.map(|connection| connection.rtt().as_millis() as u64);
                 }
                 Reply::Doctor(found)
+            }
+            Reply::Clients(mut rows) => {
+                for row in &mut rows {
+                    let connection = row.conn.and_then(|conn| self.connection(conn));
+                    row.rtt_ms = connection.map(|connection| connection.rtt().as_millis() as u64);
+                }
+                Reply::Clients(rows)
             }
             other => other,
         });
         let _ = question.send(completed);
+    }
+
+    fn connection(&self, conn: u64) -> Option<&Connection> {
+        self.connections.get(&ConnId(conn)).map(|(connection, _)| connection)
     }
 
     /// The round trip to the server, on the connection that chunks come on.

@@ -12,7 +12,7 @@ use crate::state::downloads::fetch::{Fetch, Phase};
 use crate::state::downloads::rate::Rate;
 use crate::state::downloads::{Outcome, TransferId, Way};
 use crate::state::link::Ended;
-use crate::state::paths::State;
+use crate::state::paths::{State, Why};
 use crate::state::roster::Device;
 use crate::state::time::Time;
 use crate::store::member::{
@@ -105,8 +105,8 @@ impl Activity {
     }
 
     /// By which way a job's chunks came last; what came before this process passed the server, as far as is known.
-    fn path_of(&self, job: u64) -> PathRow {
-        self.jobs.get(&job).and_then(|job| job.path).unwrap_or(PathRow::Relay)
+    fn path_of(&self, job: u64) -> Option<PathRow> {
+        self.jobs.get(&job).and_then(|job| job.path)
     }
 
     /// The transfers of a job that are in memory.
@@ -202,6 +202,7 @@ impl MemberCore {
             group: Some(self.group.id().to_string()),
             server,
             server_rtt_ms: None,
+            relay_only: !self.config.paths.enabled,
             master,
             waiting: self.waiting(),
             leaving: self.wishes.is_leaving(),
@@ -305,6 +306,9 @@ impl MemberCore {
     fn waits_for_straight_way(&self, owner: &PublicId) -> String {
         let (name, key) = (self.owner_name(owner), self.roster().device(owner).map(|device| device.key));
         let why = match key.map(|key| self.paths.state(&key)) {
+            Some(State::Relayed(why @ (Why::RelayOnly | Why::Off))) => {
+                format!("{why}; the same with --relay-only instead of --direct-only fetches it through the server")
+            }
             Some(State::Relayed(why)) => why.to_string(),
             Some(State::Trying) => "it is being tried".to_owned(),
             Some(State::Direct | State::Unknown) | None => {
@@ -361,6 +365,7 @@ impl MemberCore {
             since: rfc3339(device.since_ms as i64),
             last_seen: away.map(|presence| rfc3339(presence.seen_ms as i64)),
             rtt_ms: None,
+            conn: self.paths.current(&device.key).map(|conn| conn.0),
         }
     }
 
@@ -524,6 +529,7 @@ impl MemberCore {
             Outcome::NotStraight => self.waits_for_straight_way(&fetch.wanted.owner),
             Outcome::ServerAway => {
                 let device = self.roster().device(&fetch.wanted.owner);
+                let device = device.filter(|_| fetch.wanted.way != Way::Relay);
                 let nearby = device.map(|device| self.nearby_text(&device.key)).unwrap_or_default();
                 format!("waiting for the server at {}{nearby}", addresses(&self.group.server.addresses))
             }
@@ -619,7 +625,7 @@ impl MemberCore {
             received_bytes: received,
             rate,
             eta_s: eta(job.total.saturating_sub(done), rate),
-            path: (running || received > 0).then(|| self.activity.path_of(job.job)),
+            path: self.activity.path_of(job.job).filter(|_| running || received > 0),
             dest: job.dest,
             elapsed_ms: job.moving_ms + self.activity.unkept_ms(job.job),
         }

@@ -10,9 +10,12 @@ use std::net::{IpAddr, SocketAddr};
 /// What is known of it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, thiserror::Error)]
 pub enum PortMapping {
-    /// No NAT for IPv4 is between this device and the server, as far as shows; or it is not to be asked.
+    /// The router is not to be asked.
+    #[error("none: this node was started with --no-port-mapping or --relay-only")]
+    Off,
+    /// No NAT for IPv4 is between this device and the server, as far as shows.
     #[default]
-    #[error("not asked for")]
+    #[error("none: no NAT for IPv4 shows between this device and the server")]
     NotAsked,
     /// No answer yet.
     #[error("asked for")]

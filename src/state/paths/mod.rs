@@ -261,6 +261,9 @@ impl Paths {
 
     /// How a device is reached.
     pub fn state(&self, peer: &DeviceKey) -> State {
+        if !self.config.enabled {
+            return State::Relayed(Why::Off);
+        }
         let Some(peer) = self.peers.get(peer) else { return State::Unknown };
         match &peer.why {
             _ if peer.current.is_some() => State::Direct,
@@ -272,7 +275,7 @@ impl Paths {
 
     /// The addresses that this device offers.
     pub fn own_candidates(&self) -> &[SocketAddr] {
-        &self.candidates
+        if self.config.enabled { &self.candidates } else { &[] }
     }
 
     /// What attempts to reach a device came to; none if there were none.
@@ -299,7 +302,7 @@ impl Paths {
 
     /// What is known of a mapped port.
     pub fn port_mapping(&self) -> PortMapping {
-        self.mapped.now()
+        if self.config.enabled && self.config.map_port { self.mapped.now() } else { PortMapping::Off }
     }
 
     /// A device says where this one's packets come from.

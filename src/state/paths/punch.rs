@@ -66,11 +66,14 @@ pub(super) struct Ping {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Why {
     /// No offer came back.
-    #[error("the other device does not say where it may be reached; it may run an older bailiwick")]
+    #[error("the other device does not answer: it went away a moment ago, or runs an older bailiwick")]
     NoOffer,
     /// The offer that came back was empty.
-    #[error("the other device uses the server alone")]
+    #[error("the other device uses the server alone, as its person wants (--relay-only)")]
     RelayOnly,
+    /// This device has no straight ways.
+    #[error("this device uses the server alone; it does otherwise when it is started with --relay-only=false")]
+    Off,
     /// Nothing came in.
     #[error("no packet passes between the two networks; a port that is forwarded to either device would let them")]
     Nothing,
