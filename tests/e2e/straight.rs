@@ -2,7 +2,9 @@
 
 use crate::transfers::{film, same, slow_world};
 use crate::world::{Node, noise, write};
-use bailiwick::node::local::{ClientRow, Command, Diagnosis, JobRow, Link, PathRow, Reply, StandingRow, TransferState};
+use bailiwick::node::local::{
+    ClientRow, Command, Diagnosis, JobRow, Link, PathRow, Reply, StandingRow, TransferState, Way,
+};
 
 fn of<'a>(rows: &'a [ClientRow], name: &str) -> &'a ClientRow {
     rows.iter().find(|row| row.name == name).expect("a device of this name")
@@ -76,6 +78,16 @@ async fn w24_a_way_through_the_server_has_a_reason() {
     let row = phone.done(job).await;
     assert_eq!(row.path, Some(PathRow::Relay));
     same(&shared.join("film.bin"), &dest.join("film.bin"));
+    // What it is in itself it says as well, and what to do.
+    assert!(laptop.status().await.relay_only && !phone.status().await.relay_only);
+    let own = diagnosed(&laptop, Some("phone")).await;
+    let to_phone = own.devices.iter().find(|device| device.name == "phone").expect("it is listed");
+    assert!(own.addresses.is_empty() && !to_phone.trying, "{own:?}");
+    assert!(to_phone.reason.as_deref().is_some_and(|why| why.contains("--relay-only=false")), "{own:?}");
+    let before = world.folder("direct");
+    let waits = phone.get_by("laptop:films/film.bin", &before, None, Some(Way::Direct)).await.expect("it begins");
+    let says_what_to_do = |why: &str| why.contains("--relay-only instead of --direct-only");
+    phone.until_job(waits, "advice", |row| row.reason.as_deref().is_some_and(says_what_to_do)).await;
     for node in [phone, laptop, master, server] {
         node.stop().await;
     }
