@@ -2,8 +2,9 @@
 //!
 //! Between two transfers a connection carries a few small packets. If one is lost, by noise or in a queue that something
 //! else fills, CUBIC leaves slow start for good at the window that it has, some ten packets, and the next transfer takes
-//! seconds to reach the speed of the wire. No more than the initial window was under way then, which may be sent at any
-//! time without knowing the path (RFC 6928): so the loss changes nothing.
+//! seconds to reach the speed of the wire. No more was under way then than a new connection sends without knowing anything of
+//! the path (RFC 6928): so the loss changes nothing, and what comes next begins as on a new connection. That departs from
+//! RFC 9002, section 7, for that little alone.
 
 use quinn::congestion::{Controller, ControllerFactory, Cubic, CubicConfig};
 use quinn_proto::RttEstimator;

@@ -50,8 +50,13 @@ impl Sieve {
     /// the last have one length.
     fn sift(&self, meta: &mut RecvMeta, bytes: &[u8]) {
         let stride = meta.stride.max(1);
-        let tail = if stride == PROBE_BYTES { meta.len } else { meta.len % stride };
-        let Some(rest) = meta.len.checked_sub(tail).filter(|_| tail > 0 && tail % PROBE_BYTES == 0) else { return };
+        let tail = match (stride, meta.len % stride) {
+            (PROBE_BYTES, _) => meta.len,
+            // One datagram, of another length than a probe's: QUIC's.
+            (_, last) if last != PROBE_BYTES => return,
+            (_, last) => last,
+        };
+        let Some(rest) = meta.len.checked_sub(tail).filter(|_| tail > 0) else { return };
         let Some(datagrams) = bytes.get(rest..meta.len) else { return };
         for datagram in datagrams.chunks(PROBE_BYTES) {
             if let Some(probe) = Probe::decode(datagram) {
@@ -134,6 +139,9 @@ mod tests {
         assert_eq!(sifted(&[one, one, one].concat(), PROBE_BYTES), (0, 3));
         assert_eq!(sifted(&quic, 1_200), (1_200, 0));
         assert_eq!(sifted(&[&quic[..], &quic, &one].concat(), 1_200), (2_400, 1));
+        // The last packet of a burst may be of any length.
+        assert_eq!(sifted(&[&quic[..], &quic[..2 * PROBE_BYTES]].concat(), 1_200), (1_226, 0));
+        assert_eq!(sifted(&[&quic[..], &quic[..39 * PROBE_BYTES]].concat(), 1_200), (1_707, 0));
         // Too short for QUIC, and no probe: it goes nowhere.
         assert_eq!(sifted(&[0x40; PROBE_BYTES], PROBE_BYTES), (0, 0));
         assert_eq!(sifted(&[], 0), (0, 0));

@@ -12,7 +12,7 @@ fn called<'a>(rows: &'a [ClientRow], name: &str) -> Option<&'a ClientRow> {
     rows.iter().find(|row| row.name == name)
 }
 
-fn copy_dir(from: &Path, to: &Path) {
+pub(crate) fn copy_dir(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).expect("a folder");
     for entry in std::fs::read_dir(from).expect("a folder") {
         let entry = entry.expect("an entry");

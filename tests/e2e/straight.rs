@@ -1,5 +1,6 @@
 //! W24: straight between two devices, with the server underneath.
 
+use crate::membership::copy_dir;
 use crate::transfers::{film, same, slow_world};
 use crate::world::{Node, noise, write};
 use bailiwick::node::local::{
@@ -51,6 +52,29 @@ async fn w24_who_is_expelled_in_the_middle_of_a_straight_download_gets_no_more_o
     phone.until_standing(StandingRow::Disapproved).await;
     phone.until_job(job, "the end of the download", |row| row.state == TransferState::Failed).await;
     for node in [phone, laptop, master, server] {
+        node.stop().await;
+    }
+}
+
+/// One directory, copied, runs twice: who is not the newer one stops for good, also where no server passes anything.
+#[tokio::test(flavor = "multi_thread")]
+async fn w24_who_is_replaced_by_a_copy_of_its_directory_has_no_straight_way_any_more() {
+    let world = slow_world();
+    let (server, master, laptop, phone, _) = film(&world, 512).await;
+    let dir = phone.dir.clone();
+    phone.stop().await;
+    copy_dir(&dir, &dir.with_file_name("phone-copy"));
+    let phone = world.client("phone", None).await;
+    let job = phone.get("laptop:films/film.bin", &world.folder("got")).await.expect("it begins");
+    phone.until_job(job, "the straight way", goes_straight).await;
+    let copy = world.client_as("phone-copy", "phone", None).await;
+    copy.until_status("the master", |status| status.master == Link::Connected).await;
+    let says_so =
+        |text: &Option<String>| text.as_deref().is_some_and(|text| text.contains("copy of this device's state"));
+    phone.until_status("that it is replaced", |status| says_so(&status.waiting)).await;
+    phone.until_clients("no straight way", |rows| of(rows, "laptop").path.is_none()).await;
+    assert_ne!(phone.until_job(job, "the row", |_| true).await.state, TransferState::Done);
+    for node in [copy, phone, laptop, master, server] {
         node.stop().await;
     }
 }

@@ -46,9 +46,6 @@ const BULK_QUEUED_MAX: usize = 512 * 1024;
 /// How often that is looked at.
 const BULK_LOOK: Duration = Duration::from_millis(5);
 
-/// Addresses of a server that one probe goes to, at most.
-const SERVER_PROBES_MAX: usize = 4;
-
 /// How long a stopping node may take to claim what it has downloaded; what it could not claim comes again.
 const LAST_CLAIMS: Duration = Duration::from_millis(500);
 
@@ -191,8 +188,9 @@ impl Dispatcher {
             }
             Output::Probe(to, probe) => self.parts.endpoint.send_probe(to, &probe),
             Output::ProbeServer(id, six, probe) => {
-                let addresses = self.servers.get(&id).into_iter().flatten();
-                for address in addresses.filter(|address| address.is_ipv6() == six).take(SERVER_PROBES_MAX) {
+                // One of them, always the same: others may be reached from another address, and the server tells of changes.
+                let mut addresses = self.servers.get(&id).into_iter().flatten();
+                if let Some(address) = addresses.find(|address| address.ip().to_canonical().is_ipv6() == six) {
                     self.parts.endpoint.send_probe(*address, &probe);
                 }
             }

@@ -273,7 +273,7 @@ pub enum Output {
     DialPeer(u64, DeviceKey, SocketAddr),
     /// Send a probe.
     Probe(SocketAddr, Probe),
-    /// Send a probe to the server of this connection, at its addresses of IPv6, or else those of IPv4.
+    /// Send a probe to the server of this connection, at its first address of IPv6, or else the first of IPv4.
     ProbeServer(ConnId, bool, Probe),
     /// Say hello to a member on a connection: this, with where its packets come from.
     PeerHello(ConnId, GroupId, Option<SignedHead>),

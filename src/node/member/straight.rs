@@ -72,7 +72,9 @@ impl MemberCore {
             Pen::Master(_) => !self.may_answer(),
             Pen::Replica(replica) => replica.stopped().is_some(),
         };
-        !closed && !self.wishes.is_leaving() && self.roster().is_member(&self.key)
+        // Another process has its place, or it is out.
+        let ended = self.link.ended().is_some();
+        !closed && !ended && !self.wishes.is_leaving() && self.roster().is_member(&self.key)
     }
 
     pub(super) fn peer_arrived(&mut self, cx: &mut Cx<'_>, conn: ConnId, key: DeviceKey) {

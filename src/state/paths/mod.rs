@@ -330,7 +330,9 @@ impl Paths {
     pub fn addresses(&mut self, now: Time, addresses: Vec<SocketAddr>, loopback: bool) {
         let candidates = usable(self.mapped.address().into_iter().chain(addresses), loopback);
         self.loopback = loopback;
-        if candidates == self.candidates {
+        let same =
+            candidates.len() == self.candidates.len() && candidates.iter().all(|one| self.candidates.contains(one));
+        if same {
             return;
         }
         if self.candidates.iter().any(|old| !candidates.contains(old)) {

@@ -120,7 +120,7 @@ impl Attempt {
             self.dialing = None;
         }
         for address in offered {
-            self.check(now, address, true, CANDIDATES_MAX + UNOFFERED_MAX);
+            self.check(now, address, true, CANDIDATES_MAX);
         }
     }
 
@@ -139,9 +139,11 @@ impl Attempt {
         self.theirs.is_some() && self.checks.is_empty()
     }
 
+    /// Of those that were offered, and of the others, so many each.
     fn check(&mut self, now: Time, address: SocketAddr, offered: bool, max: usize) {
         let known = self.checks.iter().any(|check| check.address == address);
-        if !known && self.checks.len() < max {
+        let alike = self.checks.iter().filter(|check| check.offered == offered).count();
+        if !known && alike < max {
             self.checks.push(Check { address, offered, pings: 0, due: now, answered: None, refused: false });
         }
     }
@@ -149,8 +151,7 @@ impl Attempt {
     /// A ping with this device's token came: its sender is to be pinged there, too.
     pub(super) fn pinged(&mut self, now: Time, from: SocketAddr) {
         self.heard = true;
-        let offered = self.checks.len().min(CANDIDATES_MAX);
-        self.check(now, from, false, offered + UNOFFERED_MAX);
+        self.check(now, from, false, UNOFFERED_MAX);
     }
 
     /// The addresses to which pings went.
@@ -240,5 +241,22 @@ impl Attempt {
         let dial = answered.map(|since| since.after(takeover.unwrap_or(NEARER_WAIT)));
         let dial = dial.filter(|at| self.dialing.is_none() && *at > now);
         pings.chain(dial).chain([self.until]).min().unwrap_or(self.until)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pings_that_come_from_everywhere_are_answered_by_pings_to_a_few() {
+        let (mut attempt, config) = (Attempt::new(Time(0), [1; 8], &PathsConfig::default()), PathsConfig::default());
+        let at = |host: u8| SocketAddr::from(([203, 0, 113, host], 7));
+        (1..200).for_each(|host| attempt.pinged(Time(1), at(host)));
+        let offer = PathOffer { answer: false, token: [2; 8], candidates: vec![at(201), at(202), at(5)] };
+        attempt.offered(Time(2), &offer, false, &config);
+        (1..200).for_each(|host| attempt.pinged(Time(3), at(host)));
+        let (offered, others): (Vec<_>, Vec<_>) = attempt.checked().into_iter().partition(|check| check.offered);
+        assert_eq!((offered.len(), others.len()), (3, UNOFFERED_MAX));
     }
 }
