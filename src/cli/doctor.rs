@@ -91,16 +91,18 @@ fn one_device(device: &Reached, in_full: bool, output: Output) -> Outcome {
         last.outcome
     ))?;
     if in_full && !last.addresses.is_empty() {
-        return output.table(addresses(&last.addresses));
+        return output.table(addresses(&last.addresses, last.outcome == CONNECTED));
     }
     Ok(())
 }
 
-fn addresses(rows: &[CheckedRow]) -> Rows {
+/// A connection that the other device dialled may be there before any answer.
+fn addresses(rows: &[CheckedRow], connected: bool) -> Rows {
     let row = |row: &CheckedRow| {
         let answer = match (row.answered_ms, row.refused) {
             (Some(ms), false) => format!("after {ms} ms"),
             (Some(ms), true) => format!("after {ms} ms, but no connection"),
+            (None, _) if connected => "not waited for".to_owned(),
             (None, _) => "none".to_owned(),
         };
         let from = if row.offered { "offered" } else { "its packets came from there" };

@@ -52,6 +52,9 @@ pub struct Reached {
     pub conn: Option<u64>,
 }
 
+/// What an attempt came to that led to a connection.
+pub const CONNECTED: &str = "connected";
+
 /// One attempt to reach a device directly.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AttemptRow {

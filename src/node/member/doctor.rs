@@ -1,7 +1,7 @@
 //! `doctor`: how this device reaches the others, and what stands in the way.
 
 use super::core::{Cx, MemberCore};
-use crate::node::local::{AttemptRow, CheckedRow, Diagnosis, ErrorCode, Link, LocalError, Reached, Reply};
+use crate::node::local::{AttemptRow, CONNECTED, CheckedRow, Diagnosis, ErrorCode, Link, LocalError, Reached, Reply};
 use crate::state::paths::State;
 use crate::state::paths::tried::{Checked, Tried};
 use crate::state::roster::Device;
@@ -67,7 +67,7 @@ fn attempt_row(now: Time, tried: &Tried) -> AttemptRow {
     AttemptRow {
         ago_ms: now.since(tried.ended).as_millis() as u64,
         took_ms: tried.took.as_millis() as u64,
-        outcome: tried.why.as_ref().map_or_else(|| "connected".to_owned(), ToString::to_string),
+        outcome: tried.why.as_ref().map_or_else(|| CONNECTED.to_owned(), ToString::to_string),
         addresses: tried.addresses.iter().map(checked_row).collect(),
     }
 }

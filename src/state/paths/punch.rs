@@ -141,9 +141,13 @@ impl Attempt {
 
     /// Of those that were offered, and of the others, so many each.
     fn check(&mut self, now: Time, address: SocketAddr, offered: bool, max: usize) {
-        let known = self.checks.iter().any(|check| check.address == address);
+        if let Some(known) = self.checks.iter_mut().find(|check| check.address == address) {
+            // Its pings may come before its offer.
+            known.offered |= offered;
+            return;
+        }
         let alike = self.checks.iter().filter(|check| check.offered == offered).count();
-        if !known && alike < max {
+        if alike < max {
             self.checks.push(Check { address, offered, pings: 0, due: now, answered: None, refused: false });
         }
     }
@@ -253,10 +257,15 @@ mod tests {
         let (mut attempt, config) = (Attempt::new(Time(0), [1; 8], &PathsConfig::default()), PathsConfig::default());
         let at = |host: u8| SocketAddr::from(([203, 0, 113, host], 7));
         (1..200).for_each(|host| attempt.pinged(Time(1), at(host)));
-        let offer = PathOffer { answer: false, token: [2; 8], candidates: vec![at(201), at(202), at(5)] };
+        let offer = PathOffer { answer: false, token: [2; 8], candidates: vec![at(201), at(202), at(1)] };
         attempt.offered(Time(2), &offer, false, &config);
+        let count = |attempt: &Attempt| attempt.checked().into_iter().filter(|check| check.offered).count();
+        assert_eq!(
+            (count(&attempt), attempt.checked().len()),
+            (3, 2 + UNOFFERED_MAX),
+            "one of them came before the offer"
+        );
         (1..200).for_each(|host| attempt.pinged(Time(3), at(host)));
-        let (offered, others): (Vec<_>, Vec<_>) = attempt.checked().into_iter().partition(|check| check.offered);
-        assert_eq!((offered.len(), others.len()), (3, UNOFFERED_MAX));
+        assert_eq!((count(&attempt), attempt.checked().len()), (3, 3 + UNOFFERED_MAX));
     }
 }
