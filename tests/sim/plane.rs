@@ -274,6 +274,11 @@ impl Plane {
         self.newest = self.epochs.last().copied();
     }
 
+    /// Whether a transfer has its place.
+    pub(crate) fn has_place(&self, transfer: TransferId) -> bool {
+        self.open.contains_key(&transfer)
+    }
+
     /// Looks at a transfer's place.
     pub(crate) fn open(&mut self, disk: &mut Disk, place: Place) -> Opened {
         let key = key(&place);

@@ -113,10 +113,14 @@ impl Model {
             owner.is_some_and(is_none)
         };
         let folder = |one: &StoredTransfer| store.job_dest(one.job).expect("a store");
-        // What goes to the same place waits with it.
+        // What goes to the same place waits with it. Who died before it was told that the place is another's thinks that it
+        // may have a part file there.
         let is_behind = |one: &StoredTransfer| {
-            let holds = |other: &StoredTransfer| other.part && other.dest == one.dest && folder(other) == folder(one);
-            !one.part && open.iter().any(|other| restored(other.owner) && holds(other))
+            let holds = |other: &StoredTransfer| {
+                let has_part = other.part && (!one.part || node.has_place(other.id) && !node.has_place(one.id));
+                has_part && other.dest == one.dest && folder(other) == folder(one)
+            };
+            open.iter().any(|other| restored(other.owner) && holds(other))
         };
         // Who was restored finds parts that it does not know of, and takes over none: a person removes them.
         let is_in_the_way = |one: &StoredTransfer| {

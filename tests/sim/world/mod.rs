@@ -25,6 +25,7 @@ use bailiwick::node::member::{Cx, MemberConfig, MemberCore, Name, Start};
 use bailiwick::node::server::core::{CoreConfig, ServerCore, ServerInput, ServerOutput};
 use bailiwick::state::cache::{EntryId, ForwardId, StreamId};
 use bailiwick::state::conn::ConnId;
+use bailiwick::state::downloads::TransferId;
 use bailiwick::state::random::draw;
 use bailiwick::state::time::Time;
 use bailiwick::store::member::{LocalFile, MemberStore};
@@ -189,6 +190,11 @@ impl Node {
     /// Its key.
     pub(crate) fn key(&self) -> DeviceKey {
         self.identity.device_key()
+    }
+
+    /// Whether a download has its place open.
+    pub(crate) fn has_place(&self, transfer: TransferId) -> bool {
+        self.plane.has_place(transfer)
     }
 
     /// The group's rules, as far as it knows.
