@@ -48,6 +48,11 @@ impl Sight {
         asks
     }
 
+    /// Whether anything is asked by the present connection.
+    pub fn asks(&self) -> bool {
+        self.asked.is_some()
+    }
+
     /// The server has seen this device somewhere. Says whether that was a ping by the other family.
     pub fn told(&mut self, at: SocketAddr) -> bool {
         let is_asked = self.asked.as_ref().is_some_and(|asked| asked.six == at.ip().to_canonical().is_ipv6());

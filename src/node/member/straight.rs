@@ -158,6 +158,10 @@ impl MemberCore {
             true => self.link.moved(cx.now),
             false => self.link.doubt(cx.now),
         }
+        // The other IP family may be one of those that have come.
+        if let Some(conn) = self.link.current().filter(|_| self.is_let_in() && !self.session.sight.asks()) {
+            self.begin_sight(cx, conn);
+        }
         self.addresses_changed(cx);
     }
 
