@@ -20,6 +20,8 @@ pub(crate) struct Promises {
     pub(crate) copied: HashSet<DeviceKey>,
     /// Devices that erased their keys, whether or not the master heard of it: who wants their files waits, and says so.
     pub(crate) left: HashSet<DeviceKey>,
+    /// Devices that know of their own expulsion, whatever the log says after an import.
+    pub(crate) out: HashSet<DeviceKey>,
     /// With which invite each device came.
     came_with: HashMap<DeviceKey, String>,
     /// When a person last wished for a share's files, or for one of them, by its name.

@@ -108,7 +108,9 @@ impl Model {
             let owner = devices.values().find(|change| change.id == owner);
             let promises = &self.promises;
             let is_none = |change: &MembershipChange| {
-                promises.restored.contains(&change.device) || promises.left.contains(&change.device)
+                // The log of a backup may hold a device for a member that keeps to its expulsion.
+                let keeps_out = change.standing == Standing::Approved && promises.out.contains(&change.device);
+                keeps_out || promises.restored.contains(&change.device) || promises.left.contains(&change.device)
             };
             owner.is_some_and(is_none)
         };

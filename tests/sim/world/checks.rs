@@ -97,6 +97,8 @@ impl World {
         if self.model.master_was_restored && self.model.server_lied && self.a_member_says_fork() {
             return None;
         }
+        let out = self.nodes.iter().filter(|node| self.model.shows_expelled(node.store(), &node.key()));
+        self.model.promises.out = out.map(Node::key).collect();
         let masters = (0..self.nodes.len()).filter(|node| self.nodes[*node].is_master());
         let Some(master) = masters.into_iter().find(|node| self.connected(*node)) else {
             return Some("no master is connected".to_owned());
