@@ -338,7 +338,8 @@ impl MemberCore {
             if before.map(|before| before.online) != Some(online) && before.is_some() {
                 self.device_event(if online { "online" } else { "away" }, &id);
             }
-            if online && before.is_none_or(|before| !before.online) {
+            // One that was online all the time is said to be so when it has another connection.
+            if online {
                 let key = self.roster().device(&id).map(|device| device.key);
                 key.into_iter().for_each(|key| self.paths.came_back(cx.now, &key));
             }

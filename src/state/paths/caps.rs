@@ -11,12 +11,38 @@ const SPAN: Duration = Duration::from_secs(60);
 /// Addresses that are counted at a time; while there are more, new ones get nothing.
 const ADDRESSES_MAX: usize = 4_096;
 
+/// So many of something in a minute, from the first on.
+#[derive(Debug)]
+pub(super) struct Minute {
+    since: Time,
+    count: u32,
+}
+
+impl Minute {
+    pub(super) fn new(now: Time) -> Minute {
+        Minute { since: now, count: 0 }
+    }
+
+    /// Counts one more, if it may be.
+    pub(super) fn take(&mut self, now: Time, max: u32) -> bool {
+        if self.is_over(now) {
+            *self = Minute::new(now);
+        }
+        let may = self.count < max;
+        self.count += u32::from(may);
+        may
+    }
+
+    pub(super) fn is_over(&self, now: Time) -> bool {
+        now.since(self.since) >= SPAN
+    }
+}
+
 /// Counts by address, whatever the port, over a minute.
 #[derive(Debug)]
 pub(super) struct Cap {
     max: u32,
-    /// When the minute began, and how many there were in it.
-    counts: BTreeMap<IpAddr, (Time, u32)>,
+    counts: BTreeMap<IpAddr, Minute>,
 }
 
 impl Cap {
@@ -27,18 +53,12 @@ impl Cap {
     /// Counts one more, if it may be.
     pub(super) fn take(&mut self, now: Time, to: IpAddr) -> bool {
         if !self.counts.contains_key(&to) && self.counts.len() >= ADDRESSES_MAX {
-            self.counts.retain(|_, (since, _)| now.since(*since) < SPAN);
+            self.counts.retain(|_, minute| !minute.is_over(now));
             if self.counts.len() >= ADDRESSES_MAX {
                 return false;
             }
         }
-        let (since, count) = self.counts.entry(to).or_insert((now, 0));
-        if now.since(*since) >= SPAN {
-            (*since, *count) = (now, 0);
-        }
-        let may = *count < self.max;
-        *count += u32::from(may);
-        may
+        self.counts.entry(to).or_insert_with(|| Minute::new(now)).take(now, self.max)
     }
 }
 

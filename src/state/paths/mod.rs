@@ -9,12 +9,15 @@
 
 pub mod candidates;
 mod caps;
+mod config;
+mod conns;
 mod mapped;
 pub mod nat;
 mod near;
 mod punch;
 pub mod tried;
 
+pub use config::PathsConfig;
 pub use mapped::PortMapping;
 pub use punch::Why;
 
@@ -25,7 +28,8 @@ use crate::wire::envelope::PathOffer;
 use crate::wire::ids::DeviceKey;
 use crate::wire::probe::Probe;
 use candidates::usable;
-use caps::Cap;
+use caps::{Cap, Minute};
+use conns::Conn;
 use mapped::Mapped;
 use nat::Views;
 use near::Near;
@@ -34,72 +38,6 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 use tried::Tries;
-
-/// How straight ways are looked for, and kept.
-#[derive(Debug, Clone, Copy)]
-pub struct PathsConfig {
-    /// Whether there are any at all; else everything goes through the server.
-    pub enabled: bool,
-    /// How long an attempt lasts, from the other device's offer on.
-    pub punch_for: Duration,
-    /// Who has the higher key dials after an address has answered for this long and the other one has not dialled.
-    pub takeover: Duration,
-    /// Pause after the first attempt that came to nothing, and after a connection that broke; it doubles up to
-    /// `retry_max`, and is forgotten when this device's addresses change.
-    pub retry_min: Duration,
-    /// Longest pause.
-    pub retry_max: Duration,
-    /// A connection that stayed so long was a good one: the pause after it is the first one again.
-    pub good_after: Duration,
-    /// A connection that carried nothing for this long is closed.
-    pub idle: Duration,
-    /// One that is not the one that counts, beside another one to the same device.
-    pub idle_second: Duration,
-    /// Connections at most.
-    pub connections_max: usize,
-    /// Attempts at a time.
-    pub attempts_max: usize,
-    /// Pings to one address, whatever the port, in a minute.
-    pub pings_per_minute: u32,
-    /// Dials to one address, whatever the port, in a minute.
-    pub dials_per_minute: u32,
-    /// Offers of one device that count in a minute.
-    pub offers_per_minute: u32,
-    /// Whether the router is asked to map a port to this device.
-    pub map_port: bool,
-    /// Whether devices on this machine count as seen on the local network: for tests, and for nobody else.
-    pub near_loopback: bool,
-}
-
-impl Default for PathsConfig {
-    fn default() -> PathsConfig {
-        PathsConfig {
-            enabled: true,
-            punch_for: Duration::from_secs(5),
-            takeover: Duration::from_millis(500),
-            retry_min: Duration::from_secs(5),
-            retry_max: Duration::from_secs(300),
-            good_after: Duration::from_secs(60),
-            idle: Duration::from_secs(60),
-            idle_second: Duration::from_secs(5),
-            connections_max: 64,
-            attempts_max: 32,
-            pings_per_minute: 240,
-            dials_per_minute: 24,
-            offers_per_minute: 12,
-            map_port: true,
-            near_loopback: false,
-        }
-    }
-}
-
-/// Connections to one device at most: each may have dialled, and one of the two may be an old one that is not known yet
-/// to be dead.
-const CONNECTIONS_PER_PEER_MAX: usize = 4;
-
-/// A connection that breaks within this time after an address of this device went, broke of that: what else there is is
-/// looked for at once.
-const MOVED_FOR: Duration = Duration::from_secs(10);
 
 /// What the machine wants done.
 #[derive(Debug, PartialEq, Eq)]
@@ -120,18 +58,6 @@ pub enum Effect {
     MapPort(bool),
 }
 
-/// A connection to another device.
-#[derive(Debug)]
-struct Conn {
-    id: ConnId,
-    /// Whether this device dialled it.
-    dialled: bool,
-    /// Whether the other device said hello, as a member of the group.
-    verified: bool,
-    since: Time,
-    used: Time,
-}
-
 #[derive(Debug, Default)]
 struct Peer {
     /// Whether there is something to fetch from it.
@@ -144,8 +70,12 @@ struct Peer {
     current: Option<ConnId>,
     failures: u32,
     retry_at: Option<Time>,
-    /// Since when its offers are counted, and how many there were.
-    offers: Option<(Time, u32)>,
+    /// When it came to the server last, as that says.
+    came: Option<Time>,
+    /// Its offers.
+    offers: Option<Minute>,
+    /// How often it came to the server.
+    comings: Option<Minute>,
     why: Option<Why>,
     tries: Tries,
 }
@@ -155,6 +85,12 @@ impl Peer {
     fn failed_since(&self, now: Time, pause: Duration) -> bool {
         let last = self.tries.last.as_ref().filter(|_| self.why == Some(Why::Nothing) && self.current.is_none());
         last.is_some_and(|last| now.since(last.ended) <= pause)
+    }
+
+    fn retry_later(&mut self, now: Time, config: &PathsConfig) {
+        let pause = config.retry_min.saturating_mul(1 << self.failures.min(8)).min(config.retry_max);
+        self.failures += 1;
+        self.retry_at = Some(now.after(pause));
     }
 
     fn is_idle(&self) -> bool {
@@ -233,30 +169,6 @@ impl Paths {
     /// The connection by which a device is asked.
     pub fn current(&self, peer: &DeviceKey) -> Option<ConnId> {
         self.peers.get(peer)?.current
-    }
-
-    /// The device at the other end of a connection, and whether it said hello.
-    pub fn peer_of(&self, conn: ConnId) -> Option<(DeviceKey, bool)> {
-        self.peers
-            .iter()
-            .find_map(|(key, peer)| peer.conns.iter().find(|one| one.id == conn).map(|one| (*key, one.verified)))
-    }
-
-    /// Whether this device dialled a connection.
-    pub fn is_dialled(&self, conn: ConnId) -> bool {
-        let mut conns = self.peers.values().flat_map(|peer| &peer.conns);
-        conns.any(|one| one.id == conn && one.dialled)
-    }
-
-    /// All connections to a device.
-    pub fn connections_of(&self, key: &DeviceKey) -> Vec<ConnId> {
-        self.peers.get(key).map(|peer| peer.conns.iter().map(|one| one.id).collect()).unwrap_or_default()
-    }
-
-    /// The connections to members that said hello.
-    pub fn verified_connections(&self) -> Vec<ConnId> {
-        let conns = self.peers.values().flat_map(|peer| &peer.conns);
-        conns.filter(|one| one.verified).map(|one| one.id).collect()
     }
 
     /// How a device is reached.
@@ -348,11 +260,14 @@ impl Paths {
         self.begin_anew(now);
     }
 
-    /// A device has come to the server: an offer that it missed goes out anew.
+    /// A device has come to the server: an offer that it missed goes out anew, and pauses are over, for it may be another
+    /// process, or elsewhere. A server that says so again and again is believed so many times a minute.
     pub fn came_back(&mut self, now: Time, key: &DeviceKey) {
         let Some(peer) = self.peers.get_mut(key) else { return };
-        peer.anew |= peer.attempt.take_if(|attempt| attempt.is_unanswered()).is_some();
-        if peer.why == Some(Why::NoOffer) {
+        peer.came = Some(now);
+        if peer.comings.get_or_insert_with(|| Minute::new(now)).take(now, self.config.comings_per_minute) {
+            peer.anew |= peer.attempt.take_if(|attempt| attempt.is_unanswered()).is_some();
+            peer.failures = 0;
             peer.retry_at = peer.retry_at.map(|_| now);
         }
     }
@@ -413,12 +328,7 @@ impl Paths {
     pub fn offer_came(&mut self, now: Time, random: &mut dyn Random, from: DeviceKey, offer: &PathOffer) {
         let attempts = self.peers.values().filter(|peer| peer.attempt.is_some()).count();
         let peer = self.peers.entry(from).or_default();
-        let (since, count) = peer.offers.get_or_insert((now, 0));
-        if now.since(*since) >= Duration::from_secs(60) {
-            (*since, *count) = (now, 0);
-        }
-        *count += 1;
-        if *count > self.config.offers_per_minute {
+        if !peer.offers.get_or_insert_with(|| Minute::new(now)).take(now, self.config.offers_per_minute) {
             return;
         }
         if !self.config.enabled || (peer.attempt.is_none() && attempts >= self.config.attempts_max) {
@@ -463,17 +373,6 @@ impl Paths {
         self.go_on(now);
     }
 
-    /// A dial succeeded. Whoever answered has the device's key; whether it takes this one shows in its hello.
-    pub fn dialed(&mut self, now: Time, dial: u64, conn: ConnId) {
-        let Some((key, _)) = self.dials.remove(&dial) else { return self.effects.push_back(Effect::Close(conn)) };
-        let near = self.take_near_dial(&key, dial);
-        if self.is_second(&key, near, conn) {
-            return self.effects.push_back(Effect::Close(conn));
-        }
-        let peer = self.peers.entry(key).or_default();
-        peer.conns.push(Conn { id: conn, dialled: true, verified: false, since: now, used: now });
-    }
-
     /// A dial failed, and why.
     pub fn dial_failed(&mut self, now: Time, dial: u64, why: String) {
         let Some((key, address)) = self.dials.remove(&dial) else { return };
@@ -485,98 +384,6 @@ impl Paths {
             attempt.refused(address, why);
         }
         self.go_on(now);
-    }
-
-    /// A member dialled this device. Says whether it may stay.
-    pub fn accepted(&mut self, now: Time, from: DeviceKey, conn: ConnId) -> bool {
-        let conns: usize = self.peers.values().map(|peer| peer.conns.len()).sum();
-        let of_peer = self.peers.get(&from).map_or(0, |peer| peer.conns.len());
-        let room = conns < self.config.connections_max && of_peer < CONNECTIONS_PER_PEER_MAX;
-        if !self.config.enabled || !room {
-            self.effects.push_back(Effect::Close(conn));
-            return false;
-        }
-        let peer = self.peers.entry(from).or_default();
-        peer.conns.push(Conn { id: conn, dialled: false, verified: false, since: now, used: now });
-        true
-    }
-
-    /// The other device said hello on a connection, and is a member.
-    pub fn verified(&mut self, now: Time, conn: ConnId) {
-        let Some((key, false)) = self.peer_of(conn) else { return };
-        let Some(peer) = self.peers.get_mut(&key) else { return };
-        // Of two connections both devices keep the one that the lower key dialled.
-        let dialled_by_lower = |one: &Conn| one.dialled == (self.own < key);
-        if let Some(one) = peer.conns.iter_mut().find(|one| one.id == conn) {
-            (one.verified, one.used) = (true, now);
-        }
-        let old = peer.conns.iter().find(|one| Some(one.id) == peer.current);
-        let new = peer.conns.iter().find(|one| one.id == conn);
-        let better = match (old, new) {
-            (None, Some(_)) => true,
-            // Two that the same device dialled: the newer one, for the older is dead or it would not have dialled.
-            (Some(old), Some(new)) => dialled_by_lower(new) || !dialled_by_lower(old),
-            (_, None) => false,
-        };
-        peer.why = None;
-        peer.retry_at = None;
-        peer.anew = false;
-        if better {
-            peer.current = Some(conn);
-            self.effects.push_back(Effect::Up(key, conn));
-        }
-    }
-
-    /// A connection ended.
-    pub fn lost(&mut self, now: Time, conn: ConnId) {
-        let Some((key, _)) = self.peer_of(conn) else { return };
-        self.remove(now, key, conn, true);
-    }
-
-    fn remove(&mut self, now: Time, key: DeviceKey, conn: ConnId, broke: bool) {
-        let Some(peer) = self.peers.get_mut(&key) else { return };
-        let Some(at) = peer.conns.iter().position(|one| one.id == conn) else { return };
-        let gone = peer.conns.remove(at);
-        if peer.current != Some(conn) {
-            return;
-        }
-        peer.current = peer.conns.iter().find(|one| one.verified).map(|one| one.id);
-        if let Some(other) = peer.current {
-            return self.effects.push_back(Effect::Up(key, other));
-        }
-        self.effects.push_back(Effect::Down(key));
-        if broke {
-            if now.since(gone.since) >= self.config.good_after {
-                peer.failures = 0;
-            }
-            peer.why = Some(Why::Broke);
-            // The other device may have noticed first, and have offered already.
-            peer.attempt.take_if(|attempt| attempt.since() <= gone.since);
-            let moved = self.moved.filter(|at| gone.since <= *at && now.since(*at) < MOVED_FOR);
-            match moved {
-                Some(at) => {
-                    peer.retry_at = None;
-                    peer.anew = peer.wanted || at.since(gone.used) < MOVED_FOR;
-                }
-                None if peer.attempt.is_some() => {}
-                None => Self::retry_later(now, peer, &self.config),
-            }
-            self.near_broke(now, &key, now.since(gone.since), moved.is_some());
-        }
-    }
-
-    fn retry_later(now: Time, peer: &mut Peer, config: &PathsConfig) {
-        let pause = config.retry_min.saturating_mul(1 << peer.failures.min(8)).min(config.retry_max);
-        peer.failures += 1;
-        peer.retry_at = Some(now.after(pause));
-    }
-
-    /// A connection carries something.
-    pub fn used(&mut self, now: Time, conn: ConnId) {
-        let mut conns = self.peers.values_mut().flat_map(|peer| peer.conns.iter_mut());
-        if let Some(one) = conns.find(|one| one.id == conn) {
-            one.used = now;
-        }
     }
 
     /// A device is no member (any more): nothing of it stays.
@@ -611,11 +418,6 @@ impl Paths {
         attempts.chain(retries).chain(idle).chain(self.near_timeout()).min()
     }
 
-    fn idle_at(&self, peer: &Peer, conn: &Conn) -> Time {
-        let counts = peer.current.is_none_or(|current| current == conn.id);
-        conn.used.after(if counts && conn.verified { self.config.idle } else { self.config.idle_second })
-    }
-
     /// Time passes.
     pub fn tick(&mut self, now: Time, random: &mut dyn Random) {
         self.tick_near(now);
@@ -632,7 +434,7 @@ impl Paths {
             self.remove(now, key, conn, false);
         }
         self.peers.retain(|_, peer| {
-            let counted = peer.offers.is_some_and(|(since, _)| now.since(since) < Duration::from_secs(60));
+            let counted = [&peer.offers, &peer.comings].into_iter().flatten().any(|minute| !minute.is_over(now));
             !peer.is_idle() || counted || peer.why.is_some() || peer.tries.count > 0
         });
     }
@@ -679,7 +481,7 @@ impl Paths {
                 peer.attempt = None;
                 if peer.current.is_none() {
                     peer.why = Some(why);
-                    Self::retry_later(now, peer, &self.config);
+                    peer.retry_later(now, &self.config);
                 }
             }
         }

@@ -88,6 +88,7 @@ struct Lab {
     asks_for_port: [Option<bool>; 2],
     dials: u32,
     probes: u32,
+    offers: u32,
     /// Nothing passes to or from this device, but by the server.
     blocked: bool,
     /// The server delivers no offers.
@@ -159,6 +160,7 @@ impl Lab {
             asks_for_port: [None, None],
             dials: 0,
             probes: 0,
+            offers: 0,
             blocked: false,
             deaf: false,
         }
@@ -192,6 +194,7 @@ impl Lab {
             match effect {
                 Effect::Offer(to, offer) => {
                     assert_eq!(to, KEYS[1 - index]);
+                    self.offers += 1;
                     if !self.deaf {
                         self.at(self.now + 2 * ONE_WAY, Event::Offer(1 - index, offer));
                     }

@@ -148,3 +148,52 @@ fn an_offer_that_the_other_device_missed_goes_out_anew_when_it_is_back() {
     lab.run_for(1_000);
     assert_eq!((lab.state(0), lab.state(1)), (State::Direct, State::Direct));
 }
+
+/// The server says that the other device has come to it.
+fn come_back(lab: &mut Lab, index: usize) {
+    lab.paths[index].came_back(Time(lab.now), &KEYS[1 - index]);
+    lab.paths[index].tick(Time(lab.now), &mut lab.random);
+    lab.carry_out(index);
+}
+
+#[test]
+fn a_device_that_came_to_the_server_anew_is_tried_at_once() {
+    for notices_first in [false, true] {
+        let mut lab = pair();
+        lab.want(0, true);
+        lab.run_for(1_000);
+        let ends = lab.conns.pop().unwrap();
+        if notices_first {
+            die(&mut lab, 0, ends[0]);
+            assert_eq!(lab.state(0), State::Relayed(Why::Broke));
+            lab.run_for(1_000);
+        }
+        die(&mut lab, 1, ends[1]);
+        come_back(&mut lab, 0);
+        lab.run_for(1_000);
+        if !notices_first {
+            die(&mut lab, 0, ends[0]);
+            lab.run_for(1_000);
+        }
+        assert_eq!([lab.state(0), lab.state(1)], [State::Direct, State::Direct], "noticed first: {notices_first}");
+    }
+}
+
+#[test]
+fn a_server_that_says_again_and_again_that_a_device_came_is_not_believed_for_long() {
+    let offers_to_the_deaf = |says_so: bool| {
+        let mut lab = pair();
+        (lab.deaf, lab.blocked) = (true, true);
+        lab.want(0, true);
+        for _ in 0..600 {
+            lab.run_for(100);
+            if says_so {
+                come_back(&mut lab, 0);
+            }
+        }
+        lab.offers
+    };
+    let (quiet, lied_to) = (offers_to_the_deaf(false), offers_to_the_deaf(true));
+    assert!(quiet > 2);
+    assert!(lied_to > quiet && lied_to <= quiet + 12, "{lied_to} instead of {quiet}");
+}
