@@ -2,7 +2,7 @@
 //! and not against what our own nodes do.
 
 use super::group::{Fake, MIB, header, within};
-use bailiwick::net::chunks::{accept_chunk, open_chunk};
+use bailiwick::net::chunks::{ChunkError, accept_chunk, open_chunk};
 use bailiwick::net::connection::Connection;
 use bailiwick::wire::chunk::{CHUNK_HEADER_BYTES, ChunkHeader};
 use bailiwick::wire::frame::{ChunkRange, Frame};
@@ -12,14 +12,29 @@ use bailiwick::wire::seal::TAG_BYTES;
 impl Fake {
     /// Takes one chunk, and checks its bytes.
     pub(crate) async fn take(&self) -> ChunkHeader {
+        self.next().await.unwrap()
+    }
+
+    /// Takes what comes, whole or given up by the server, until a chunk of this request is there.
+    pub(crate) async fn take_of(&self, request: u64) {
+        loop {
+            match self.next().await {
+                Ok(header) if header.request == request => return,
+                Ok(_) | Err(ChunkError::Reset(_)) => {}
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+
+    async fn next(&self) -> Result<ChunkHeader, ChunkError> {
         let mut stream = within(accept_chunk(&self.connection)).await.unwrap();
-        let header = within(stream.read_header(CHUNK_HEADER_BYTES)).await.unwrap();
+        let header = within(stream.read_header(CHUNK_HEADER_BYTES)).await?;
         let header = ChunkHeader::decode(&header.try_into().unwrap()).unwrap();
         let mut bytes = vec![0; header.stream_bytes()];
-        within(stream.read_exact_into(&mut bytes)).await.unwrap();
-        within(stream.expect_end()).await.unwrap();
+        within(stream.read_exact_into(&mut bytes)).await?;
+        within(stream.expect_end()).await?;
         assert!(bytes == chunk(header.index), "chunk {} is another", header.index);
-        header
+        Ok(header)
     }
 
     /// Serves whatever is asked for, as an owner, for ever.

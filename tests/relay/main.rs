@@ -151,7 +151,9 @@ async fn a_stalled_asker_holds_up_nobody_and_memory_stays_bounded() {
         _ => None,
     });
     assert_eq!(given_up.await, ChunkRefusal::Expired, "it made room for who reads");
-    stalled.take().await;
+    // Once it reads, it is served as everybody.
+    stalled.ask(2, 1, 3_000, 1);
+    stalled.take_of(2).await;
     server.stop().await;
 }
 
