@@ -1,7 +1,7 @@
 //! W24: straight between two devices, with the server underneath.
 
 use crate::membership::copy_dir;
-use crate::transfers::{film, same, slow_world};
+use crate::transfers::{film, same, slow_world, transfers};
 use crate::world::{Node, noise, write};
 use bailiwick::node::local::{
     ClientRow, Command, Diagnosis, JobRow, Link, PathRow, Reply, StandingRow, TransferState, Way,
@@ -33,6 +33,9 @@ async fn w24_a_download_goes_over_to_the_straight_way_and_needs_the_server_no_mo
     let server = world.server("server").await;
     phone.done(job).await;
     same(&original, &dest.join("film.bin"));
+    let came = phone.until_job(job, "the row", |_| true).await.path;
+    assert!(came.is_some());
+    assert_eq!(transfers(&phone, Some(job)).await[0].path, came, "what is over says how it came");
     for node in [phone, laptop, master, server] {
         node.stop().await;
     }
@@ -137,7 +140,7 @@ async fn w24_a_device_that_is_named_to_the_doctor_is_tried_at_once() {
     // The other device may have dialled before an answer came.
     assert!(last.addresses.iter().any(|one| one.probes > 0), "{last:?}");
     let refused = phone.ask(Command::Doctor { id: Some("phone".to_owned()) }).await;
-    assert!(refused.is_err_and(|error| error.error.contains("not another device")));
+    assert!(refused.is_err_and(|error| error.error.contains("this device itself")));
     for node in [phone, laptop, master, server] {
         node.stop().await;
     }

@@ -47,7 +47,7 @@ async fn cancel(node: &Node, id: &str) -> Result<Controlled, LocalError> {
     controlled(node, Command::Cancel { ids: vec![id.to_owned()], all: false }).await
 }
 
-async fn transfers(node: &Node, job: Option<u64>) -> Vec<TransferRow> {
+pub(crate) async fn transfers(node: &Node, job: Option<u64>) -> Vec<TransferRow> {
     match node.ask(Command::Transfers { job }).await {
         Ok(Reply::Transfers(rows)) => rows,
         other => panic!("{other:?}"),

@@ -184,7 +184,7 @@ fn fetch(cast: &mut Cast, shared: &Shared<'_>, reader: &Device) -> Outcome<Fetch
     let rows: Vec<FileRow> = cast.read(reader, &["files", &what])?;
     let transfers: Vec<TransferRow> = cast.read(reader, &["transfers"])?;
     let ids: std::collections::HashSet<&str> = rows.iter().map(|row| row.id.as_str()).collect();
-    let path = transfers.iter().find(|row| ids.contains(row.file.as_str())).and_then(|row| row.path);
+    let path = transfers.iter().filter(|row| ids.contains(row.file.as_str())).find_map(|row| row.path);
     let name = shared.path.file_name().map(PathBuf::from).unwrap_or_default();
     let checked = verify::verify(&shared.path, &dest.join(name), &rows)?;
     cast.say(&format!("verified {what}: {} are what was shared", units::count(checked.files, "file")))?;

@@ -174,7 +174,7 @@ pub struct MemberCore {
     pub(super) paused_uploads: BTreeSet<FileId>,
     /// The newest transfer that was taken from the store into memory.
     pub(super) loaded: TransferId,
-    pub(super) activity: super::rows::Activity,
+    pub(super) activity: super::activity::Activity,
     pub(super) scans: super::scan::Scans,
     pub(super) downloads_dir: PathBuf,
     /// What the server said last of why this device is not let in.

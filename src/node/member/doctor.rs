@@ -16,11 +16,18 @@ impl MemberCore {
                 let device = self.find_device(id)?;
                 (device.key, self.roster().is_member(&device.key))
             };
-            if key == self.key || !is_member {
+            if key == self.key {
+                return Err(LocalError::new(
+                    ErrorCode::Usage,
+                    format!("'{id}' is this device itself"),
+                    "'bailiwick doctor' alone tells of it; name another device to try the way there",
+                ));
+            }
+            if !is_member {
                 return Err(LocalError::new(
                     ErrorCode::Failed,
-                    format!("'{id}' is not another device of the group that is approved"),
-                    "'bailiwick clients' shows who there is",
+                    format!("'{id}' is not an approved device of the group"),
+                    "'bailiwick clients' shows who is; the master approves with 'bailiwick approve'",
                 ));
             }
             self.paths.try_now(cx.now, key);

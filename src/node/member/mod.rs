@@ -2,6 +2,7 @@
 //!
 //! [`MemberCore`] decides and persists, on a thread of its own; the shell around it dials, sends, reads and writes.
 
+mod activity;
 mod ask;
 mod catch_up;
 mod commands;

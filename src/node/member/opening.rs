@@ -93,7 +93,7 @@ pub(super) fn restore(
         openings: Openings::new(u64::from_le_bytes(draw(cx.random))),
         paused_uploads,
         loaded: 0,
-        activity: super::rows::Activity::default(),
+        activity: super::activity::Activity::default(),
         scans: super::scan::Scans::default(),
         paths: Paths::new(config.paths, key),
         nearby: super::nearby::Nearby::new(&group.id()),

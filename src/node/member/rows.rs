@@ -1,4 +1,4 @@
-//! The rows of the local API, and what moves at the moment.
+//! The rows of the local API.
 
 use super::core::{Cx, MemberCore};
 use super::pen::Pen;
@@ -9,8 +9,7 @@ use crate::node::local::{
 };
 use crate::state::authority::{Gate, STALE_HINT};
 use crate::state::downloads::fetch::{Fetch, Phase};
-use crate::state::downloads::rate::Rate;
-use crate::state::downloads::{Outcome, TransferId, Way};
+use crate::state::downloads::{Outcome, Way};
 use crate::state::link::Ended;
 use crate::state::paths::{State, Why};
 use crate::state::roster::Device;
@@ -20,151 +19,16 @@ use crate::store::member::{
     TransferStanding,
 };
 use crate::wire::frame::Class;
-use crate::wire::ids::{ContentId, DeviceKey, FileId, InviteId, PublicId, hex};
+use crate::wire::ids::{DeviceKey, InviteId, PublicId, hex};
 use crate::wire::log::{FileMeta, Standing};
-use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
-use std::time::Duration;
 
-/// A job that received nothing for this long was not moving in between.
-const MOVING_GAP: Duration = Duration::from_secs(2);
-/// The time that a job has been moving is persisted in steps of this many milliseconds.
-const MOVING_STEP_MS: u64 = 1_000;
-/// An upload of which all was sent is over when nothing more was sent for this long.
-const UPLOAD_QUIET: Duration = Duration::from_secs(1);
-/// An upload is shown for this long after its last chunk.
-const UPLOAD_SHOWN: Duration = Duration::from_secs(5);
 /// Transfers of all jobs that are listed at once.
 pub(super) const TRANSFERS_LISTED: usize = 10_000;
 /// Jobs that are listed at once.
 pub(super) const JOBS_LISTED: usize = 100;
 /// Jobs that are over and remembered; the oldest are forgotten.
 pub(super) const JOBS_KEPT: usize = 500;
-
-/// What moves at the moment.
-#[derive(Default)]
-pub(super) struct Activity {
-    jobs: HashMap<u64, JobActivity>,
-    of: HashMap<TransferId, (u64, FileId)>,
-    /// How many transfers in memory are of a file.
-    files: HashMap<FileId, u32>,
-    uploads: BTreeMap<ContentId, UploadActivity>,
-}
-
-#[derive(Default)]
-struct JobActivity {
-    rate: Rate,
-    last: Time,
-    unkept_ms: u64,
-    /// By which way the last of it came.
-    path: Option<PathRow>,
-}
-
-struct UploadActivity {
-    bytes: u64,
-    last: Time,
-    rate: Rate,
-    /// By which way the last of it went.
-    path: PathRow,
-}
-
-impl UploadActivity {
-    /// One of which all bytes went out, and nothing since, is over; more may be asked for at any time.
-    fn state(&self, now: Time, size: u64) -> TransferState {
-        let is_over = self.bytes >= size && now.since(self.last) >= UPLOAD_QUIET;
-        if is_over { TransferState::Done } else { TransferState::Running }
-    }
-}
-
-impl Activity {
-    /// A transfer was taken into memory.
-    pub(super) fn took(&mut self, transfer: TransferId, job: u64, file: FileId) {
-        if self.of.insert(transfer, (job, file)).is_none() {
-            *self.files.entry(file).or_default() += 1;
-        }
-    }
-
-    /// Bytes came. Gives the job and the milliseconds of moving that are to be persisted, if any are due.
-    pub(super) fn received(&mut self, now: Time, transfer: TransferId, bytes: u64) -> Option<(u64, u64)> {
-        let (job, _) = *self.of.get(&transfer)?;
-        let activity = self.jobs.entry(job).or_default();
-        let gap = now.since(activity.last);
-        if gap < MOVING_GAP {
-            activity.unkept_ms += gap.as_millis() as u64;
-        }
-        activity.last = now;
-        activity.rate.add(now, bytes);
-        (activity.unkept_ms >= MOVING_STEP_MS).then(|| (job, std::mem::take(&mut activity.unkept_ms)))
-    }
-
-    /// A chunk came by this way.
-    pub(super) fn went(&mut self, transfer: TransferId, path: PathRow) {
-        if let Some((job, _)) = self.of.get(&transfer) {
-            self.jobs.entry(*job).or_default().path = Some(path);
-        }
-    }
-
-    /// By which way a job's chunks came last; what came before this process passed the server, as far as is known.
-    fn path_of(&self, job: u64) -> Option<PathRow> {
-        self.jobs.get(&job).and_then(|job| job.path)
-    }
-
-    /// The transfers of a job that are in memory.
-    pub(super) fn transfers_of(&self, job: u64) -> Vec<TransferId> {
-        self.of.iter().filter(|(_, (of, _))| *of == job).map(|(transfer, _)| *transfer).collect()
-    }
-
-    /// A transfer is over, or left memory. Gives what is left to be persisted of its job's time.
-    pub(super) fn ended(&mut self, transfer: TransferId) -> Option<(u64, u64)> {
-        let (job, file) = self.of.remove(&transfer)?;
-        let count = self.files.entry(file).or_default();
-        *count = count.saturating_sub(1);
-        if *count == 0 {
-            self.files.remove(&file);
-        }
-        let activity = self.jobs.get_mut(&job)?;
-        Some((job, std::mem::take(&mut activity.unkept_ms)))
-    }
-
-    /// Bytes went out.
-    pub(super) fn sent(&mut self, now: Time, content: ContentId, bytes: u64, path: PathRow) {
-        self.uploads.retain(|_, upload| now.since(upload.last) < UPLOAD_SHOWN);
-        let upload = self.uploads.entry(content).or_insert_with(|| UploadActivity {
-            bytes: 0,
-            last: now,
-            rate: Rate::default(),
-            path,
-        });
-        upload.path = path;
-        upload.bytes += bytes;
-        upload.last = now;
-        upload.rate.add(now, bytes);
-    }
-
-    /// The contents that are going out.
-    pub(super) fn uploading(&self, now: Time) -> Vec<ContentId> {
-        let shown = |(content, upload): (&ContentId, &UploadActivity)| {
-            (now.since(upload.last) < UPLOAD_SHOWN).then_some(*content)
-        };
-        self.uploads.iter().filter_map(shown).collect()
-    }
-
-    fn job_rate(&self, now: Time, job: u64) -> u64 {
-        self.jobs.get(&job).map_or(0, |activity| activity.rate.per_second(now))
-    }
-
-    fn unkept_ms(&self, job: u64) -> u64 {
-        self.jobs.get(&job).map_or(0, |activity| activity.unkept_ms)
-    }
-
-    fn is_downloading(&self, file: &FileId) -> bool {
-        self.files.contains_key(file)
-    }
-
-    fn is_uploading(&self, now: Time, content: &ContentId) -> bool {
-        self.uploads.get(content).is_some_and(|upload| now.since(upload.last) < UPLOAD_SHOWN)
-    }
-}
 
 pub(super) fn standing_row(standing: Standing) -> StandingRow {
     match standing {
@@ -471,6 +335,13 @@ impl MemberCore {
         let done = fetch.map_or(row.done, Fetch::done_bytes);
         let moving = state == TransferState::Running;
         let rate = if moving { self.activity.job_rate(cx.now, row.job) } else { 0 };
+        let received = fetch.map_or(row.received, |fetch| fetch.wanted.received);
+        let path = match state {
+            TransferState::Running if place.way == Way::Relay => Some(PathRow::Relay),
+            TransferState::Running => Some(self.path_to_owner(&row.owner)),
+            TransferState::Done => self.activity.path_of(row.job).filter(|_| received > 0),
+            _ => None,
+        };
         TransferRow {
             id: row.id.to_string(),
             job: Some(row.job),
@@ -482,10 +353,10 @@ impl MemberCore {
             reason,
             done_bytes: done,
             total_bytes: row.size,
-            received_bytes: fetch.map_or(row.received, |fetch| fetch.wanted.received),
+            received_bytes: received,
             rate,
             eta_s: eta(row.size.saturating_sub(done), rate),
-            path: moving.then(|| if place.way == Way::Relay { PathRow::Relay } else { self.path_to_owner(&row.owner) }),
+            path,
             dest: Some(place.dest.join(row.dest.as_str())),
         }
     }
@@ -553,7 +424,7 @@ impl MemberCore {
 
     pub(super) fn upload_row(&self, cx: &Cx<'_>, file: &LocalFile) -> TransferRow {
         let id = upload_id(&file.meta.id);
-        let upload = self.activity.uploads.get(&file.meta.content);
+        let upload = self.activity.upload(&file.meta.content);
         let (state, reason) = match (self.paused_uploads.contains(&file.meta.id), upload) {
             (true, _) => (TransferState::Paused, Some(format!("paused here; `bailiwick resume {id}` lets it go on"))),
             (false, Some(upload)) => (upload.state(cx.now, file.meta.size), None),
@@ -584,7 +455,7 @@ impl MemberCore {
         let (mut done, mut received) = (job.done, job.received);
         let (mut running, mut waits) = (false, None);
         for fetch in self.downloads.fetches() {
-            if self.activity.of.get(&fetch.wanted.transfer).map(|(of, _)| *of) != Some(job.job) {
+            if self.activity.job_of(fetch.wanted.transfer) != Some(job.job) {
                 continue;
             }
             done += fetch.done_bytes().saturating_sub(fetch.wanted.kept_done);
@@ -655,22 +526,4 @@ fn eta(left: u64, rate: u64) -> Option<u64> {
 
 fn addresses(addresses: &[crate::wire::invite::Address]) -> String {
     addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_upload_of_which_all_was_sent_is_over_until_somebody_asks_again() {
-        let (mut activity, content) = (Activity::default(), ContentId([1; 16]));
-        activity.sent(Time(0), content, 600, PathRow::Relay);
-        let state = |activity: &Activity, now| activity.uploads[&content].state(Time(now), 1_000);
-        assert_eq!(state(&activity, 1_500), TransferState::Running, "slow is not over");
-        activity.sent(Time(2_000), content, 400, PathRow::Relay);
-        assert_eq!(state(&activity, 2_100), TransferState::Running);
-        assert_eq!(state(&activity, 3_000), TransferState::Done);
-        activity.sent(Time(4_000), content, 600, PathRow::Relay);
-        assert_eq!(state(&activity, 4_100), TransferState::Running);
-    }
 }
