@@ -1,14 +1,12 @@
 //! What a transfer survives that is under way on a straight way: it ends by itself, with the file as it was.
 
-use crate::group::Group;
-use crate::link::{Hole, Shape};
-use crate::nat::Nat;
-use crate::node::Node;
+use crate::link::Hole;
 use crate::rights;
-use crate::router::{Access, Families, Site};
+use crate::router::Site;
 use crate::runs::{is_chosen, setting};
+use crate::stage::Stage;
 use crate::table::{maybe, say, seconds, show};
-use crate::transfer::{Seen, Transfer};
+use crate::transfer::Seen;
 use bailiwick::node::local::PathRow;
 use std::sync::{Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant};
@@ -25,15 +23,6 @@ const DOWN: Duration = Duration::from_secs(5);
 const FORGET_S: &str = "2";
 /// Faults at a time, if nothing else is said.
 const AT_ONCE: usize = 3;
-
-/// A group with a transfer between two devices, each behind a port-restricted NAT. What is declared first goes first.
-struct Stage {
-    owner: Node,
-    asker: Node,
-    at_owner: Site,
-    at_asker: Site,
-    group: Group,
-}
 
 /// Something that happens, with its name in the table. Comes back when it is over.
 struct Fault {
@@ -141,20 +130,10 @@ fn a_transfer_survives_what_happens_to_networks() {
     show(&head, &rows.into_iter().map(|(_, row)| row).collect::<Vec<_>>());
 }
 
-fn stage(fault: &Fault) -> Stage {
-    let label: String = fault.name.chars().filter(|c| c.is_ascii_alphanumeric()).collect();
-    let group = Group::new(&label);
-    let home = |host| Site::new(&group.net, Access::Home(Nat::PortRestricted), Families::V4, host, Shape::home(RATE));
-    let (at_owner, at_asker) = (home(2), home(3));
-    let owner = group.member("laptop", at_owner.space.clone());
-    let asker = group.member("phone", at_asker.space.clone());
-    Stage { owner, asker, at_owner, at_asker, group }
-}
-
 fn suffer(fault: &Fault) -> Outcome {
-    let stage = stage(fault);
-    let film = stage.group.share(&stage.owner, "laptop", FILE);
-    let transfer = Transfer::begin(&stage.asker, "laptop", &film, stage.group.folder("got"));
+    let label: String = fault.name.chars().filter(|c| c.is_ascii_alphanumeric()).collect();
+    let stage = Stage::new(&label, RATE);
+    let transfer = stage.transfer(FILE);
     let (under_way, begin) = mpsc::channel::<()>();
     let stage = &stage;
     let happen = move || {

@@ -15,7 +15,7 @@ const INVITE_S: u64 = 3_600;
 
 /// See the module. What is declared first goes first.
 pub(crate) struct Group {
-    master: Node,
+    pub(crate) master: Node,
     server: Mutex<Option<Node>>,
     pub(crate) net: Internet,
     root: TempDir,

@@ -66,9 +66,39 @@ impl Hole {
     }
 }
 
+/// Packets from one address to another that a link has taken.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Counted {
+    from: IpAddr,
+    to: IpAddr,
+    pub(crate) packets: u64,
+    pub(crate) bytes: u64,
+    /// When the last one was.
+    pub(crate) last: Option<Instant>,
+}
+
+/// What is done to packets now.
+#[derive(Debug, Default)]
+struct Care {
+    holes: Vec<Hole>,
+    counted: Option<Counted>,
+}
+
+impl Care {
+    /// Says whether a packet goes on.
+    fn takes(&mut self, packet: &[u8], dice: &mut Dice) -> bool {
+        if let Some(counted) = self.counted.as_mut().filter(|of| ends(packet) == Some((of.from, of.to))) {
+            counted.packets += 1;
+            counted.bytes += packet.len() as u64;
+            counted.last = Some(Instant::now());
+        }
+        !self.holes.iter().any(|hole| hole.takes(packet, dice))
+    }
+}
+
 /// See the module. It goes when this is dropped, and its two interfaces with it.
 pub(crate) struct Link {
-    holes: Arc<Mutex<Vec<Hole>>>,
+    care: Arc<Mutex<Care>>,
     ends: [(Arc<Space>, String); 2],
     threads: Vec<JoinHandle<()>>,
 }
@@ -76,7 +106,7 @@ pub(crate) struct Link {
 impl Link {
     /// Between an interface in one namespace and one in another.
     pub(crate) fn new(ends: [(Arc<Space>, String); 2], shape: Shape, seed: u64) -> Link {
-        let holes = Arc::new(Mutex::new(Vec::new()));
+        let care = Arc::new(Mutex::new(Care::default()));
         let [left, right] = ends.each_ref().map(|(space, name)| {
             let tun = space.within(|| Tun::create_named(Interface::new(name).expect("a name")).expect("a TUN device"));
             space.ip(&format!("link set {name} up"));
@@ -86,21 +116,31 @@ impl Link {
         for (way, from, to) in [(0, &left, &right), (1, &right, &left)] {
             let (sender, receiver) = channel();
             let way = Way { shape, dice: Dice(seed << 1 | way), free: Instant::now(), last: Instant::now() };
-            let (from, to, holes) = (from.clone(), to.clone(), holes.clone());
-            threads.push(std::thread::spawn(move || way.take(&from, &holes, &sender)));
+            let (from, to, care) = (from.clone(), to.clone(), care.clone());
+            threads.push(std::thread::spawn(move || way.take(&from, &care, &sender)));
             threads.push(std::thread::spawn(move || give(&to, &receiver)));
         }
-        Link { holes, ends, threads }
+        Link { care, ends, threads }
     }
 
     /// From now on this does not pass.
     pub(crate) fn dig(&self, hole: Hole) {
-        lock(&self.holes).push(hole);
+        lock(&self.care).holes.push(hole);
+    }
+
+    /// From now on packets from one address to another are counted, before what becomes of them.
+    pub(crate) fn count(&self, from: IpAddr, to: IpAddr) {
+        lock(&self.care).counted = Some(Counted { from, to, packets: 0, bytes: 0, last: None });
+    }
+
+    /// What was counted.
+    pub(crate) fn counted(&self) -> Counted {
+        lock(&self.care).counted.expect("something is counted")
     }
 
     /// Everything passes again.
     pub(crate) fn mend(&self) {
-        lock(&self.holes).clear();
+        lock(&self.care).holes.clear();
     }
 }
 
@@ -114,8 +154,8 @@ impl Drop for Link {
     }
 }
 
-fn lock(holes: &Mutex<Vec<Hole>>) -> MutexGuard<'_, Vec<Hole>> {
-    holes.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock(care: &Mutex<Care>) -> MutexGuard<'_, Care> {
+    care.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// One direction.
@@ -130,14 +170,14 @@ struct Way {
 
 impl Way {
     /// Takes packets from a device until it is gone.
-    fn take(mut self, from: &Tun, holes: &Mutex<Vec<Hole>>, under_way: &Sender<(Instant, Vec<u8>)>) {
+    fn take(mut self, from: &Tun, care: &Mutex<Care>, under_way: &Sender<(Instant, Vec<u8>)>) {
         let mut buffer = vec![0; PACKET_BYTES_MAX];
         loop {
             match from.recv(&mut buffer) {
                 Ok(bytes) => {
                     let packet = &buffer[..bytes];
-                    let swallowed = lock(holes).iter().any(|hole| hole.takes(packet, &mut self.dice));
-                    let arrives = self.arrives(bytes).filter(|_| !swallowed);
+                    let goes_on = lock(care).takes(packet, &mut self.dice);
+                    let arrives = self.arrives(bytes).filter(|_| goes_on);
                     if arrives.is_some_and(|at| under_way.send((at, packet.to_vec())).is_err()) {
                         return;
                     }

@@ -11,6 +11,7 @@
 //! | `BAILIWICK_LAB_LOGS` | a folder that keeps the nodes' logs |
 #![cfg(target_os = "linux")]
 
+mod expulsion;
 mod families;
 mod faults;
 mod group;
@@ -25,5 +26,6 @@ mod rights;
 mod router;
 mod runs;
 mod space;
+mod stage;
 mod table;
 mod transfer;

@@ -73,6 +73,21 @@ impl<'a> Transfer<'a> {
         Transfer { asker, owner: owner.to_owned(), job, begun, original: original.to_owned(), copy: dest.join(name) }
     }
 
+    /// How far it is.
+    pub(crate) fn row(&self) -> JobRow {
+        self.asker.talk(|talk| talk.job(self.job))
+    }
+
+    /// Looks on until it is so far.
+    pub(crate) fn until(&self, what: &str, mut is_far: impl FnMut(&JobRow, Option<PathRow>) -> bool + Send) -> JobRow {
+        self.asker.talk(|talk| {
+            talk.until(what, |talk| {
+                let row = talk.job(self.job);
+                is_far(&row, talk.way(self.job)).then_some(row)
+            })
+        })
+    }
+
     /// When it was asked for.
     pub(crate) fn begun(&self) -> Instant {
         self.begun
