@@ -45,7 +45,7 @@ impl Default for PathsConfig {
         PathsConfig {
             enabled: true,
             punch_for: Duration::from_secs(5),
-            takeover: Duration::from_millis(500),
+            takeover: Duration::from_millis(250),
             retry_min: Duration::from_secs(5),
             retry_max: Duration::from_secs(300),
             good_after: Duration::from_secs(60),
