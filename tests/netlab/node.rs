@@ -2,7 +2,8 @@
 
 use crate::space::Space;
 use bailiwick::api::client::Client;
-use bailiwick::node::local::{ClientRow, Command as Ask, FileRow, JobRow, PathRow, Reply};
+use bailiwick::node::local::{ClientRow, Command as Ask, FileRow, JobRow, Link, PathRow, Reply};
+use bailiwick::state::paths::PortMapping;
 use serde_json::Value;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -12,6 +13,8 @@ use std::time::{Duration, Instant};
 
 /// A test that waits longer than this for one thing hangs.
 pub(crate) const HANG: Duration = Duration::from_secs(120);
+/// A node whose addresses have stayed so long has found them.
+const SETTLED: Duration = Duration::from_secs(1);
 /// How often a node is asked.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -107,6 +110,19 @@ impl Talk {
             assert!(begin.elapsed() < HANG, "waited in vain for {what}");
             std::thread::sleep(LOOK);
         }
+    }
+
+    /// Waits until the device of this name is connected, has heard of its router, and finds no further address of its own.
+    pub(crate) fn until_settled(&self, name: &str) {
+        let mut since = (Instant::now(), Vec::new());
+        self.until(name, |talk| {
+            let Reply::Doctor(found) = talk.ask(&Ask::Doctor { id: None }) else { panic!("no diagnosis") };
+            let is_there = found.server == Link::Connected && found.port_mapping != PortMapping::Asked.to_string();
+            if !is_there || found.addresses != since.1 {
+                since = (Instant::now(), found.addresses);
+            }
+            (since.0.elapsed() >= SETTLED).then_some(())
+        });
     }
 
     pub(crate) fn clients(&self) -> Vec<ClientRow> {
