@@ -10,6 +10,7 @@ use crate::state::conn::ConnId;
 use crate::state::paths::Effect;
 use crate::state::paths::candidates::usable;
 use crate::state::random::draw;
+use crate::state::time::Time;
 use crate::state::uploads::Asked;
 use crate::store::member::DbError;
 use crate::wire::close::CloseCode;
@@ -29,6 +30,7 @@ impl MemberCore {
                 Effect::Probe(to, probe) => self.outputs.push(Output::Probe(to, probe)),
                 Effect::Dial(dial, to, address) => self.outputs.push(Output::DialPeer(dial, to, address)),
                 Effect::Close(conn) => self.close_straight(cx, conn, CloseCode::Done),
+                Effect::Ping(conn, now) => self.send(conn, Frame::Ping(now.0)),
                 Effect::Up(peer, conn) => self.way_changed(cx, &peer, Some(conn)),
                 Effect::Down(peer) => self.way_changed(cx, &peer, None),
                 Effect::MapPort(asks) => self.outputs.push(Output::MapPort(asks)),
@@ -119,7 +121,8 @@ impl MemberCore {
             Frame::CancelChunk { request, ranges } if verified => self.upload_cancelled(conn, request, ranges),
             Frame::Head(head) if verified => self.head_shown(cx, &head)?,
             // Who reads the connection has answered it.
-            Frame::Ping(_) | Frame::Pong(_) if verified => {}
+            Frame::Ping(_) if verified => {}
+            Frame::Pong(asked) if verified => self.paths.answered(conn, Time(asked)),
             _ => {
                 tracing::warn!("a member sent something that has no place on a straight connection");
                 self.close_straight(cx, conn, CloseCode::Protocol);

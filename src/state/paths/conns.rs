@@ -14,6 +14,11 @@ const CONNECTIONS_PER_PEER_MAX: usize = 4;
 /// looked for at once.
 const MOVED_FOR: Duration = Duration::from_secs(10);
 
+/// After so long without an answer another connection is looked for beside one that is in doubt.
+pub(super) const ANSWER_WAIT: Duration = Duration::from_millis(200);
+/// After so long without an answer it is dead.
+const DOUBT_FOR: Duration = Duration::from_secs(1);
+
 /// A connection to another device.
 #[derive(Debug)]
 pub(super) struct Conn {
@@ -24,6 +29,55 @@ pub(super) struct Conn {
     verified: bool,
     pub(super) since: Time,
     used: Time,
+    /// Since when it is in doubt, and has been asked whether its other end is there.
+    doubted: Option<Time>,
+}
+
+impl Conn {
+    fn new(now: Time, id: ConnId, dialled: bool) -> Conn {
+        Conn { id, dialled, verified: false, since: now, used: now, doubted: None }
+    }
+
+    /// Whether it is asked whether its other end is there.
+    pub(super) fn is_doubted(&self) -> bool {
+        self.doubted.is_some()
+    }
+
+    /// From when on another one may be looked for; none while nothing speaks against this one.
+    pub(super) fn doubtful_from(&self) -> Option<Time> {
+        self.doubted.map(|since| since.after(ANSWER_WAIT))
+    }
+
+    /// When it is known to be dead, if it does not answer.
+    fn dead_at(&self) -> Option<Time> {
+        self.doubted.map(|since| since.after(DOUBT_FOR))
+    }
+}
+
+impl Peer {
+    /// From when on it has no connection that counts, or none that answers; none while it has a good one.
+    pub(super) fn unserved_from(&self) -> Option<Time> {
+        match self.conns.iter().find(|one| Some(one.id) == self.current) {
+            Some(current) => current.doubtful_from(),
+            None => Some(Time::default()),
+        }
+    }
+
+    /// Whether it has none now.
+    pub(super) fn is_unserved(&self, now: Time) -> bool {
+        self.unserved_from().is_some_and(|from| from <= now)
+    }
+
+    /// Whether its connection carried something a moment ago.
+    pub(super) fn is_in_use(&self, now: Time) -> bool {
+        self.conns.iter().any(|one| Some(one.id) == self.current && now.since(one.used) < MOVED_FOR)
+    }
+
+    /// Its connections are in doubt from now on. Says which are to be asked whether their other ends are there.
+    pub(super) fn doubt(&mut self, now: Time) -> Vec<ConnId> {
+        let certain = self.conns.iter_mut().filter(|one| one.verified && !one.is_doubted());
+        certain.map(|one| (one.doubted = Some(now), one.id).1).collect()
+    }
 }
 
 impl Paths {
@@ -59,7 +113,7 @@ impl Paths {
             return self.effects.push_back(Effect::Close(conn));
         }
         let peer = self.peers.entry(key).or_default();
-        peer.conns.push(Conn { id: conn, dialled: true, verified: false, since: now, used: now });
+        peer.conns.push(Conn::new(now, conn, true));
     }
 
     /// A member dialled this device. Says whether it may stay.
@@ -72,7 +126,7 @@ impl Paths {
             return false;
         }
         let peer = self.peers.entry(from).or_default();
-        peer.conns.push(Conn { id: conn, dialled: false, verified: false, since: now, used: now });
+        peer.conns.push(Conn::new(now, conn, false));
         true
     }
 
@@ -89,6 +143,7 @@ impl Paths {
         let new = peer.conns.iter().find(|one| one.id == conn);
         let better = match (old, new) {
             (None, Some(_)) => true,
+            (Some(old), Some(_)) if old.is_doubted() => true,
             // Two that the same device dialled: the newer one, for the older is dead or it would not have dialled.
             (Some(old), Some(new)) => dialled_by_lower(new) || !dialled_by_lower(old),
             (_, None) => false,
@@ -99,7 +154,36 @@ impl Paths {
         if better {
             peer.current = Some(conn);
             self.effects.push_back(Effect::Up(key, conn));
+            // What was asked for on one in doubt waits no longer, now that there is another.
+            let doubted: Vec<ConnId> = peer.conns.iter().filter(|one| one.is_doubted()).map(|one| one.id).collect();
+            peer.conns.retain(|one| !one.is_doubted());
+            self.effects.extend(doubted.into_iter().map(Effect::Close));
         }
+    }
+
+    /// The other end of a connection answers what it was asked at that time: it is there.
+    pub fn answered(&mut self, conn: ConnId, asked: Time) {
+        for peer in self.peers.values_mut() {
+            let Some(one) = peer.conns.iter_mut().find(|one| one.id == conn) else { continue };
+            if one.doubted.take_if(|since| *since <= asked).is_some() && peer.current == Some(conn) {
+                (peer.why, peer.retry_at, peer.anew) = (None, None, false);
+            }
+        }
+    }
+
+    /// Connections in doubt that did not answer are dead.
+    pub(super) fn end_doubts(&mut self, now: Time) {
+        let conns = self.peers.iter().flat_map(|(key, peer)| peer.conns.iter().map(|one| (*key, one)));
+        let dead = conns.filter(|(_, one)| one.dead_at().is_some_and(|at| at <= now));
+        for (key, conn) in dead.map(|(key, one)| (key, one.id)).collect::<Vec<_>>() {
+            self.effects.push_back(Effect::Close(conn));
+            self.remove(now, key, conn, true);
+        }
+    }
+
+    /// When the next of them is.
+    pub(super) fn doubts_timeout(&self) -> Option<Time> {
+        self.peers.values().flat_map(|peer| peer.conns.iter().filter_map(Conn::dead_at)).min()
     }
 
     /// A connection ended.

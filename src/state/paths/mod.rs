@@ -50,6 +50,8 @@ pub enum Effect {
     Dial(u64, DeviceKey, SocketAddr),
     /// Close a connection.
     Close(ConnId),
+    /// Ask on a connection whether its other end is there, with this time; say [`Paths::answered`] when the answer comes.
+    Ping(ConnId, Time),
     /// New requests to this device go by this connection.
     Up(DeviceKey, ConnId),
     /// No connection to this device is left.
@@ -247,17 +249,28 @@ impl Paths {
         if same {
             return;
         }
-        if self.candidates.iter().any(|old| !candidates.contains(old)) {
-            self.moved = Some(now);
-        }
+        let is_one_gone = self.candidates.iter().any(|old| !candidates.contains(old));
         self.candidates = candidates;
         self.begin_anew(now);
+        if is_one_gone {
+            self.moved(now);
+        }
     }
 
     /// The machine slept: what was under way is over, and connections may be dead.
     pub fn woke(&mut self, now: Time) {
-        self.moved = Some(now);
         self.begin_anew(now);
+        self.moved(now);
+    }
+
+    /// Connections may be dead: they are asked, and where one that was in use does not answer, another one
+    /// is looked for beside it.
+    fn moved(&mut self, now: Time) {
+        self.moved = Some(now);
+        for peer in self.peers.values_mut() {
+            peer.anew |= peer.is_in_use(now);
+            self.effects.extend(peer.doubt(now).into_iter().map(|conn| Effect::Ping(conn, now)));
+        }
     }
 
     /// A device has come to the server: an offer that it missed goes out anew, and pauses are over, for it may be another
@@ -309,7 +322,7 @@ impl Paths {
         let conns: usize = self.peers.values().map(|peer| peer.conns.len()).sum();
         let Some(peer) = self.peers.get_mut(&key) else { return };
         let due = peer.retry_at.is_none_or(|at| at <= now);
-        if !self.signalling || !due || has_head_start || peer.current.is_some() || peer.attempt.is_some() {
+        if !self.signalling || !due || has_head_start || !peer.is_unserved(now) || peer.attempt.is_some() {
             return;
         }
         peer.anew = false;
@@ -341,6 +354,10 @@ impl Paths {
         if peer.attempt.is_none() && !offer.answer {
             // The answer to an attempt that is over.
             return;
+        }
+        if offer.answer {
+            // Who offers has no connection to this device, or doubts it.
+            self.effects.extend(peer.doubt(now).into_iter().map(|conn| Effect::Ping(conn, now)));
         }
         let attempt = peer.attempt.get_or_insert_with(|| Attempt::new(now, draw(random), &self.config));
         peer.anew = false;
@@ -409,18 +426,24 @@ impl Paths {
             let takeover = (self.own > *key).then_some(self.config.takeover);
             Some(attempt.poll_timeout(self.looked, takeover))
         });
-        let due = |peer: &&Peer| peer.attempt.is_none() && peer.current.is_none() && self.signalling;
-        let retries = self.peers.values().filter(due).filter_map(|peer| match peer.retry_at {
-            None if peer.anew => Some(self.looked),
-            at => at.filter(|_| peer.wanted || peer.anew),
+        let may_begin = |peer: &Peer| peer.attempt.is_none() && self.signalling;
+        let retries = self.peers.iter().filter(|(_, peer)| may_begin(peer)).filter_map(|(key, peer)| {
+            let head_start = self.near.get(key).and_then(|near| near.has_head_start(self.looked));
+            let earliest = peer.unserved_from()?.max(head_start.unwrap_or_default());
+            let at = match peer.retry_at {
+                None if peer.anew || peer.current.is_some() && peer.wanted => self.looked,
+                at => at.filter(|_| peer.wanted || peer.anew)?,
+            };
+            Some(at.max(earliest))
         });
         let idle = self.peers.values().flat_map(|peer| peer.conns.iter().map(|one| self.idle_at(peer, one)));
-        attempts.chain(retries).chain(idle).chain(self.near_timeout()).min()
+        attempts.chain(retries).chain(idle).chain(self.near_timeout()).chain(self.doubts_timeout()).min()
     }
 
     /// Time passes.
     pub fn tick(&mut self, now: Time, random: &mut dyn Random) {
         self.tick_near(now);
+        self.end_doubts(now);
         self.go_on(now);
         let begins = |peer: &Peer| peer.wanted || peer.anew;
         let begins: Vec<DeviceKey> = self.peers.iter().filter(|(_, peer)| begins(peer)).map(|(key, _)| *key).collect();
@@ -479,7 +502,7 @@ impl Paths {
                 let why = attempt.why();
                 peer.tries.ended(now, attempt, Some(why.clone()));
                 peer.attempt = None;
-                if peer.current.is_none() {
+                if peer.is_unserved(now) {
                     peer.why = Some(why);
                     peer.retry_later(now, &self.config);
                 }

@@ -5,6 +5,7 @@
 //! time, within the caps for all dials, and the one who answers has to prove that it is the device.
 
 use super::candidates::is_near;
+use super::conns::Conn;
 use super::{Effect, Paths, Peer, Why};
 use crate::state::conn::ConnId;
 use crate::state::time::Time;
@@ -42,6 +43,11 @@ impl Near {
         let until = self.began.after(HEAD_START);
         (!self.dials.is_empty() && now < until).then_some(until)
     }
+}
+
+/// From when on a device has no connection that speaks against dialling it; none while it has one.
+fn free_from(peer: &Peer) -> Option<Time> {
+    peer.conns.iter().map(Conn::doubtful_from).try_fold(Time::default(), |latest, at| Some(latest.max(at?)))
 }
 
 impl Paths {
@@ -90,7 +96,7 @@ impl Paths {
     pub(super) fn dial_near(&mut self, now: Time, key: DeviceKey) {
         let conns: usize = self.peers.values().map(|peer| peer.conns.len()).sum();
         let Some(near) = self.near.get_mut(&key) else { return };
-        let is_free = self.peers.get(&key).is_some_and(|peer| peer.conns.is_empty());
+        let is_free = self.peers.get(&key).is_some_and(|peer| free_from(peer).is_some_and(|at| at <= now));
         let due = near.retry_at.is_none_or(|at| at <= now);
         if !is_free || !near.dials.is_empty() || !due {
             return;
@@ -170,18 +176,20 @@ impl Paths {
 
     /// When something is to be done about devices on the local network.
     pub(super) fn near_timeout(&self) -> Option<Time> {
-        let waits = |key: &DeviceKey| {
-            self.peers.get(key).filter(|peer| peer.wanted && peer.current.is_none() && peer.conns.is_empty())
-        };
+        let waits = |key: &DeviceKey| self.peers.get(key).filter(|peer| peer.wanted);
         let at = |near: &Near, peer: &Peer| match near.dials.is_empty() {
-            true => Some(near.retry_at.unwrap_or(self.looked)),
-            false => near.has_head_start(self.looked).filter(|_| self.signalling && peer.attempt.is_none()),
+            true => Some(near.retry_at.unwrap_or(self.looked).max(free_from(peer)?)),
+            false if peer.conns.is_empty() && peer.attempt.is_none() && self.signalling => {
+                near.has_head_start(self.looked)
+            }
+            false => None,
         };
         self.near.iter().filter_map(|(key, near)| at(near, waits(key)?)).min()
     }
 
     /// A dial to the local network made a connection that nobody needs: there is one.
     pub(super) fn is_second(&self, key: &DeviceKey, near: bool, conn: ConnId) -> bool {
-        near && self.peers.get(key).is_some_and(|peer| peer.conns.iter().any(|one| one.id != conn))
+        let counts = |one: &Conn| one.id != conn && !one.is_doubted();
+        near && self.peers.get(key).is_some_and(|peer| peer.conns.iter().any(counts))
     }
 }

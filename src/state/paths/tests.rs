@@ -69,6 +69,7 @@ enum Event {
     Probe(usize, SocketAddr, Probe),
     Dialed(usize, u64),
     DialFailed(usize, u64),
+    Pong(usize, ConnId, Time),
     Tick(usize),
 }
 
@@ -84,6 +85,8 @@ struct Lab {
     next_conn: u64,
     /// The connections, by dialler, with both ends' numbers for each.
     conns: Vec<[ConnId; 2]>,
+    /// Those of them that carry nothing any more, which QUIC has not noticed.
+    dead: BTreeSet<ConnId>,
     up: [Option<(u64, ConnId)>; 2],
     asks_for_port: [Option<bool>; 2],
     dials: u32,
@@ -156,6 +159,7 @@ impl Lab {
             random: Drawn(0),
             next_conn: 0,
             conns: Vec::new(),
+            dead: BTreeSet::new(),
             up: [None, None],
             asks_for_port: [None, None],
             dials: 0,
@@ -219,8 +223,16 @@ impl Lab {
                     let Some(at) = self.conns.iter().position(|ends| ends[index] == conn) else { continue };
                     let ends = self.conns.remove(at);
                     let other = 1 - index;
-                    self.paths[other].lost(Time(self.now), ends[other]);
-                    self.carry_out(other);
+                    if !self.dead.contains(&conn) {
+                        self.paths[other].lost(Time(self.now), ends[other]);
+                        self.carry_out(other);
+                    }
+                }
+                Effect::Ping(conn, asked) => {
+                    let is_there = self.conns.as_flattened().contains(&conn) && !self.dead.contains(&conn);
+                    if is_there && !self.blocked {
+                        self.at(self.now + 2 * ONE_WAY, Event::Pong(index, conn, asked));
+                    }
                 }
                 Effect::Up(_, conn) => self.up[index] = Some((self.now, conn)),
                 Effect::Down(_) => self.up[index] = None,
@@ -265,6 +277,10 @@ impl Lab {
                 }
                 Event::DialFailed(index, dial) => {
                     self.paths[index].dial_failed(now, dial, "nothing came back".to_owned());
+                    index
+                }
+                Event::Pong(index, conn, asked) => {
+                    self.paths[index].answered(conn, asked);
                     index
                 }
                 Event::Tick(index) => {

@@ -11,6 +11,8 @@ use std::rc::Rc;
 const CHUNKS: u64 = 200;
 /// What an owner may still serve on an old word from the master, with what is under way then.
 const FRESH_MS: u64 = 180_000 + 10_000;
+/// Nothing comes for so long at most when a device moves: it asks, offers, is dialled, and a chunk takes its second.
+const REPLACED_MS: u64 = 1_800;
 /// Nothing comes for so long at most when a straight way ends without a word.
 const STALL_MS: u64 = 3_000;
 
@@ -117,11 +119,39 @@ fn straight_again_after_the_network_changed() {
         (world.relay_delay_max, world.straight_delay_max) = (10_000, 10_000);
         goes_straight(&mut world);
         change(&mut world);
-        let before = world.nodes[2].straight_units;
+        // By then nothing is left of the way that was there before.
         world.run_for(3_000);
-        let again = world.run_till(30_000, |world| world.nodes[2].straight_units > before + 20);
+        let before = world.nodes[2].straight_units;
+        let again = world.run_till(30_000, |world| world.nodes[2].straight_units > before + 10);
         world.check(again, &format!("{what}: it goes straight again"));
         longest_pause(&mut world);
+        world.settle();
+    }
+}
+
+#[test]
+fn who_moves_asks_on_its_straight_ways_and_keeps_those_that_answer() {
+    for (seed, node) in [(840, 1), (841, 2)] {
+        let mut world = cinema_of(seed, [Nat::Filters; 2], 10 * CHUNKS);
+        goes_straight(&mut world);
+        let ways = world.straight_ways(node);
+        world.moves_on(node, 8);
+        world.run_for(5_000);
+        world.check(is_under_way(&world) && world.straight_ways(node) == ways, "the same ways are there");
+        longest_pause(&mut world);
+        world.settle();
+    }
+}
+
+#[test]
+fn a_straight_way_that_does_not_answer_after_a_move_is_replaced_before_it_is_found_dead() {
+    for (seed, node) in (842..850).flat_map(|seed| [(seed, 1), (seed, 2)]) {
+        let mut world = cinema(seed, [Nat::Filters; 2]);
+        goes_straight(&mut world);
+        world.moves(node, 8, Nat::Filters);
+        world.straight_ways_fall_silent(node);
+        let pause = longest_pause(&mut world);
+        world.check(pause <= REPLACED_MS, &format!("it goes on soon, not after {pause} ms"));
         world.settle();
     }
 }

@@ -105,6 +105,13 @@ impl World {
         self.tell_addresses(node);
     }
 
+    /// A device has another address on another network, and QUIC carries its connections over.
+    pub(crate) fn moves_on(&mut self, node: NodeId, lan: u64) {
+        self.note(format!("{} goes on at network {lan}", self.nodes[node].name));
+        self.nodes[node].spot.lan = lan;
+        self.tell_addresses(node);
+    }
+
     /// Nothing is in the way of a device's packets any more, and it says where it is.
     pub(super) fn opens_nat(&mut self, node: NodeId) {
         let spot = &mut self.nodes[node].spot;

@@ -35,6 +35,8 @@ pub(super) struct Straight {
     ends: [End; 2],
     /// Where each end sees the other's packets come from.
     seen: [SocketAddr; 2],
+    /// Nothing passes on it any more, and no end has noticed.
+    silent: bool,
 }
 
 /// A unit under way.
@@ -94,7 +96,7 @@ impl World {
         self.next_id += 3;
         let way = self.next_id;
         let ends = [end(node, life, way - 2), end(target, self.nodes[target].life, way - 1)];
-        self.straights.insert(way, Straight { ends, seen: [to, source] });
+        self.straights.insert(way, Straight { ends, seen: [to, source], silent: false });
         self.coverage.event("straight way dialled");
         let soon = self.soon();
         self.later(soon, Way::Arrives { way });
@@ -137,6 +139,9 @@ impl World {
         let Some(straight) = self.straights.get_mut(&way).filter(|straight| straight.ends[from].open) else {
             return true;
         };
+        if straight.silent {
+            return true;
+        }
         let lane = &mut straight.ends[1 - from].lane;
         let due = due.max(lane.last_due);
         lane.last_due = due;
@@ -181,11 +186,26 @@ impl World {
         let dead: Vec<u64> =
             self.straights.iter().filter(|(_, one)| one.joins(node, only)).map(|(id, _)| *id).collect();
         for way in dead {
+            // At once, or with the second end that notices: until then more of what is said gets through.
+            let is_silent = self.dice.once_in(2);
+            if let Some(straight) = self.straights.get_mut(&way) {
+                straight.silent |= is_silent;
+            }
             for end in 0..2 {
                 let notices = self.dice.between(SILENCE_MS / 2, SILENCE_MS);
                 self.later(self.now + notices, Way::Dies { way, end });
             }
         }
+    }
+
+    /// Nothing passes any more, from now on, on a device's straight ways.
+    pub(crate) fn straight_ways_fall_silent(&mut self, node: NodeId) {
+        self.straights.values_mut().filter(|one| one.joins(node, None)).for_each(|one| one.silent = true);
+    }
+
+    /// The straight ways that a device has.
+    pub(crate) fn straight_ways(&self, node: NodeId) -> Vec<u64> {
+        self.straights.iter().filter(|(_, one)| one.joins(node, None)).map(|(id, _)| *id).collect()
     }
 
     /// A device's process is gone without a word, or it says that it is.
@@ -291,7 +311,7 @@ impl World {
             return;
         }
         let one = &self.nodes[node];
-        if !takes || one.stalled || one.frozen_until > self.now || !self.passes(from, node) {
+        if !takes || straight.silent || one.stalled || one.frozen_until > self.now || !self.passes(from, node) {
             return self.later(self.now + LOOK_AGAIN_MS, Way::Chunk(carried));
         }
         let landed = self.land(node, conn, Some(conn), &header, &carried.source);

@@ -2,8 +2,14 @@
 
 use super::*;
 
-/// A device is behind another NAT from now on, with another address.
+/// A device is behind another NAT from now on, with another address: its connections are dead.
 fn move_away(lab: &mut Lab, index: usize) {
+    lab.dead.extend(lab.conns.as_flattened());
+    move_on(lab, index);
+}
+
+/// The same, but its connections go with it.
+fn move_on(lab: &mut Lab, index: usize) {
     lab.nats[index].outside = IpAddr::from([203, 0, 113, 90 + index as u8]);
     lab.nats[index].ports.clear();
     lab.nats[index].sent_to.clear();
@@ -51,6 +57,75 @@ fn a_connection_that_dies_of_a_change_of_address_is_replaced_at_once_whichever_e
 }
 
 #[test]
+fn a_connection_in_use_that_does_not_answer_after_a_move_is_replaced_before_quic_finds_it_dead() {
+    for (mover, wanter) in [0, 1].into_iter().flat_map(|one| [0, 1].map(|two| (one, two))) {
+        let mut lab = pair();
+        lab.want(wanter, true);
+        lab.run_for(60_000);
+        let ends = lab.conns[0];
+        for (index, end) in ends.into_iter().enumerate() {
+            lab.paths[index].used(Time(lab.now), end);
+        }
+        move_away(&mut lab, mover);
+        lab.run_for(900);
+        for index in 0..2 {
+            assert!(lab.paths[index].current(&KEYS[1 - index]).is_some(), "{mover} moved, {wanter} wants, {index}");
+            assert_eq!(lab.paths[index].peer_of(ends[index]), None, "the old one is closed, so nothing waits for it");
+        }
+    }
+}
+
+#[test]
+fn a_connection_that_answers_after_a_move_stays_and_no_other_one_is_looked_for() {
+    let mut lab = pair();
+    lab.want(0, true);
+    lab.run_for(1_000);
+    let (conns, counted) = (lab.conns.clone(), (lab.offers, lab.dials, lab.probes));
+    for at in 0..600_u64 {
+        // A server that lies says each time that the device is elsewhere.
+        let seen = SocketAddr::from(([198, 51, 100, 7], 1_000 + at as u16));
+        let inside = lab.inside[0];
+        (0..2).for_each(|index| lab.paths[index].used(Time(lab.now), conns[0][index]));
+        lab.paths[0].addresses(Time(lab.now), vec![inside, seen], false);
+        lab.paths[0].tick(Time(lab.now), &mut lab.random);
+        lab.carry_out(0);
+        lab.run_for(100);
+    }
+    assert_eq!((lab.offers, lab.dials, lab.probes), counted);
+    assert_eq!(lab.conns, conns);
+    assert_eq!([lab.state(0), lab.state(1)], [State::Direct, State::Direct]);
+}
+
+#[test]
+fn a_connection_that_answers_stays_also_when_the_other_device_offers() {
+    let mut lab = pair();
+    lab.want(0, true);
+    lab.run_for(1_000);
+    let (conns, up) = (lab.conns.clone(), lab.up);
+    lab.deaf = true;
+    let offer = PathOffer { token: [77; 8], candidates: vec![address("198.51.100.9:9")], answer: true };
+    lab.paths[1].offer_came(Time(lab.now), &mut lab.random, KEYS[0], &offer);
+    lab.carry_out(1);
+    lab.run_for(10_000);
+    assert_eq!((&lab.conns, lab.up), (&conns, up));
+}
+
+#[test]
+fn a_connection_that_does_not_answer_after_a_move_is_over_a_second_later() {
+    let mut lab = pair();
+    lab.want(0, true);
+    lab.run_for(1_000);
+    lab.deaf = true;
+    lab.blocked = true;
+    move_away(&mut lab, 0);
+    lab.run_for(999);
+    assert!(lab.up[0].is_some());
+    lab.run_for(1);
+    assert_eq!(lab.up[0], None, "what was asked for on it is asked for elsewhere");
+    assert!(lab.up[1].is_some(), "it has heard nothing");
+}
+
+#[test]
 fn an_attempt_goes_on_with_the_new_addresses() {
     let mut lab = pair();
     lab.blocked = true;
@@ -81,7 +156,7 @@ fn what_breaks_long_after_a_change_broke_of_something_else() {
     let mut lab = pair();
     lab.want(0, true);
     lab.run_for(1_000);
-    move_away(&mut lab, 0);
+    move_on(&mut lab, 0);
     lab.run_for(10_000);
     let ends = lab.conns.pop().unwrap();
     let before = lab.probes;
