@@ -8,8 +8,8 @@ use bailiwick::wire::log::SignedHead;
 use bailiwick::wire::log::Standing;
 use std::net::SocketAddr;
 
-/// A straight connection ends after this many milliseconds of silence.
-const SILENCE_MS: u64 = 2_500;
+/// A straight connection ends after this many milliseconds of silence at most.
+const SILENCE_MS: u64 = 2_600;
 /// How often a receiver that doesn't read is looked at again.
 const LOOK_AGAIN_MS: u64 = 500;
 
