@@ -10,8 +10,8 @@ use std::time::Duration;
 /// to be dead.
 const CONNECTIONS_PER_PEER_MAX: usize = 4;
 
-/// A connection that breaks within this time after an address of this device went, broke of that: what else there is is
-/// looked for at once.
+/// A connection that breaks within this time after an address of this device went, or before, broke of that: what else
+/// there is is looked for at once.
 const MOVED_FOR: Duration = Duration::from_secs(10);
 
 /// After so long without an answer another connection is looked for beside one that is in doubt.
@@ -71,6 +71,11 @@ impl Peer {
     /// Whether its connection carried something a moment ago.
     pub(super) fn is_in_use(&self, now: Time) -> bool {
         self.conns.iter().any(|one| Some(one.id) == self.current && now.since(one.used) < MOVED_FOR)
+    }
+
+    /// Whether a connection that was in use broke a moment ago, and there is none since. Counts once.
+    pub(super) fn broke_lately(&mut self, now: Time) -> bool {
+        self.broke.take().is_some_and(|at| now.since(at) < MOVED_FOR) && self.current.is_none()
     }
 
     /// Its connections are in doubt from now on. Says which are to be asked whether their other ends are there.
@@ -209,6 +214,7 @@ impl Paths {
                 peer.failures = 0;
             }
             peer.why = Some(Why::Broke);
+            peer.broke = (peer.wanted || now.since(gone.used) < MOVED_FOR).then_some(now);
             // The other device may have noticed first, and have offered already.
             peer.attempt.take_if(|attempt| attempt.since() <= gone.since);
             let moved = self.moved.filter(|at| gone.since <= *at && now.since(*at) < MOVED_FOR);

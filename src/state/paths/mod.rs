@@ -74,6 +74,8 @@ struct Peer {
     retry_at: Option<Time>,
     /// When it came to the server last, as that says.
     came: Option<Time>,
+    /// When a connection that was in use broke, last.
+    broke: Option<Time>,
     /// Its offers.
     offers: Option<Minute>,
     /// How often it came to the server.
@@ -286,13 +288,15 @@ impl Paths {
     }
 
     /// Pauses are over, and whoever was offered addresses is told the present ones; also who found no way to the old ones, for
-    /// it is perhaps that one who waits.
+    /// it is perhaps that one who waits, and whose connection broke a moment ago, perhaps of that.
     fn begin_anew(&mut self, now: Time) {
         self.near_anew();
         for peer in self.peers.values_mut() {
             peer.failures = 0;
             peer.retry_at = peer.retry_at.map(|_| now);
-            peer.anew |= peer.attempt.take().is_some() || peer.failed_since(now, self.config.retry_max);
+            peer.anew |= peer.attempt.take().is_some()
+                || peer.failed_since(now, self.config.retry_max)
+                || peer.broke_lately(now);
         }
     }
 

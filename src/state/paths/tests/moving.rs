@@ -57,6 +57,23 @@ fn a_connection_that_dies_of_a_change_of_address_is_replaced_at_once_whichever_e
 }
 
 #[test]
+fn who_hears_after_the_break_that_it_is_elsewhere_tells_who_wants_something_of_it() {
+    for (mover, wanter) in [0, 1].into_iter().flat_map(|one| [0, 1].map(|two| (one, two))) {
+        let mut lab = pair();
+        lab.want(wanter, true);
+        lab.run_for(1_000);
+        let ends = lab.conns.pop().unwrap();
+        for (index, end) in ends.into_iter().enumerate() {
+            lab.paths[index].used(Time(lab.now), end);
+            die(&mut lab, index, end);
+        }
+        move_away(&mut lab, mover);
+        lab.run_for(500);
+        assert_eq!([lab.state(0), lab.state(1)], [State::Direct, State::Direct], "{mover} moved, {wanter} wants");
+    }
+}
+
+#[test]
 fn a_connection_in_use_that_does_not_answer_after_a_move_is_replaced_before_quic_finds_it_dead() {
     for (mover, wanter) in [0, 1].into_iter().flat_map(|one| [0, 1].map(|two| (one, two))) {
         let mut lab = pair();
