@@ -1,5 +1,6 @@
 //! Which of the connections to a device counts, and when one goes.
 
+use super::moving::MOVED_FOR;
 use super::{Effect, Paths, Peer, Why};
 use crate::state::conn::ConnId;
 use crate::state::time::Time;
@@ -9,10 +10,6 @@ use std::time::Duration;
 /// Connections to one device at most: each may have dialled, and one of the two may be an old one that is not known yet
 /// to be dead.
 const CONNECTIONS_PER_PEER_MAX: usize = 4;
-
-/// A connection that breaks within this time after an address of this device went, or before, broke of that: what else
-/// there is is looked for at once.
-const MOVED_FOR: Duration = Duration::from_secs(10);
 
 /// After so long without an answer another connection is looked for beside one that is in doubt.
 pub(super) const ANSWER_WAIT: Duration = Duration::from_millis(200);
@@ -28,7 +25,7 @@ pub(super) struct Conn {
     /// Whether the other device said hello, as a member of the group.
     verified: bool,
     pub(super) since: Time,
-    used: Time,
+    pub(super) used: Time,
     /// Since when it is in doubt, and has been asked whether its other end is there.
     doubted: Option<Time>,
 }
@@ -66,16 +63,6 @@ impl Peer {
     /// Whether it has none now.
     pub(super) fn is_unserved(&self, now: Time) -> bool {
         self.unserved_from().is_some_and(|from| from <= now)
-    }
-
-    /// Whether its connection carried something a moment ago.
-    pub(super) fn is_in_use(&self, now: Time) -> bool {
-        self.conns.iter().any(|one| Some(one.id) == self.current && now.since(one.used) < MOVED_FOR)
-    }
-
-    /// Whether a connection that was in use broke a moment ago, and there is none since. Counts once.
-    pub(super) fn broke_lately(&mut self, now: Time) -> bool {
-        self.broke.take().is_some_and(|at| now.since(at) < MOVED_FOR) && self.current.is_none()
     }
 
     /// Its connections are in doubt from now on. Says which are to be asked whether their other ends are there.

@@ -12,6 +12,7 @@ mod caps;
 mod config;
 mod conns;
 mod mapped;
+mod moving;
 pub mod nat;
 mod near;
 mod punch;
@@ -27,7 +28,6 @@ use super::time::Time;
 use crate::wire::envelope::PathOffer;
 use crate::wire::ids::DeviceKey;
 use crate::wire::probe::Probe;
-use candidates::usable;
 use caps::{Cap, Minute};
 use conns::Conn;
 use mapped::Mapped;
@@ -239,64 +239,6 @@ impl Paths {
         let peer = self.peers.entry(key).or_default();
         if peer.current.is_none() && peer.attempt.is_none() {
             (peer.anew, peer.retry_at) = (true, peer.retry_at.map(|_| now));
-        }
-    }
-
-    /// Where this device may be reached now. `loopback` says that its server is on the same machine.
-    pub fn addresses(&mut self, now: Time, addresses: Vec<SocketAddr>, loopback: bool) {
-        let candidates = usable(self.mapped.address().into_iter().chain(addresses), loopback);
-        self.loopback = loopback;
-        let same =
-            candidates.len() == self.candidates.len() && candidates.iter().all(|one| self.candidates.contains(one));
-        if same {
-            return;
-        }
-        let is_one_gone = self.candidates.iter().any(|old| !candidates.contains(old));
-        self.candidates = candidates;
-        self.begin_anew(now);
-        if is_one_gone {
-            self.moved(now);
-        }
-    }
-
-    /// The machine slept: what was under way is over, and connections may be dead.
-    pub fn woke(&mut self, now: Time) {
-        self.begin_anew(now);
-        self.moved(now);
-    }
-
-    /// Connections may be dead: they are asked, and where one that was in use does not answer, another one
-    /// is looked for beside it.
-    fn moved(&mut self, now: Time) {
-        self.moved = Some(now);
-        for peer in self.peers.values_mut() {
-            peer.anew |= peer.is_in_use(now);
-            self.effects.extend(peer.doubt(now).into_iter().map(|conn| Effect::Ping(conn, now)));
-        }
-    }
-
-    /// A device has come to the server: an offer that it missed goes out anew, and pauses are over, for it may be another
-    /// process, or elsewhere. A server that says so again and again is believed so many times a minute.
-    pub fn came_back(&mut self, now: Time, key: &DeviceKey) {
-        let Some(peer) = self.peers.get_mut(key) else { return };
-        peer.came = Some(now);
-        if peer.comings.get_or_insert_with(|| Minute::new(now)).take(now, self.config.comings_per_minute) {
-            peer.anew |= peer.attempt.take_if(|attempt| attempt.is_unanswered()).is_some();
-            peer.failures = 0;
-            peer.retry_at = peer.retry_at.map(|_| now);
-        }
-    }
-
-    /// Pauses are over, and whoever was offered addresses is told the present ones; also who found no way to the old ones, for
-    /// it is perhaps that one who waits, and whose connection broke a moment ago, perhaps of that.
-    fn begin_anew(&mut self, now: Time) {
-        self.near_anew();
-        for peer in self.peers.values_mut() {
-            peer.failures = 0;
-            peer.retry_at = peer.retry_at.map(|_| now);
-            peer.anew |= peer.attempt.take().is_some()
-                || peer.failed_since(now, self.config.retry_max)
-                || peer.broke_lately(now);
         }
     }
 
