@@ -2,8 +2,9 @@
 //! is claimed, only what is whole ends, nothing is asked for twice or beside the file, and never more than the credit.
 
 use crate::{Bytes, keep_time};
+use bailiwick::state::conn::ConnId;
 use bailiwick::state::downloads::fetch::Wanted;
-use bailiwick::state::downloads::{Asked, Came, Downloads, DownloadsConfig, Effect, Opened, Outcome};
+use bailiwick::state::downloads::{Asked, Came, Downloads, DownloadsConfig, Effect, Opened, Outcome, Way};
 use bailiwick::state::time::Time;
 use bailiwick::wire::frame::ChunkRefusal;
 use bailiwick::wire::geometry::{ChunkSize, Geometry, Unit};
@@ -14,6 +15,8 @@ use std::collections::{BTreeMap, BTreeSet};
 /// What is known of one transfer, in memory and on the disk.
 struct Part {
     geometry: Geometry,
+    job: u64,
+    way: Way,
     owner: PublicId,
     content: ContentId,
     has_list: bool,
@@ -34,9 +37,16 @@ struct World {
     now: Time,
     parts: BTreeMap<u64, Part>,
     linked: bool,
+    /// Straight connections, by owner.
+    straight: BTreeMap<PublicId, ConnId>,
+    /// Of a request, the straight connection that it went by; none for the server.
+    ways: BTreeMap<u64, Option<ConnId>>,
+    conns: u64,
     away: BTreeSet<PublicId>,
     /// Units that are expected, by request.
     asked: Vec<(u64, Asked, u64)>,
+    /// Who asked for what, of those and of earlier ones; the others joined.
+    askers: BTreeSet<(u64, u64, u32)>,
     /// Units that were, and that may come still.
     late: Vec<(Asked, u64)>,
     opening: Vec<(u64, u64)>,
@@ -69,8 +79,12 @@ pub fn run(bytes: &[u8]) {
         now: Time(0),
         parts: BTreeMap::new(),
         linked: false,
+        straight: BTreeMap::new(),
+        ways: BTreeMap::new(),
+        conns: 0,
         away: BTreeSet::new(),
         asked: Vec::new(),
+        askers: BTreeSet::new(),
         late: Vec::new(),
         opening: Vec::new(),
         syncing: Vec::new(),
@@ -104,7 +118,7 @@ impl World {
 
     fn step(&mut self, step: u8, bytes: &mut Bytes<'_>) {
         let now = self.now;
-        match step % 20 {
+        match step % 23 {
             0 | 1 => self.load(bytes),
             2 | 3 => self.opened(bytes),
             4..=8 => self.came(bytes),
@@ -132,7 +146,7 @@ impl World {
             11 => self.refused(bytes),
             12 => {
                 self.linked = !bytes.once_in(4);
-                self.late.extend(self.asked.drain(..).map(|(_, unit, life)| (unit, life)));
+                self.cut(None);
                 self.downloads.linked(now, self.linked);
             }
             13 => {
@@ -163,8 +177,31 @@ impl World {
             }
             18 if bytes.once_in(8) => self.restart(),
             19 => self.downloads.more(now),
+            20 | 21 => {
+                let owner = PublicId([bytes.byte() % 2; 16]);
+                self.conns += 1;
+                self.straight.insert(owner, ConnId(self.conns));
+                self.downloads.straight(now, owner, Some(ConnId(self.conns)));
+            }
+            22 => {
+                let owner = PublicId([bytes.byte() % 2; 16]);
+                let Some(conn) = self.straight.remove(&owner) else { return };
+                if bytes.once_in(2) {
+                    self.downloads.straight(now, owner, None);
+                    self.drain();
+                }
+                self.cut(Some(conn));
+                self.downloads.straight_lost(now, conn);
+            }
             _ => self.downloads.tick(now),
         }
+    }
+
+    /// What was asked for by this way may come still.
+    fn cut(&mut self, way: Option<ConnId>) {
+        let ways = &self.ways;
+        let over = self.asked.extract_if(.., |(request, ..)| ways.get(request) == Some(&way));
+        self.late.extend(over.map(|(_, unit, life)| (unit, life)));
     }
 
     fn a_transfer(&self, bytes: &mut Bytes<'_>) -> u64 {
@@ -185,6 +222,8 @@ impl World {
         part.claimed.iter().for_each(|chunk| claimed[*chunk as usize / 8] |= 1 << (chunk % 8));
         let wanted = Wanted {
             transfer,
+            job: part.job,
+            way: part.way,
             owner: part.owner,
             content: part.content,
             geometry: part.geometry,
@@ -207,6 +246,8 @@ impl World {
         let chunk = ChunkSize::parse(20 + which % 3).expect("a size");
         let part = Part {
             geometry: Geometry::new(size, chunk).expect("a file"),
+            job: u64::from(how % 3),
+            way: [Way::Any, Way::Any, Way::Direct, Way::Relay][usize::from(how >> 6)],
             owner: PublicId([which % 2; 16]),
             content: ContentId([which; 16]),
             has_list: false,
@@ -320,12 +361,15 @@ impl World {
             part.life += 1;
         }
         self.asked.clear();
+        self.askers.clear();
         self.late.clear();
         self.opening.clear();
         self.syncing.clear();
         self.ending.clear();
         self.looking.clear();
         (self.linked, self.stopping, self.wants_more) = (false, false, false);
+        self.straight.clear();
+        self.ways.clear();
         self.away.clear();
         self.downloads.more(self.now);
     }
@@ -343,8 +387,15 @@ impl World {
                     let life = part.life;
                     self.opening.push((transfer, life));
                 }
-                Effect::Ask { request, owner, units, by: _ } => {
-                    assert!(self.linked && !self.stopping && !self.away.contains(&owner), "nobody to ask");
+                Effect::Ask { request, owner, units, by } => {
+                    let is_there = match by {
+                        None => self.linked && !self.away.contains(&owner),
+                        Some(conn) => self.straight.get(&owner) == Some(&conn),
+                    };
+                    assert!(is_there && !self.stopping, "nobody to ask");
+                    let wrong = if by.is_some() { Way::Relay } else { Way::Direct };
+                    assert!(units.iter().all(|unit| self.parts[&unit.transfer].way != wrong), "by a way it must not take");
+                    self.ways.insert(request, by);
                     units.into_iter().for_each(|unit| self.expect(request, owner, unit, true));
                 }
                 Effect::Join { request, units } => {
@@ -417,9 +468,17 @@ impl World {
     fn expect(&mut self, request: u64, owner: PublicId, unit: Asked, is_first: bool) {
         let under_way =
             self.asked.iter().filter(|(_, other, _)| (other.content, other.index) == (unit.content, unit.index));
+        let mut joins = is_first;
         for (of, other, _) in under_way {
-            assert!(!is_first && *of == request, "it is asked for already");
+            // Who only joined doesn't keep others from asking anew: its request may be over.
+            let is_askers = self.askers.contains(&(*of, other.transfer, other.index));
+            assert!(!is_first || !is_askers, "it is asked for already");
             assert_ne!(other.transfer, unit.transfer, "it is asked for already");
+            joins |= *of == request;
+        }
+        assert!(joins, "it joins a request that is over");
+        if is_first {
+            self.askers.insert((request, unit.transfer, unit.index));
         }
         let part = self.part(unit.transfer);
         assert_eq!((part.owner, part.content), (owner, unit.content));
@@ -438,6 +497,7 @@ impl World {
                 *of == request && (other.transfer, other.index) == (unit.transfer, unit.index)
             });
             let (_, unit, life) = self.asked.remove(place.expect("it was asked for"));
+            self.askers.remove(&(request, unit.transfer, unit.index));
             self.late.push((unit, life));
             let others = self
                 .asked

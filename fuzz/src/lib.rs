@@ -11,6 +11,7 @@ pub mod import;
 pub mod link;
 pub mod local;
 pub mod member;
+pub mod paths;
 pub mod patterns;
 pub mod replica;
 pub mod requests;

@@ -8,27 +8,29 @@ use bailiwick::node::member::io::{Glance, Input, Leftover, Lost, Output, ScanRep
 use bailiwick::node::member::{Cx, MemberConfig, MemberCore, Name, Start};
 use bailiwick::state::authority::{Authority, Effect, FileFact, Moment, Registration};
 use bailiwick::state::conn::ConnId;
-use bailiwick::state::downloads::{Asked, Came, Opened, Outcome};
+use bailiwick::state::downloads::{Asked, Came, Opened, Outcome, Way};
 use bailiwick::state::time::Time;
 use bailiwick::store::member::MemberStore;
 use bailiwick::wire::close::CloseCode;
 use bailiwick::wire::codec::{decode, encode};
 use bailiwick::wire::envelope::{
-    Answer, EpochSecret, FileRefusal, Letter, Payload, PlainEntry, Request, RequestRefusal,
+    Answer, EpochSecret, FileRefusal, Letter, PathOffer, Payload, PlainEntry, Request, RequestRefusal,
 };
 use bailiwick::wire::frame::{
-    ChunkRange, ChunkRefusal, Class, Frame, HeldRegistration, PROTOCOL_VERSION, Present, Tip, Welcome, within_limits,
+    ChunkRange, ChunkRefusal, Class, Frame, HeldRegistration, PROTOCOL_VERSION, PeerHello, Present, Tip, Welcome, within_limits,
 };
 use bailiwick::wire::geometry::ChunkSize;
 use bailiwick::wire::ids::{ContentId, DeviceKey, FileId, GroupId, Hash, Position, PublicId};
 use bailiwick::wire::invite::{Address, Invite, InviteSecret, ServerAddress};
-use bailiwick::wire::limits::FRAME_BYTES_MAX;
+use bailiwick::wire::limits::{CANDIDATES_MAX, FRAME_BYTES_MAX};
 use bailiwick::wire::log::{Entry, FileKind, FileMeta, Policy, SignedHead, SignedHeader};
 use bailiwick::wire::name::DeviceName;
 use bailiwick::wire::path::RelPath;
+use bailiwick::wire::probe::Probe;
 use bailiwick::wire::seal::{Epoch, SealedBody};
 use bailiwick::wire::sign::Identity;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock};
 
@@ -189,6 +191,9 @@ struct World {
     uploads: Vec<Upload>,
     letters: u64,
     nonces: Vec<[u8; 16]>,
+    /// Straight connections that are open, and whose they are; dials that are under way.
+    peers: BTreeMap<ConnId, DeviceKey>,
+    peer_dials: Vec<(u64, DeviceKey)>,
     is_out: bool,
     ended: bool,
 }
@@ -216,6 +221,8 @@ impl World {
             uploads: Vec::new(),
             letters: 0,
             nonces: Vec::new(),
+            peers: BTreeMap::new(),
+            peer_dials: Vec::new(),
             is_out: false,
             ended: false,
         }
@@ -235,6 +242,7 @@ impl World {
     /// A connection is over, and the core hears of it.
     fn lose(&mut self, setting: &Setting, conn: ConnId, lost: Lost) {
         self.open_conns.remove(&conn);
+        self.peers.remove(&conn);
         if self.up == Some(conn) {
             self.up = None;
         }
@@ -288,7 +296,12 @@ impl World {
         self.letter(setting, MASTER, Payload::Entries { entries, epochs });
         self.person(
             setting,
-            Command::Get { files: vec!["other:folder".into()], dest: None, conflict: Some(Conflict::Rename) },
+            Command::Get {
+                files: vec!["other:folder".into()],
+                dest: None,
+                conflict: Some(Conflict::Rename),
+                way: None,
+            },
         );
         assert!(self.core.store().tip().is_ok_and(|tip| tip.is_some_and(|tip| tip.at == upto)), "it is caught up");
         assert!(!self.opening.is_empty(), "it downloads");
@@ -354,7 +367,7 @@ impl World {
                 }
             }
             Output::Open(place) => self.opening.push((place.transfer, place.opening)),
-            Output::Expect(_, units) | Output::Join(_, units) => {
+            Output::Expect(_, units, _) | Output::Join(_, units) => {
                 assert!(!self.is_out, "who is out asks for nothing");
                 self.expected.extend(units);
             }
@@ -376,6 +389,14 @@ impl World {
                 self.uploads.push(upload);
             }
             Output::Scan(scan, _) => self.scans.push(scan),
+            Output::DialPeer(dial, key, _) => {
+                assert!(!self.is_out, "who is out dials nobody");
+                assert!(key != setting.keys[usize::from(CLIENT)] && setting.keys.contains(&key));
+                self.peer_dials.push((dial, key));
+            }
+            Output::PeerHello(conn, ..) | Output::PeerStreams(conn, ..) => {
+                assert!(self.peers.contains_key(&conn), "on a connection that is over");
+            }
             Output::Stopped | Output::Erase | Output::Fatal(_) => self.ended = true,
             Output::Streams(..)
             | Output::Epochs(_)
@@ -384,6 +405,10 @@ impl World {
             | Output::Hash(..)
             | Output::EndScan(_)
             | Output::DeleteCopies(_)
+            | Output::Probe(..)
+            | Output::ProbeServer(..)
+            | Output::Announce(_)
+            | Output::MapPort(_)
             | Output::Event(..) => {}
         }
     }
@@ -399,10 +424,15 @@ impl World {
                 assert!(!ranges.is_empty() && within_limits(ranges), "a server refuses that");
             }
             Frame::Routed { peer, envelope, .. } => {
-                assert_eq!(*peer, setting.keys[usize::from(MASTER)], "a client writes to its master");
                 let client = setting.keys[usize::from(CLIENT)];
-                let letter = Letter::open(&setting.people[usize::from(MASTER)], &setting.group, &client, envelope);
+                let person = setting.people.iter().find(|person| person.device_key() == *peer).expect("who is there");
+                let letter = Letter::open(person, &setting.group, &client, envelope);
                 match letter.map(|letter| letter.payload) {
+                    Ok(Payload::PathOffer(offer)) => {
+                        assert!(!self.is_out, "who is out offers nothing");
+                        assert!(offer.candidates.len() <= CANDIDATES_MAX);
+                    }
+                    Ok(_) if *peer != setting.keys[usize::from(MASTER)] => panic!("a client writes to its master"),
                     Ok(Payload::FreshnessAsked(nonce)) => self.nonces.push(nonce),
                     Ok(Payload::Request { .. } | Payload::CatchUp(_)) => {
                         assert!(!self.is_out, "who is out asks for nothing");
@@ -413,6 +443,16 @@ impl World {
             }
             _ => {}
         }
+    }
+}
+
+fn range(bytes: &mut Bytes<'_>) -> ChunkRange {
+    ChunkRange {
+        content: ContentId([bytes.byte() % 9; 16]),
+        first: bytes.number() as u32,
+        count: bytes.number() as u32,
+        bytes: 1 << 20,
+        last_bytes: bytes.number() as u32,
     }
 }
 
@@ -452,7 +492,7 @@ pub fn run(bytes: &[u8]) {
 
 impl World {
     fn step(&mut self, setting: &Setting, step: u8, bytes: &mut Bytes<'_>) {
-        match step % 32 {
+        match step % 40 {
             0 | 1 => self.dialed(setting),
             2 => {
                 if let Some(attempt) = self.dialing.pop() {
@@ -503,9 +543,95 @@ impl World {
                     self.handle(setting, vec![Input::Drained(conn)]);
                 }
             }
-            30 => self.handle(setting, vec![Input::Heard(bytes.below(12), bytes.below(1 << 16) << 6)]),
+            30 => {
+                let by = if bytes.once_in(2) { self.a_peer(bytes).map(|(conn, _)| conn) } else { None };
+                self.handle(setting, vec![Input::Heard(bytes.below(12), bytes.below(1 << 16) << 6, by)]);
+            }
+            31..=37 => self.straight(setting, bytes),
             _ if bytes.once_in(6) => self.restart(setting),
             _ => {}
+        }
+    }
+
+    fn a_peer(&self, bytes: &mut Bytes<'_>) -> Option<(ConnId, DeviceKey)> {
+        let place = usize::from(bytes.byte());
+        self.peers.iter().nth(place % self.peers.len().max(1)).map(|(conn, key)| (*conn, *key))
+    }
+
+    fn new_peer(&mut self, key: DeviceKey) -> ConnId {
+        self.conns += 1;
+        self.open_conns.insert(ConnId(self.conns));
+        self.peers.insert(ConnId(self.conns), key);
+        ConnId(self.conns)
+    }
+
+    /// Straight ways: addresses, offers, probes, dials, and what members say on such connections.
+    fn straight(&mut self, setting: &Setting, bytes: &mut Bytes<'_>) {
+        let address = |n: u8| SocketAddr::from(([[10, 0, 0, n], [198, 51, 100, n]][usize::from(n % 2)], 9));
+        let input = match bytes.byte() % 12 {
+            0 => Input::Addresses((0..bytes.byte() % 4).map(|_| address(bytes.byte() % 8)).collect()),
+            1 => {
+                let token = [bytes.byte(); 8];
+                let candidates = (0..bytes.byte() % 4).map(|_| address(bytes.byte() % 8)).collect();
+                let offer = PathOffer { token, candidates, answer: bytes.once_in(2) };
+                return self.letter(setting, bytes.byte() % 5, Payload::PathOffer(offer));
+            }
+            2 => {
+                let (token, number) = ([bytes.byte(); 8], bytes.number() as u32);
+                let is_ping = bytes.once_in(2);
+                let probe = if is_ping { Probe::Ping { token, number } } else { Probe::Pong { token, number } };
+                Input::Probe(address(bytes.byte() % 8), probe)
+            }
+            3 => {
+                let Some((dial, key)) = bytes.take(&mut self.peer_dials) else { return };
+                if bytes.once_in(3) {
+                    Input::PeerDialFailed(dial, "nothing came back".to_owned())
+                } else {
+                    Input::PeerDialed(dial, self.new_peer(key))
+                }
+            }
+            4 | 5 => {
+                let key = setting.keys[usize::from(if bytes.once_in(4) { bytes.byte() % 5 } else { OTHER })];
+                Input::PeerArrived(self.new_peer(key), key)
+            }
+            6 => {
+                let Some((conn, _)) = self.a_peer(bytes) else { return };
+                return self.lose(setting, conn, Lost::Broken);
+            }
+            7 => match bytes.byte() % 3 {
+                0 => Input::Woke,
+                1 => Input::Mapped(Some(address(bytes.byte()))),
+                _ => Input::Mapped(None),
+            },
+            _ => {
+                let Some((conn, _)) = self.a_peer(bytes) else { return };
+                let frame = self.word_of_a_peer(setting, bytes);
+                self.is_out |= self.expels(setting, &frame);
+                Input::Frame(conn, Box::new(frame))
+            }
+        };
+        self.handle(setting, vec![input]);
+    }
+
+    fn word_of_a_peer(&self, setting: &Setting, bytes: &mut Bytes<'_>) -> Frame {
+        match bytes.byte() % 8 {
+            0..=2 => {
+                let group = if bytes.once_in(8) { GroupId([bytes.byte(); 32]) } else { setting.group };
+                let head = if bytes.once_in(2) { bytes.one(&setting.heads).cloned() } else { None };
+                let observed = SocketAddr::from(([198, 51, 100, 3], 9));
+                Frame::PeerHello(PeerHello { version: PROTOCOL_VERSION, group, head, observed })
+            }
+            3 => Frame::UploadChunk { request: bytes.number(), ranges: vec![range(bytes)] },
+            4 => {
+                let range = match bytes.one(&self.expected) {
+                    Some(unit) => ChunkRange::one(unit.content, unit.index, unit.length),
+                    None => range(bytes),
+                };
+                Frame::ChunkRefused { request: bytes.below(6), ranges: vec![range], reason: ChunkRefusal::Unknown }
+            }
+            5 => Frame::Pong(self.now.0.saturating_sub(bytes.pause())),
+            6 => Frame::Head(setting.heads[usize::from(bytes.byte()) % setting.heads.len()].clone()),
+            _ => decode(bytes.some()).unwrap_or(Frame::Ping(bytes.number())),
         }
     }
 
@@ -519,7 +645,7 @@ impl World {
             240..=249 => body.bytes.truncate(3),
             _ => {}
         }
-        let frame = match step % 32 {
+        let frame = match step % 40 {
             6 => Frame::Headers(vec![header]),
             7 => Frame::Head(setting.heads[place].clone()),
             8 => Frame::Broadcast { header, body },
@@ -578,16 +704,8 @@ impl World {
 
     fn hop(&mut self, setting: &Setting, bytes: &mut Bytes<'_>) {
         let ranges = |bytes: &mut Bytes<'_>| {
-            let n = bytes.byte();
-            let content = ContentId([n % 9; 16]);
-            let one = ChunkRange {
-                content,
-                first: bytes.number() as u32,
-                count: bytes.number() as u32,
-                bytes: 1 << 20,
-                last_bytes: bytes.number() as u32,
-            };
-            vec![one; [1, 1, 1, 2_049][usize::from(n >> 6)]]
+            let many = [1, 1, 1, 2_049][usize::from(bytes.byte() >> 6)];
+            vec![range(bytes); many]
         };
         let frame = match bytes.byte() % 6 {
             0 => {
@@ -644,8 +762,11 @@ impl World {
                 Command::Add { paths, copy: bytes.once_in(2), exclude: vec!["*.tmp".into()] }
             }
             10 => Command::Scan { paths: Vec::new(), confirm: bytes.once_in(2) },
-            11 => Command::Remove { files: ids },
-            12 | 13 => Command::Get { files: ids, dest: None, conflict: None },
+            11 => Command::Remove { files: ids, yes: bytes.once_in(2) },
+            12 | 13 => {
+                let way = [None, None, Some(Way::Direct), Some(Way::Relay)][usize::from(bytes.byte()) % 4];
+                Command::Get { files: ids, dest: None, conflict: None, way }
+            }
             14 => Command::Pause { ids, all },
             15 => Command::Resume { ids, all },
             16 => Command::Cancel { ids, all },
@@ -660,7 +781,7 @@ impl World {
     }
 
     fn disk(&mut self, setting: &Setting, step: u8, bytes: &mut Bytes<'_>) {
-        let input = match step % 32 {
+        let input = match step % 40 {
             20 | 21 => {
                 let Some((transfer, opening)) = bytes.take(&mut self.opening) else { return };
                 let opened = match bytes.byte() % 8 {
@@ -697,7 +818,7 @@ impl World {
             _ => match bytes.byte() % 4 {
                 0 => {
                     let Some((job, transfers)) = bytes.take(&mut self.looking) else { return };
-                    let glances = [Glance::Free, Glance::Same, Glance::InTheWay];
+                    let glances = [Glance::Free, Glance::Same, Glance::InTheWay(Outcome::AlreadyThere)];
                     let glance = glances[usize::from(bytes.byte()) % 3];
                     Input::Looked(job, transfers.into_iter().map(|transfer| (transfer, glance)).collect())
                 }

@@ -124,7 +124,7 @@ fn name(text: &str) {
     let Ok(name) = parsed else { return };
     let mut taken = Vec::new();
     for _ in 0..12 {
-        let unique = name.made_unique(|folded| taken.iter().any(|other| other == folded));
+        let unique = name.made_unique(|name| taken.contains(&name.folded()));
         assert!(DeviceName::parse(unique.as_str()).is_ok(), "{unique:?}");
         assert!(!taken.contains(&unique.folded()));
         taken.push(unique.folded());

@@ -31,6 +31,8 @@ impl MemberCore {
                 Effect::Dial(dial, to, address) => self.outputs.push(Output::DialPeer(dial, to, address)),
                 Effect::Close(conn) => self.close_straight(cx, conn, CloseCode::Done),
                 Effect::Ping(conn, now) => self.send(conn, Frame::Ping(now.0)),
+                // Of two that end together the second one counted in between.
+                Effect::Up(peer, conn) if self.paths.current(&peer) != Some(conn) => {}
                 Effect::Up(peer, conn) => self.way_changed(cx, &peer, Some(conn)),
                 Effect::Down(peer) => self.way_changed(cx, &peer, None),
                 Effect::MapPort(asks) => self.outputs.push(Output::MapPort(asks)),

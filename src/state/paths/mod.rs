@@ -28,6 +28,7 @@ use super::time::Time;
 use crate::wire::envelope::PathOffer;
 use crate::wire::ids::DeviceKey;
 use crate::wire::probe::Probe;
+use candidates::reach;
 use caps::{Cap, Minute};
 use conns::Conn;
 use mapped::Mapped;
@@ -315,9 +316,12 @@ impl Paths {
         self.go_on(now);
     }
 
-    /// A probe came from an address.
+    /// A probe came from an address. One that is nobody's answers nothing and is not answered.
     pub fn probe_came(&mut self, now: Time, from: SocketAddr, probe: Probe) {
         let from = SocketAddr::new(from.ip().to_canonical(), from.port());
+        if reach(&from).is_none() {
+            return;
+        }
         match probe {
             Probe::Ping { token, number } => {
                 let attempt = self.peers.values_mut().filter_map(|peer| peer.attempt.as_mut());
