@@ -450,6 +450,26 @@ fn who_does_not_know_the_token_is_not_answered() {
 }
 
 #[test]
+fn a_probe_whose_sender_is_nobody_is_not_answered() {
+    let mut lab = Lab::new([(Cone, PortRestricted), (Cone, PortRestricted)]);
+    let offer = PathOffer { token: [7; 8], candidates: vec![address("198.51.100.9:9")], answer: true };
+    lab.paths[0].offer_came(Time(1), &mut lab.random, KEYS[1], &offer);
+    let mut own = None;
+    while let Some(effect) = lab.paths[0].poll_effect() {
+        if let Effect::Offer(_, offer) = effect {
+            own = Some(offer.token);
+        }
+    }
+    let ping = Probe::Ping { token: own.expect("it answers"), number: 0 };
+    for nobody in ["224.0.0.1:9", "255.255.255.255:9", "0.0.0.0:9", "198.51.100.9:0", "[ff02::1]:9"] {
+        lab.paths[0].probe_came(Time(2), address(nobody), ping);
+        assert_eq!(lab.paths[0].poll_effect(), None, "{nobody}");
+    }
+    lab.paths[0].probe_came(Time(2), address("198.51.100.7:9"), ping);
+    assert!(lab.paths[0].poll_effect().is_some());
+}
+
+#[test]
 fn who_has_no_direct_ways_says_so() {
     let mut lab = Lab::new([(Cone, PortRestricted), (Cone, PortRestricted)]);
     lab.paths[1] = Paths::new(PathsConfig { enabled: false, ..config() }, KEYS[1]);
