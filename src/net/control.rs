@@ -3,7 +3,7 @@
 //! for a slow peer is bounded in bytes: sending never waits.
 
 use super::connection::{CloseReason, Connection};
-use super::limits::{CONTROL_FRAME_BYTES_MAX, SEND_WINDOW_BYTES, SEND_WINDOW_CONTROL_BYTES};
+use super::limits::{CONTROL_FRAME_BYTES_MAX, CONTROL_TIMEOUT, SEND_WINDOW_BYTES, SEND_WINDOW_CONTROL_BYTES};
 use bytes::{Buf, Bytes};
 use futures_util::FutureExt;
 use quinn::{ReadError, RecvStream, SendStream, WriteError};
@@ -39,7 +39,7 @@ pub enum ControlError {
     /// The peer reset its control stream.
     #[error("the other side abandoned its control stream")]
     Abandoned,
-    /// The peer opened no control stream in time.
+    /// The peer opened no control stream in time, or let us open none.
     #[error("the other side said nothing")]
     Silent,
     /// The connection ended.
@@ -61,13 +61,14 @@ pub enum SendError {
     Over,
 }
 
-/// Opens the control stream of a connection that we dialled. The peer learns of it by the first frame. At most
+/// Opens the control stream of a connection that we dialled, if the peer lets us within [`CONTROL_TIMEOUT`]. It learns of it by the first frame. At most
 /// `queue_bytes_max` bytes of frames wait to be sent.
 pub async fn open_control(
     connection: &Connection,
     queue_bytes_max: usize,
 ) -> Result<(ControlSender, ControlReceiver), ControlError> {
-    let (send, receive) = connection.quic().open_bi().await.map_err(|error| ControlError::Lost(error.into()))?;
+    let opened = timeout(CONTROL_TIMEOUT, connection.quic().open_bi()).await.map_err(|_| ControlError::Silent)?;
+    let (send, receive) = opened.map_err(|error| ControlError::Lost(error.into()))?;
     Ok(both_ends(connection, send, receive, queue_bytes_max))
 }
 

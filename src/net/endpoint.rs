@@ -5,8 +5,7 @@ use super::accept::{self, Arrivals};
 use super::connection::{Connection, varint};
 use super::dial::{self, DialAnyError, DialError, Dialler};
 use super::limits::{
-    DIAL_TIMEOUT, HANDSHAKE_TIMEOUT, HANDSHAKES_BEFORE_RETRY, HANDSHAKES_MAX, IDLE_TIMEOUT, IDLE_UNI_STREAMS,
-    KEEP_ALIVE,
+    DIAL_TIMEOUT, HANDSHAKE_TIMEOUT, HANDSHAKES_BEFORE_RETRY, HANDSHAKES_MAX, IDLE_TIMEOUT, KEEP_ALIVE,
 };
 use super::probes::Sieve;
 use super::tls::{Credentials, TlsError};
@@ -33,8 +32,9 @@ pub struct Config<'a> {
     pub reset_key: [u8; 32],
     /// Key of the connection ids; keep it with `reset_key`, for each is useless without the other.
     pub cid_key: u64,
-    /// Chunk streams that a peer may have open until [`Connection::raise_streams`] says otherwise.
-    pub idle_uni_streams: u32,
+    /// Chunk streams that a peer may have open until [`Connection::raise_streams`] says otherwise. None, if nothing is
+    /// said: what nobody reads would fill them, and who has just come is not admitted yet.
+    pub first_uni_streams: u32,
     /// Incoming handshakes in progress above which addresses must be proved first.
     pub handshakes_before_retry: usize,
     /// Incoming handshakes in progress at most, those not yet accepted included.
@@ -59,7 +59,7 @@ impl<'a> Config<'a> {
             identity,
             reset_key,
             cid_key,
-            idle_uni_streams: IDLE_UNI_STREAMS,
+            first_uni_streams: 0,
             handshakes_before_retry: HANDSHAKES_BEFORE_RETRY,
             handshakes_max: HANDSHAKES_MAX,
             handshake_timeout: HANDSHAKE_TIMEOUT,

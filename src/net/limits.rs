@@ -32,7 +32,7 @@ pub const MTU_BYTES: u16 = 1452;
 /// Bytes of the largest UDP payload that we receive: an Ethernet frame less the headers of IPv4 and UDP.
 pub const UDP_PAYLOAD_BYTES_MAX: u16 = 1472;
 
-/// Unidirectional streams that a peer may have open while nothing is transferred. quinn keeps a table entry for each
+/// Unidirectional streams that a device may have open to its server while nothing is transferred any more. quinn keeps a table entry for each
 /// that it allows: it is most of an idle connection's memory.
 pub const IDLE_UNI_STREAMS: u32 = 4;
 
@@ -60,6 +60,9 @@ pub const STRAIGHT_KEEP_ALIVE: Duration = Duration::from_millis(600);
 
 /// A dial is given up after this long. Who is in a hurry drops it before and dials anew.
 pub const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A dialler gives up a connection whose other end lets it open no control stream for this long.
+pub const CONTROL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// An incoming handshake is given up after this long.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);

@@ -79,7 +79,7 @@ fn transport(config: &Config<'_>, silence: Silence, peer_bidi_streams: u32) -> R
     let mut transport = TransportConfig::default();
     transport
         .max_concurrent_bidi_streams(peer_bidi_streams.into())
-        .max_concurrent_uni_streams(config.idle_uni_streams.into())
+        .max_concurrent_uni_streams(config.first_uni_streams.into())
         .max_idle_timeout(Some(idle))
         .keep_alive_interval(Some(silence.keep_alive))
         .receive_window(VarInt::from_u32(CONNECTION_WINDOW_BYTES))

@@ -3,7 +3,7 @@
 use bailiwick::net::connection::Connection;
 use bailiwick::net::control::{ControlReceiver, ControlSender, open_control};
 use bailiwick::net::endpoint::{Config, Endpoint};
-use bailiwick::net::limits::CONTROL_QUEUE_BYTES_MAX;
+use bailiwick::net::limits::{CONTROL_QUEUE_BYTES_MAX, IDLE_UNI_STREAMS};
 use bailiwick::node::server::ServerHandle;
 use bailiwick::wire::chunk::ChunkHeader;
 use bailiwick::wire::codec::{decode, encode};
@@ -145,6 +145,7 @@ impl Fake {
     pub(crate) async fn idle_member(server: impl Into<Place>, n: u8) -> Fake {
         let mut fake = Fake::dial(server, n, Role::Client).await;
         assert_eq!(fake.class().await, Class::Approved);
+        fake.connection.raise_streams(IDLE_UNI_STREAMS);
         fake
     }
 

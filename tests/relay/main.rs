@@ -3,6 +3,7 @@
 mod fakes;
 mod group;
 
+use bailiwick::net::chunks::open_chunk;
 use bailiwick::net::connection::CloseReason;
 use bailiwick::node::local::LocalError;
 use bailiwick::node::options::ServerPlace;
@@ -14,6 +15,7 @@ use bailiwick::wire::frame::{ChunkRange, ChunkRefusal, Class, Frame, MasterRefus
 use bailiwick::wire::ids::InviteId;
 use bailiwick::wire::invite::{Address, AdmissionSecret, Ticket};
 use fakes::send;
+use futures_util::FutureExt;
 use group::{Fake, MIB, content, key, within};
 use std::path::Path;
 use std::sync::Arc;
@@ -67,9 +69,13 @@ async fn a_chunk_goes_from_owner_to_askers_and_is_uploaded_once() {
 async fn what_was_not_asked_for_is_stopped() {
     let dir = tempfile::tempdir().unwrap();
     let server = server(dir.path());
-    let _master = Fake::master(&server, &[1]).await;
-    let owner = Fake::member(&server, 1).await;
-    let mut stream = within(bailiwick::net::chunks::open_chunk(&owner.connection)).await.unwrap();
+    let _master = Fake::master(&server, &[1, 2]).await;
+    let mut owner = Fake::member(&server, 1).await;
+    let mut asker = Fake::member(&server, 2).await;
+    assert!(open_chunk(&owner.connection).now_or_never().is_none(), "of whom nothing was asked may open no stream");
+    asker.ask(1, 1, 0, 3);
+    owner.hear(|frame| matches!(frame, Frame::UploadChunk { .. }).then_some(())).await;
+    let mut stream = within(open_chunk(&owner.connection)).await.unwrap();
     let stopped = stream.stopped();
     within(stream.write(vec![1, 0].into())).await.unwrap();
     within(stream.write(vec![0; 56].into())).await.unwrap();

@@ -116,7 +116,7 @@ async fn a_chunk_dies_with_its_connection() {
 
 #[tokio::test]
 async fn the_acceptor_decides_how_many_streams_there_are() {
-    let pair = pair_with(|config| config.idle_uni_streams = 0).await;
+    let pair = pair_with(|config| config.first_uni_streams = 0).await;
     assert!(open_chunk(&pair.dialled).now_or_never().is_none());
     pair.accepted.raise_streams(1);
     let first = within(open_chunk(&pair.dialled)).await.unwrap();

@@ -28,8 +28,9 @@ pub(crate) fn identity(number: u8) -> Identity {
     Identity::from_seeds([number; 32], [number; 32])
 }
 
+/// One that takes chunks of anybody at once.
 pub(crate) fn config(identity: &Identity) -> Config<'_> {
-    Config::new(ANY_PORT, identity, [3; 32], 3)
+    Config { first_uni_streams: 4, ..Config::new(ANY_PORT, identity, [3; 32], 3) }
 }
 
 pub(crate) fn bind(number: u8) -> Endpoint {

@@ -131,6 +131,15 @@ async fn a_peer_that_opens_no_control_stream_is_silent() {
     assert!(matches!(outcome, Err(ControlError::Silent)));
 }
 
+#[tokio::test]
+async fn a_peer_that_lets_us_open_no_control_stream_is_silent() {
+    let pair = pair().await;
+    // The one that it allows is taken.
+    let _control = open_control(&pair.dialled, 1000).await.unwrap();
+    let outcome = within(open_control(&pair.dialled, 1000)).await;
+    assert!(matches!(outcome, Err(ControlError::Silent)));
+}
+
 /// The acceptor freezes (its runtime is not driven), so nothing is acknowledged and chunks fill the send window: QUIC
 /// must still take control frames.
 #[test]

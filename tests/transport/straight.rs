@@ -6,6 +6,7 @@ use bailiwick::net::connection::CloseReason;
 use bailiwick::net::endpoint::{Config, Endpoint};
 use bailiwick::wire::probe::Probe;
 use bytes::Bytes;
+use futures_util::FutureExt;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use tokio::net::UdpSocket;
@@ -21,6 +22,8 @@ async fn probes_pass_beside_connections_and_come_from_their_port() {
         within(async { tokio::join!(here.dial_straight(at(&there), two.device_key()), there.accept()) }).await;
     let (dialled, accepted) = (dialled.unwrap(), accepted.unwrap());
     let bytes = Bytes::from(vec![5; 4 << 20]);
+    assert!(open_chunk(&dialled).now_or_never().is_none(), "who has just come may open no chunk stream");
+    accepted.raise_streams(1);
     let mut sender = within(open_chunk(&dialled)).await.unwrap();
     let sent = bytes.clone();
     let sending = tokio::spawn(async move {

@@ -47,7 +47,7 @@ pub(super) async fn dial(
             let dialed = Dialed { id, connection: connection.clone(), control: control.clone(), addresses };
             // The dispatcher knows the connection before the core can speak of it.
             if events.send(Event::Dialed(dialed)).is_ok() && core.send(Input::Dialed(id, attempt)).await.is_ok() {
-                let lost = read(id, receiver, &control, &connection, &core).await;
+                let lost = read(id, receiver, &control, &connection, &core, true).await;
                 let _ = core.send(Input::Lost(id, lost)).await;
                 let _ = events.send(Event::Over(id));
             }
@@ -76,7 +76,7 @@ pub(super) async fn dial_peer(
         Ok((connection, (control, receiver))) => {
             let dialed = Dialed { id, connection: connection.clone(), control: control.clone(), addresses: Vec::new() };
             if events.send(Event::Dialed(dialed)).is_ok() && core.send(Input::PeerDialed(number, id)).await.is_ok() {
-                let lost = read(id, receiver, &control, &connection, &core).await;
+                let lost = read(id, receiver, &control, &connection, &core, true).await;
                 let _ = core.send(Input::Lost(id, lost)).await;
                 let _ = events.send(Event::Over(id));
             }
@@ -100,7 +100,7 @@ pub(super) async fn arrived(
             receiver.set_limit(STRANGER_FRAME_BYTES_MAX);
             let dialed = Dialed { id, connection: connection.clone(), control: control.clone(), addresses: Vec::new() };
             let _ = events.send(Event::Dialed(dialed));
-            read(id, receiver, &control, &connection, &core).await
+            read(id, receiver, &control, &connection, &core, false).await
         }
         Err(_) => {
             connection.close(CloseCode::Protocol);
@@ -147,6 +147,7 @@ async fn read(
     control: &ControlSender,
     connection: &Connection,
     core: &mpsc::Sender<Input>,
+    mut is_known: bool,
 ) -> Lost {
     loop {
         let bytes = match receiver.recv().await {
@@ -157,10 +158,16 @@ async fn read(
         };
         match MemberCore::decode_frame(&bytes) {
             Some(frame) => {
-                // Who has said something may say more: the core closes the connection if it may not.
-                receiver.set_limit(FRAME_BYTES_MAX);
+                // Who has said hello may say more: the core closes the connection if it may not.
+                if matches!(frame, Frame::PeerHello(_)) {
+                    is_known = true;
+                }
+                if is_known {
+                    receiver.set_limit(FRAME_BYTES_MAX);
+                }
                 // At once: the server lets go who does not answer, and the core may be busy with a large snapshot.
-                if let Frame::Ping(number) = frame {
+                if let (Frame::Ping(number), true) = (&frame, is_known) {
+                    let number = *number;
                     let _ = control.try_send(encode(&Frame::Pong(number)));
                 }
                 if core.send(Input::Frame(id, Box::new(frame))).await.is_err() {

@@ -156,6 +156,10 @@ impl Dispatcher {
     }
 
     fn arrived(&mut self, connection: Connection) {
+        // The core, which closes whom it does not know, waits for its disk.
+        if self.lost.is_some() {
+            return connection.close(CloseCode::Internal);
+        }
         let id = self.new_id();
         self.arrived.insert(id, connection.clone());
         let (events, core) = (self.parts.events.clone(), self.parts.core.clone());
