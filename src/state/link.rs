@@ -278,14 +278,11 @@ impl Link {
         self.awaited = since.filter(|_| self.current.is_some()).map(|since| since.max(self.heard));
     }
 
-    /// A person looks: a connection on which nothing was heard for a while is asked whether it is still there, so that a
-    /// server that was killed and is back is noticed now, not at the next keep-alive.
+    /// A person looks: a connection on which nothing was heard for a while is in doubt, so that a server that was killed is
+    /// noticed now, whether or not it is back, and not when QUIC finds it silent.
     pub fn look(&mut self, now: Time) {
-        if let Some(conn) = self.current
-            && self.pinged.is_none()
-            && now.since(self.heard) >= self.config.ping_after
-        {
-            self.ping(now, conn);
+        if self.current.is_some() && self.pinged.is_none() && now.since(self.heard) >= self.config.ping_after {
+            self.doubt(now);
         }
     }
 
@@ -557,6 +554,17 @@ mod tests {
         assert!(matches!(link.poll_effect(), Some(Effect::Ping(ConnId(1), _))));
         link.look(Time(5_100));
         assert_eq!(link.poll_effect(), None);
+        link.heard(Time(5_200));
+        link.awaiting(None);
+        link.tick(Time(60_000));
+        assert_eq!((drained(&mut link), link.current()), (Vec::new(), Some(ConnId(1))), "it has answered");
+        // Nobody answers any more, and nothing else is awaited.
+        link.look(Time(70_000));
+        for at in (70_500..80_000).step_by(500) {
+            link.awaiting(None);
+            link.tick(Time(at));
+        }
+        assert!(drained(&mut link).contains(&Effect::Down(ConnId(1))), "the next look tells that it is away");
     }
 
     #[test]
