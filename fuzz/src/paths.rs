@@ -182,7 +182,7 @@ impl World {
                 if let Some(conn) = self.one_conn(bytes) {
                     match bytes.below(3) {
                         0 => self.paths.used(now, conn),
-                        _ => self.paths.answered(conn, Time(now.0.saturating_sub(bytes.pause()))),
+                        _ => self.paths.answered(now, conn, Time(now.0.saturating_sub(bytes.pause()))),
                     }
                 }
             }

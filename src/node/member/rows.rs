@@ -158,12 +158,17 @@ impl MemberCore {
 
     /// Why what goes to a device passes the server, if it does.
     fn why_relayed(&self, key: &DeviceKey) -> Option<String> {
-        match self.paths.state(key) {
-            State::Direct => None,
-            State::Trying => Some("relayed by the server; a direct connection is being tried".to_owned()),
-            State::Relayed(why) => Some(format!("relayed by the server: {why}")),
-            State::Unknown => Some("relayed by the server".to_owned()),
-        }
+        let last = || self.paths.tries(key).and_then(|tries| tries.last.as_ref()?.why.as_ref());
+        let why = match self.paths.state(key) {
+            State::Direct => return None,
+            State::Trying => match last() {
+                Some(why) => format!(": {why}; it is being tried again"),
+                None => "; a direct connection is being tried".to_owned(),
+            },
+            State::Relayed(why) => format!(": {why}"),
+            State::Unknown => "; a direct connection is tried when something is fetched".to_owned(),
+        };
+        Some(format!("relayed by the server{why}"))
     }
 
     /// Why what is to come straight alone does not come.

@@ -124,7 +124,7 @@ impl MemberCore {
             Frame::Head(head) if verified => self.head_shown(cx, &head)?,
             // Who reads the connection has answered it.
             Frame::Ping(_) if verified => {}
-            Frame::Pong(asked) if verified => self.paths.answered(conn, Time(asked)),
+            Frame::Pong(asked) if verified => self.paths.answered(cx.now, conn, Time(asked)),
             _ => {
                 tracing::warn!("a member sent something that has no place on a straight connection");
                 self.close_straight(cx, conn, CloseCode::Protocol);

@@ -34,6 +34,8 @@ pub struct PathsConfig {
     pub offers_per_minute: u32,
     /// How often in a minute a device that comes to the server is tried anew for it.
     pub comings_per_minute: u32,
+    /// How often in a minute other addresses of this device, or sleep, make it look anew: a server says where it is seen.
+    pub moves_per_minute: u32,
     /// Whether the router is asked to map a port to this device.
     pub map_port: bool,
     /// Whether devices on this machine count as seen on the local network: for tests, and for nobody else.
@@ -57,6 +59,7 @@ impl Default for PathsConfig {
             dials_per_minute: 24,
             offers_per_minute: 12,
             comings_per_minute: 6,
+            moves_per_minute: 12,
             map_port: true,
             near_loopback: false,
         }

@@ -13,8 +13,6 @@ const CONNECTIONS_PER_PEER_MAX: usize = 4;
 
 /// After so long without an answer another connection is looked for beside one that is in doubt.
 pub(super) const ANSWER_WAIT: Duration = Duration::from_millis(200);
-/// After so long without an answer it is dead.
-const DOUBT_FOR: Duration = Duration::from_secs(1);
 
 /// A connection to another device.
 #[derive(Debug)]
@@ -43,11 +41,6 @@ impl Conn {
     /// From when on another one may be looked for; none while nothing speaks against this one.
     pub(super) fn doubtful_from(&self) -> Option<Time> {
         self.doubted.map(|since| since.after(ANSWER_WAIT))
-    }
-
-    /// When it is known to be dead, if it does not answer.
-    fn dead_at(&self) -> Option<Time> {
-        self.doubted.map(|since| since.after(DOUBT_FOR))
     }
 }
 
@@ -153,29 +146,17 @@ impl Paths {
         }
     }
 
-    /// The other end of a connection answers what it was asked at that time: it is there.
-    pub fn answered(&mut self, conn: ConnId, asked: Time) {
+    /// The other end of a connection answers what it was asked at that time: it is there, and no other one is needed.
+    pub fn answered(&mut self, now: Time, conn: ConnId, asked: Time) {
         for peer in self.peers.values_mut() {
             let Some(one) = peer.conns.iter_mut().find(|one| one.id == conn) else { continue };
             if one.doubted.take_if(|since| *since <= asked).is_some() && peer.current == Some(conn) {
                 (peer.why, peer.retry_at, peer.anew) = (None, None, false);
+                if let Some(attempt) = peer.attempt.take_if(|attempt| attempt.dialing.is_none()) {
+                    peer.tries.ended(now, &attempt, None);
+                }
             }
         }
-    }
-
-    /// Connections in doubt that did not answer are dead.
-    pub(super) fn end_doubts(&mut self, now: Time) {
-        let conns = self.peers.iter().flat_map(|(key, peer)| peer.conns.iter().map(|one| (*key, one)));
-        let dead = conns.filter(|(_, one)| one.dead_at().is_some_and(|at| at <= now));
-        for (key, conn) in dead.map(|(key, one)| (key, one.id)).collect::<Vec<_>>() {
-            self.effects.push_back(Effect::Close(conn));
-            self.remove(now, key, conn, true);
-        }
-    }
-
-    /// When the next of them is.
-    pub(super) fn doubts_timeout(&self) -> Option<Time> {
-        self.peers.values().flat_map(|peer| peer.conns.iter().filter_map(Conn::dead_at)).min()
     }
 
     /// A connection ended.

@@ -138,6 +138,8 @@ pub struct Paths {
     dial_cap: Cap,
     /// When an address of this device went, or the machine slept.
     moved: Option<Time>,
+    /// How often this device was elsewhere.
+    moves: Option<Minute>,
     /// When it was looked at attempts last.
     looked: Time,
     effects: VecDeque<Effect>,
@@ -161,6 +163,7 @@ impl Paths {
             ping_cap: Cap::new(config.pings_per_minute),
             dial_cap: Cap::new(config.dials_per_minute),
             moved: None,
+            moves: None,
             looked: Time::default(),
             effects: VecDeque::new(),
         }
@@ -356,8 +359,8 @@ impl Paths {
     /// A device is no member (any more): nothing of it stays.
     pub fn expel(&mut self, key: &DeviceKey) {
         self.near.remove(key);
-        let Some(peer) = self.peers.remove(key) else { return };
         self.dials.retain(|_, (of, _)| of != key);
+        let Some(peer) = self.peers.remove(key) else { return };
         self.effects.extend(peer.conns.iter().map(|one| Effect::Close(one.id)));
         if peer.current.is_some() {
             self.effects.push_back(Effect::Down(*key));
@@ -387,17 +390,13 @@ impl Paths {
             Some(at.max(earliest))
         });
         let idle = self.peers.values().flat_map(|peer| peer.conns.iter().map(|one| self.idle_at(peer, one)));
-        attempts.chain(retries).chain(idle).chain(self.near_timeout()).chain(self.doubts_timeout()).min()
+        attempts.chain(retries).chain(idle).chain(self.near_timeout()).min()
     }
 
     /// Time passes.
     pub fn tick(&mut self, now: Time, random: &mut dyn Random) {
         self.tick_near(now);
-        self.end_doubts(now);
         self.go_on(now);
-        let begins = |peer: &Peer| peer.wanted || peer.anew;
-        let begins: Vec<DeviceKey> = self.peers.iter().filter(|(_, peer)| begins(peer)).map(|(key, _)| *key).collect();
-        begins.into_iter().for_each(|key| self.begin_if_due(now, random, key));
         let mut idle = Vec::new();
         for (key, peer) in &self.peers {
             idle.extend(peer.conns.iter().filter(|one| self.idle_at(peer, one) <= now).map(|one| (*key, one.id)));
@@ -406,6 +405,9 @@ impl Paths {
             self.effects.push_back(Effect::Close(conn));
             self.remove(now, key, conn, false);
         }
+        let begins = |peer: &Peer| peer.wanted || peer.anew;
+        let begins: Vec<DeviceKey> = self.peers.iter().filter(|(_, peer)| begins(peer)).map(|(key, _)| *key).collect();
+        begins.into_iter().for_each(|key| self.begin_if_due(now, random, key));
         self.peers.retain(|_, peer| {
             let counted = [&peer.offers, &peer.comings].into_iter().flatten().any(|minute| !minute.is_over(now));
             !peer.is_idle() || counted || peer.why.is_some() || peer.tries.count > 0

@@ -36,16 +36,25 @@ impl Paths {
         }
         let is_one_gone = self.candidates.iter().any(|old| !candidates.contains(old));
         self.candidates = candidates;
-        self.begin_anew(now);
-        if is_one_gone {
-            self.moved(now);
+        if self.counts_as_move(now) {
+            self.begin_anew(now);
+            if is_one_gone {
+                self.moved(now);
+            }
         }
     }
 
     /// The machine slept: what was under way is over, and connections may be dead.
     pub fn woke(&mut self, now: Time) {
-        self.begin_anew(now);
-        self.moved(now);
+        if self.counts_as_move(now) {
+            self.begin_anew(now);
+            self.moved(now);
+        }
+    }
+
+    /// Who is elsewhere again and again looks anew so many times a minute.
+    fn counts_as_move(&mut self, now: Time) -> bool {
+        self.moves.get_or_insert_with(|| Minute::new(now)).take(now, self.config.moves_per_minute)
     }
 
     /// Connections may be dead: they are asked, and where one that was in use does not answer, another one

@@ -75,7 +75,10 @@ pub enum Why {
     #[error("this device uses the server alone; it does otherwise when it is started with --relay-only=false")]
     Off,
     /// Nothing came in.
-    #[error("no packet passes between the two networks; a port that is forwarded to either device would let them")]
+    #[error(
+        "no packet passes between the two; if their NATs are the reason, a port that is forwarded to either device lets them, \
+         if a firewall is, a rule in it for UDP"
+    )]
     Nothing,
     /// Pings came in, and no pong.
     #[error("packets pass in one direction alone; a firewall or a NAT of one of the two networks drops the others")]

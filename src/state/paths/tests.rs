@@ -280,7 +280,7 @@ impl Lab {
                     index
                 }
                 Event::Pong(index, conn, asked) => {
-                    self.paths[index].answered(conn, asked);
+                    self.paths[index].answered(now, conn, asked);
                     index
                 }
                 Event::Tick(index) => {

@@ -125,21 +125,35 @@ fn a_connection_that_answers_stays_also_when_the_other_device_offers() {
     lab.carry_out(1);
     lab.run_for(10_000);
     assert_eq!((&lab.conns, lab.up), (&conns, up));
+    let tries = lab.paths[1].tries(&KEYS[0]).unwrap();
+    assert_eq!((tries.count, tries.direct), (2, 2), "an attempt that nobody needs has not failed");
 }
 
 #[test]
-fn a_connection_that_does_not_answer_after_a_move_is_over_a_second_later() {
+fn a_server_that_says_again_and_again_that_this_device_is_elsewhere_is_not_believed_for_long() {
+    let mut lab = pair();
+    (lab.deaf, lab.blocked) = (true, true);
+    lab.want(0, true);
+    for port in 1..600 {
+        let seen = SocketAddr::from(([198, 51, 100, 7], port));
+        let inside = lab.inside[0];
+        lab.paths[0].addresses(Time(lab.now), vec![inside, seen], false);
+        lab.paths[0].tick(Time(lab.now), &mut lab.random);
+        lab.carry_out(0);
+        lab.run_for(100);
+        assert_eq!(lab.paths[0].own_candidates(), [inside, seen], "what is offered is what was heard last");
+    }
+    assert!(lab.offers > 12 && lab.offers <= 12 + 6, "{} offers", lab.offers);
+}
+
+#[test]
+fn who_is_wanted_when_its_connection_is_closed_as_idle_is_tried_again() {
     let mut lab = pair();
     lab.want(0, true);
-    lab.run_for(1_000);
-    lab.deaf = true;
-    lab.blocked = true;
-    move_away(&mut lab, 0);
-    lab.run_for(999);
-    assert!(lab.up[0].is_some());
-    lab.run_for(1);
-    assert_eq!(lab.up[0], None, "what was asked for on it is asked for elsewhere");
-    assert!(lab.up[1].is_some(), "it has heard nothing");
+    // Nothing is carried, and nobody says again that it is wanted.
+    lab.run_for(200_000);
+    assert!(lab.offers > 2, "{} offers", lab.offers);
+    assert_eq!(lab.state(0), State::Direct);
 }
 
 #[test]
