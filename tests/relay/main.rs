@@ -71,7 +71,7 @@ async fn what_was_not_asked_for_is_stopped() {
     let server = server(dir.path());
     let _master = Fake::master(&server, &[1, 2]).await;
     let mut owner = Fake::member(&server, 1).await;
-    let mut asker = Fake::member(&server, 2).await;
+    let asker = Fake::member(&server, 2).await;
     assert!(open_chunk(&owner.connection).now_or_never().is_none(), "of whom nothing was asked may open no stream");
     asker.ask(1, 1, 0, 3);
     owner.hear(|frame| matches!(frame, Frame::UploadChunk { .. }).then_some(())).await;
