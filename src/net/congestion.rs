@@ -69,6 +69,11 @@ struct SlowStart {
 }
 
 impl SlowStart {
+    /// What was found in one slow start says nothing of the next one, which follows an outage.
+    fn begin_anew(&mut self) {
+        *self = SlowStart { sent: self.sent, ..SlowStart::default() };
+    }
+
     /// By how much the window grows.
     fn share_of(&self, bytes: u64) -> u64 {
         if self.careful.is_some() { bytes / CAREFUL_SHARE } else { bytes }
@@ -130,6 +135,7 @@ impl Controller for Calm {
         self.flight = in_flight;
         if self.is_in_slow_start() && self.start.is_over(largest_packet_num_acked) {
             self.cubic.on_congestion_event(now, now, false, 0);
+            self.start.begin_anew();
         }
         self.cubic.on_end_acks(now, in_flight, app_limited, largest_packet_num_acked);
     }
@@ -137,10 +143,11 @@ impl Controller for Calm {
     fn on_congestion_event(&mut self, now: Instant, sent: Instant, is_persistent_congestion: bool, lost_bytes: u64) {
         if !self.is_little_under_way() {
             self.cubic.on_congestion_event(now, sent, is_persistent_congestion, lost_bytes);
+            self.start.begin_anew();
         } else if is_persistent_congestion {
             // As for a new connection.
             self.cubic = Cubic::new(self.config.clone(), now, self.mtu);
-            self.start = SlowStart::default();
+            self.start.begin_anew();
         }
     }
 
@@ -253,5 +260,19 @@ mod tests {
         assert_eq!(start.share_of(4_000), 4_000);
         start.careful = Some((Duration::from_millis(60), 0));
         assert_eq!(start.share_of(4_000), 1_000);
+    }
+
+    #[test]
+    fn an_outage_begins_another_slow_start_that_doubles_from_its_beginning() {
+        let begin = Instant::now();
+        let config = Arc::new(CubicConfig::default());
+        let cubic = Cubic::new(config.clone(), begin, MTU);
+        let careful = SlowStart { careful: Some((Duration::from_millis(60), CAREFUL_ROUNDS)), ..SlowStart::default() };
+        let mut one = Calm { config, cubic, start: careful, mtu: MTU, flight: 0, acked: 0 };
+        (0..40).for_each(|number| one.on_sent(begin, MTU.into(), number));
+        one.on_congestion_event(begin + Duration::from_millis(50), begin, true, MTU.into());
+        assert!(one.is_in_slow_start());
+        assert_eq!(one.start.share_of(4_000), 4_000);
+        assert!(!one.start.is_over(Some(39)));
     }
 }

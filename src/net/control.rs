@@ -61,8 +61,8 @@ pub enum SendError {
     Over,
 }
 
-/// Opens the control stream of a connection that we dialled, if the peer lets us within [`CONTROL_TIMEOUT`]. It learns of it by the first frame. At most
-/// `queue_bytes_max` bytes of frames wait to be sent.
+/// Opens the control stream of a connection that we dialled, if the peer lets us within [`CONTROL_TIMEOUT`]. It learns of
+/// it by the first frame. At most `queue_bytes_max` bytes of frames wait to be sent.
 pub async fn open_control(
     connection: &Connection,
     queue_bytes_max: usize,

@@ -32,8 +32,8 @@ pub const MTU_BYTES: u16 = 1452;
 /// Bytes of the largest UDP payload that we receive: an Ethernet frame less the headers of IPv4 and UDP.
 pub const UDP_PAYLOAD_BYTES_MAX: u16 = 1472;
 
-/// Unidirectional streams that a device may have open to its server while nothing is transferred any more. quinn keeps a table entry for each
-/// that it allows: it is most of an idle connection's memory.
+/// Unidirectional streams that a device may have open to its server while nothing is transferred any more. quinn keeps a
+/// table entry for each that it allows: it is most of an idle connection's memory.
 pub const IDLE_UNI_STREAMS: u32 = 4;
 
 /// Round trip assumed before one was measured. quinn's 333 ms makes the second of two simultaneous dials take a second.
