@@ -2,8 +2,10 @@
 
 use crate::node::local::{PathRow, TransferState};
 use crate::state::downloads::TransferId;
+use crate::state::downloads::bits::Bits;
 use crate::state::downloads::rate::Rate;
 use crate::state::time::Time;
+use crate::wire::geometry::Unit;
 use crate::wire::ids::{ContentId, FileId};
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -37,6 +39,8 @@ struct JobActivity {
 }
 
 pub(super) struct UploadActivity {
+    /// The chunks that went out, and the bytes of them: what was asked for again counts once.
+    chunks: Bits,
     pub(super) bytes: u64,
     last: Time,
     pub(super) rate: Rate,
@@ -107,17 +111,21 @@ impl Activity {
         Some((job, std::mem::take(&mut activity.unkept_ms)))
     }
 
-    /// Bytes went out.
-    pub(super) fn sent(&mut self, now: Time, content: ContentId, bytes: u64, path: PathRow) {
+    /// A unit of so many bytes went out.
+    pub(super) fn sent(&mut self, now: Time, content: ContentId, unit: Unit, bytes: u64, path: PathRow) {
         self.uploads.retain(|_, upload| now.since(upload.last) < UPLOAD_SHOWN);
         let upload = self.uploads.entry(content).or_insert_with(|| UploadActivity {
+            chunks: Bits::default(),
             bytes: 0,
             last: now,
             rate: Rate::default(),
             path,
         });
         upload.path = path;
-        upload.bytes += bytes;
+        if let Unit::Chunk(index) = unit {
+            upload.chunks.widen(index.saturating_add(1));
+            upload.bytes += if upload.chunks.insert(index) { bytes } else { 0 };
+        }
         upload.last = now;
         upload.rate.add(now, bytes);
     }
@@ -159,13 +167,19 @@ mod tests {
     #[test]
     fn an_upload_of_which_all_was_sent_is_over_until_somebody_asks_again() {
         let (mut activity, content) = (Activity::default(), ContentId([1; 16]));
-        activity.sent(Time(0), content, 600, PathRow::Relay);
+        let sent = |activity: &mut Activity, now, unit, bytes| {
+            activity.sent(Time(now), content, unit, bytes, PathRow::Relay);
+        };
+        sent(&mut activity, 0, Unit::Chunk(0), 600);
+        sent(&mut activity, 0, Unit::ListPart(0), 500);
         let state = |activity: &Activity, now| activity.uploads[&content].state(Time(now), 1_000);
-        assert_eq!(state(&activity, 1_500), TransferState::Running, "slow is not over");
-        activity.sent(Time(2_000), content, 400, PathRow::Relay);
-        assert_eq!(state(&activity, 2_100), TransferState::Running);
-        assert_eq!(state(&activity, 3_000), TransferState::Done);
-        activity.sent(Time(4_000), content, 600, PathRow::Relay);
-        assert_eq!(state(&activity, 4_100), TransferState::Running);
+        assert_eq!(state(&activity, 1_500), TransferState::Running, "slow is not over, and a list is no content");
+        sent(&mut activity, 1_600, Unit::Chunk(0), 600);
+        assert_eq!(state(&activity, 2_900), TransferState::Running, "the same again is not the rest");
+        sent(&mut activity, 3_000, Unit::Chunk(1), 400);
+        assert_eq!(state(&activity, 3_100), TransferState::Running);
+        assert_eq!(state(&activity, 4_000), TransferState::Done);
+        sent(&mut activity, 5_000, Unit::Chunk(0), 600);
+        assert_eq!(state(&activity, 5_100), TransferState::Running);
     }
 }

@@ -8,7 +8,7 @@ use crate::state::conn::ConnId;
 use crate::state::uploads::{Asked, Effect};
 use crate::store::member::{DbError, LocalFile};
 use crate::wire::frame::{ChunkRange, ChunkRefusal, Frame, ranges_of, within_limits};
-use crate::wire::geometry::Geometry;
+use crate::wire::geometry::{Geometry, Unit};
 use crate::wire::ids::ContentId;
 use std::sync::Arc;
 
@@ -104,7 +104,8 @@ impl MemberCore {
             Served::Sent => {
                 let path = if upload.sealed { PathRow::Relay } else { PathRow::Direct };
                 self.paths.used(cx.now, upload.conn);
-                self.activity.sent(cx.now, upload.content, u64::from(upload.length), path);
+                let unit = Unit::from_index(upload.index);
+                self.activity.sent(cx.now, upload.content, unit, u64::from(upload.length), path);
             }
             Served::Unwanted => {}
             Served::No(reason) => {

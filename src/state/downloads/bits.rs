@@ -13,6 +13,12 @@ impl Bits {
         Bits { bytes: vec![0; len.div_ceil(8) as usize], count: 0 }
     }
 
+    /// Makes room for numbers below `len`.
+    pub fn widen(&mut self, len: u32) {
+        let bytes = len.div_ceil(8) as usize;
+        self.bytes.resize(bytes.max(self.bytes.len()), 0);
+    }
+
     /// A set that was persisted, for numbers below `len`. Bits that can't be are dropped.
     pub fn restore(len: u32, bytes: &[u8]) -> Bits {
         let mut bits = Bits::empty(len);
@@ -60,5 +66,16 @@ mod tests {
         assert_eq!(Bits::restore(10, bits.as_bytes()), bits);
         assert_eq!(Bits::restore(4, &[0xff, 0xff]).count(), 4);
         assert_eq!(Bits::restore(10, &[]), Bits::empty(10));
+    }
+
+    #[test]
+    fn a_set_can_be_made_wider() {
+        let mut bits = Bits::default();
+        bits.widen(10);
+        assert!(bits.insert(9));
+        bits.widen(3);
+        assert!(bits.contains(9));
+        bits.widen(100);
+        assert!(bits.contains(9) && bits.insert(99));
     }
 }
