@@ -10,7 +10,7 @@ use unicode_security::skeleton;
 /// Why a text is no device's name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "a device's name has 1 to {NAME_BYTES_MAX} bytes, no control, direction-changing, invisible or blank characters but the space, no ':' and no '/', and does not begin or end with a space"
+    "a device's name has 1 to {NAME_BYTES_MAX} bytes, no control, direction-changing, invisible or blank characters but the space, no ':' and no '/', does not begin with '-', and does not begin or end with a space"
 )]
 pub struct BadName;
 
@@ -18,7 +18,7 @@ pub struct BadName;
 const UNNAMED: &str = "device";
 
 /// A device's name: safe to show, and never mistaken for a path. One that comes from a log may hold invisible
-/// characters; new ones do not.
+/// characters, or look like a command's option; new ones do not.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct DeviceName(String);
@@ -43,15 +43,15 @@ impl DeviceName {
         &self.0
     }
 
-    /// Whether everything in it can be seen.
+    /// Whether everything in it can be seen, and no command takes it for an option.
     pub fn is_clear(&self) -> bool {
-        !self.0.chars().any(is_unseen)
+        !self.0.starts_with('-') && !self.0.chars().any(is_unseen)
     }
 
-    /// The name without what can't be seen.
+    /// The name without what can't be seen, and without what makes it an option.
     pub fn cleared(&self) -> DeviceName {
         let seen: String = self.0.chars().filter(|c| !is_unseen(*c)).collect();
-        match seen.trim() {
+        match seen.trim_start_matches(['-', ' ']).trim_end() {
             "" => DeviceName(UNNAMED.to_owned()),
             name => DeviceName(name.to_owned()),
         }
@@ -153,7 +153,9 @@ mod tests {
             let kept = DeviceName::try_from(text).unwrap();
             assert_eq!(kept.cleared().as_str(), "alice");
         }
-        assert_eq!(DeviceName::from_log("\u{2800}").unwrap().cleared().as_str(), "device");
+        let cleared = |text: &str| DeviceName::from_log(text).unwrap().cleared();
+        assert_eq!(cleared("\u{2800}").as_str(), "device");
+        assert_eq!([cleared("- -all").as_str(), cleared("--").as_str()], ["all", "device"]);
         assert!(["alice", "Büro 2", "デスク", "laptop 💻"].iter().all(|name| DeviceName::parse(name).is_ok()));
     }
 
@@ -166,7 +168,7 @@ mod tests {
 
     #[test]
     fn confusing_names_are_refused() {
-        for bad in ["", " a", "a:b", "a/b", "a\nb", "\u{202e}a"] {
+        for bad in ["", " a", "-a", "--all", "a:b", "a/b", "a\nb", "\u{202e}a"] {
             assert_eq!(DeviceName::parse(bad), Err(BadName), "{bad:?}");
         }
     }
