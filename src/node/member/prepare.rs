@@ -52,6 +52,11 @@ fn known(path: PathBuf) -> Result<PathBuf, LocalError> {
     Ok(path.canonicalize().unwrap_or(path))
 }
 
+/// Whether an error says that no path can be like that: with a zero byte, or too long.
+fn is_no_path(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::InvalidFilename)
+}
+
 fn in_state(path: &Path, todo: &str) -> LocalError {
     let error = format!("{} lies in a state directory of bailiwick, which holds private keys", path.display());
     LocalError::new(ErrorCode::Usage, error, todo)
@@ -70,7 +75,7 @@ fn destination(path: PathBuf) -> Result<PathBuf, LocalError> {
             "name a folder with -o, or a path where one can be made",
         ),
         _ => LocalError::new(
-            ErrorCode::Failed,
+            if is_no_path(&error) { ErrorCode::Usage } else { ErrorCode::Failed },
             format!("the folder {} can't be used: {error}", path.display()),
             "choose another one with -o",
         ),
@@ -82,8 +87,9 @@ fn destination(path: PathBuf) -> Result<PathBuf, LocalError> {
 fn shareable(path: PathBuf) -> Result<PathBuf, LocalError> {
     must_be_absolute(&path)?;
     let refused = |error: io::Error| {
+        let code = if is_no_path(&error) { ErrorCode::Usage } else { ErrorCode::Failed };
         LocalError::new(
-            ErrorCode::Failed,
+            code,
             format!("{} can't be shared: {error}", path.display()),
             "check the path and its permissions",
         )
@@ -130,6 +136,17 @@ mod tests {
         assert!(!at("nowhere").exists());
         get(at("new/below")).unwrap();
         assert!(at("new/below").is_dir());
+    }
+
+    #[test]
+    fn what_no_path_can_be_is_the_mistake_of_who_asks() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["a\0b".to_owned(), "n".repeat(300)] {
+            let path = dir.path().join(name);
+            assert_eq!(get(&path).unwrap_err().code, ErrorCode::Usage, "{path:?}");
+        }
+        let add = Command::Add { paths: vec![dir.path().join("a\0b")], copy: false, exclude: vec![] };
+        assert_eq!(prepare(add).unwrap_err().code, ErrorCode::Usage);
     }
 
     #[test]
