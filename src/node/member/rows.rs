@@ -175,10 +175,11 @@ impl MemberCore {
     fn waits_for_straight_way(&self, owner: &PublicId) -> String {
         let (name, key) = (self.owner_name(owner), self.roster().device(owner).map(|device| device.key));
         let why = match key.map(|key| self.paths.state(&key)) {
-            Some(State::Relayed(why @ (Why::RelayOnly | Why::Off))) => {
+            // These pass by themselves.
+            Some(State::Relayed(why @ (Why::Broke | Why::TooMany))) => why.to_string(),
+            Some(State::Relayed(why)) => {
                 format!("{why}; the same with --relay-only instead of --direct-only fetches it through the server")
             }
-            Some(State::Relayed(why)) => why.to_string(),
             Some(State::Trying) => "it is being tried".to_owned(),
             Some(State::Direct | State::Unknown) | None => {
                 "it is tried as soon as offers can pass the server".to_owned()
