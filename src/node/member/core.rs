@@ -266,9 +266,9 @@ impl MemberCore {
                 self.downloads.heard(cx.now, transfer, bytes, by.is_none());
             }
             Input::PeerDialed(dial, conn) => self.peer_dialed(cx, dial, conn),
-            Input::PeerDialFailed(dial, why) => self.paths.dial_failed(cx.now, dial, why),
+            Input::PeerDialFailed(dial, why) => self.peer_dial_failed(cx, dial, why),
             Input::PeerArrived(conn, key) => self.peer_arrived(cx, conn, key),
-            Input::Probe(from, probe) => self.paths.probe_came(cx.now, from, probe),
+            Input::Probe(from, probe) => self.peer_probe(cx, from, probe),
             Input::Addresses(addresses) => self.interfaces_changed(cx, addresses),
             Input::Mapped(address) => self.port_mapped(cx, address),
             Input::Nearby(seen) => self.seen_nearby(cx, seen),

@@ -17,14 +17,26 @@ use crate::wire::close::CloseCode;
 use crate::wire::envelope::{PathOffer, Payload};
 use crate::wire::frame::{Frame, PeerHello};
 use crate::wire::ids::{DeviceKey, PublicId};
+use crate::wire::probe::Probe;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+
+/// For who wants to know in full why two devices are relayed, or how long they took. Tokens stay unsaid.
+fn trace(effect: &Effect) {
+    match effect {
+        Effect::Offer(to, offer) => tracing::debug!(?to, answer = offer.answer, "offering a straight way"),
+        Effect::Probe(to, Probe::Ping { number, .. }) => tracing::trace!(%to, number, "ping"),
+        Effect::Probe(to, Probe::Pong { number, .. }) => tracing::trace!(%to, number, "pong"),
+        effect => tracing::debug!(?effect, "straight way"),
+    }
+}
 
 impl MemberCore {
     pub(super) fn drain_paths(&mut self, cx: &mut Cx<'_>) -> bool {
         let mut moved = false;
         while let Some(effect) = self.paths.poll_effect() {
             moved = true;
+            trace(&effect);
             match effect {
                 Effect::Offer(to, offer) => self.send_offer(&to, offer),
                 Effect::Probe(to, probe) => self.outputs.push(Output::Probe(to, probe)),
@@ -82,6 +94,7 @@ impl MemberCore {
     }
 
     pub(super) fn peer_arrived(&mut self, cx: &mut Cx<'_>, conn: ConnId, key: DeviceKey) {
+        tracing::debug!(?key, conn = conn.0, "a device dialled straight");
         if self.takes_part() && self.is_met(&key) {
             self.paths.accepted(cx.now, key, conn);
         } else {
@@ -90,13 +103,26 @@ impl MemberCore {
     }
 
     pub(super) fn peer_dialed(&mut self, cx: &mut Cx<'_>, dial: u64, conn: ConnId) {
+        tracing::debug!(dial, conn = conn.0, "a straight dial was answered");
         self.paths.dialed(cx.now, dial, conn);
         if self.paths.peer_of(conn).is_some() {
             self.outputs.push(Output::PeerHello(conn, self.group.id(), self.own_head()));
         }
     }
 
+    pub(super) fn peer_dial_failed(&mut self, cx: &mut Cx<'_>, dial: u64, why: String) {
+        tracing::debug!(dial, why, "a straight dial failed");
+        self.paths.dial_failed(cx.now, dial, why);
+    }
+
+    pub(super) fn peer_probe(&mut self, cx: &mut Cx<'_>, from: SocketAddr, probe: Probe) {
+        let (Probe::Ping { number, .. } | Probe::Pong { number, .. }) = probe;
+        tracing::trace!(%from, number, pong = matches!(probe, Probe::Pong { .. }), "a probe came");
+        self.paths.probe_came(cx.now, from, probe);
+    }
+
     pub(super) fn offer_came(&mut self, cx: &mut Cx<'_>, from: DeviceKey, offer: &PathOffer) {
+        tracing::debug!(?from, answer = offer.answer, candidates = ?offer.candidates, "an offer of a straight way");
         if self.takes_part() && self.is_met(&from) {
             self.paths.offer_came(cx.now, cx.random, from, offer);
         }
