@@ -31,10 +31,18 @@ struct Check {
     offered: bool,
     pings: u32,
     due: Time,
+    /// Whether a ping came from there.
+    heard: bool,
     /// When the first pong came.
     answered: Option<Time>,
     /// A dial went there and failed.
     refused: bool,
+}
+
+impl Check {
+    fn new(now: Time, address: SocketAddr, offered: bool) -> Check {
+        Check { address, offered, pings: 0, due: now, heard: false, answered: None, refused: false }
+    }
 }
 
 /// See the module.
@@ -151,14 +159,21 @@ impl Attempt {
         }
         let alike = self.checks.iter().filter(|check| check.offered == offered).count();
         if alike < max {
-            self.checks.push(Check { address, offered, pings: 0, due: now, answered: None, refused: false });
+            self.checks.push(Check::new(now, address, offered));
         }
     }
 
-    /// A ping with this device's token came: its sender is to be pinged there, too.
+    /// A ping with this device's token came: its sender is to be pinged there, too, and at once, for what was sent before
+    /// may have met a closed NAT (RFC 8445, section 7.3.1.4).
     pub(super) fn pinged(&mut self, now: Time, from: SocketAddr) {
         self.heard = true;
         self.check(now, from, false, UNOFFERED_MAX);
+        if let Some(check) = self.checks.iter_mut().find(|check| check.address == from)
+            && !std::mem::replace(&mut check.heard, true)
+            && check.answered.is_none()
+        {
+            check.due = now;
+        }
     }
 
     /// The addresses to which pings went.
@@ -270,5 +285,22 @@ mod tests {
         );
         (1..200).for_each(|host| attempt.pinged(Time(3), at(host)));
         assert_eq!((count(&attempt), attempt.checked().len()), (3, 3 + UNOFFERED_MAX));
+    }
+
+    #[test]
+    fn the_first_ping_that_comes_in_is_followed_by_one_at_once() {
+        let (mut attempt, config) = (Attempt::new(Time(0), [1; 8], &PathsConfig::default()), PathsConfig::default());
+        let other = SocketAddr::from(([203, 0, 113, 1], 7));
+        attempt.offered(Time(0), &PathOffer { answer: false, token: [2; 8], candidates: vec![other] }, false, &config);
+        let numbers = |attempt: &mut Attempt, now| -> Vec<u32> {
+            attempt.pings(Time(now)).into_iter().map(|ping| ping.number).collect()
+        };
+        assert_eq!(numbers(&mut attempt, 0), [0]);
+        attempt.pinged(Time(50), other);
+        assert_eq!(numbers(&mut attempt, 50), [1], "what was sent before may have met a closed NAT");
+        attempt.pinged(Time(60), other);
+        assert!(numbers(&mut attempt, 60).is_empty(), "others come in their time");
+        attempt.ponged(Time(70), other, [2; 8], 1);
+        assert_eq!(numbers(&mut attempt, 150), [2]);
     }
 }
