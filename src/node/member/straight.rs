@@ -151,6 +151,8 @@ impl MemberCore {
             // Who reads the connection has answered it.
             Frame::Ping(_) if verified => {}
             Frame::Pong(asked) if verified => self.paths.answered(cx.now, conn, Time(asked)),
+            // It was written by who reads the connection, ahead of the hello.
+            Frame::Pong(_) if self.paths.is_dialled(conn) => {}
             _ => {
                 tracing::warn!("a member sent something that has no place on a straight connection");
                 self.close_straight(cx, conn, CloseCode::Protocol);

@@ -14,6 +14,13 @@ const CONNECTIONS_PER_PEER_MAX: usize = 4;
 /// After so long without an answer another connection is looked for beside one that is in doubt.
 pub(super) const ANSWER_WAIT: Duration = Duration::from_millis(200);
 
+/// How often whoever dialled pings until the other device has said hello. QUIC notices a lost packet by the
+/// acknowledgement of a later one; without a later one it waits for three round trips and more, and doubles that (RFC 9002,
+/// section 6.2), in a queue that the transfer itself has filled.
+const HELLO_PING: Duration = Duration::from_millis(50);
+/// For how long it does so.
+const HELLO_PINGS_FOR: Duration = Duration::from_secs(1);
+
 /// A connection to another device.
 #[derive(Debug)]
 pub(super) struct Conn {
@@ -26,11 +33,19 @@ pub(super) struct Conn {
     pub(super) used: Time,
     /// Since when it is in doubt, and has been asked whether its other end is there.
     doubted: Option<Time>,
+    /// When it is pinged next, if the other device has not said hello by then.
+    hello_ping: Time,
 }
 
 impl Conn {
     fn new(now: Time, id: ConnId, dialled: bool) -> Conn {
-        Conn { id, dialled, verified: false, since: now, used: now, doubted: None }
+        Conn { id, dialled, verified: false, since: now, used: now, doubted: None, hello_ping: now.after(HELLO_PING) }
+    }
+
+    /// When it is pinged next because the other device has not said hello.
+    pub(super) fn hello_ping_at(&self) -> Option<Time> {
+        let waits = self.dialled && !self.verified && self.hello_ping <= self.since.after(HELLO_PINGS_FOR);
+        waits.then_some(self.hello_ping)
     }
 
     /// Whether it is asked whether its other end is there.
@@ -198,6 +213,15 @@ impl Paths {
                 None => peer.retry_later(now, &self.config),
             }
             self.near_broke(now, &key, now.since(gone.since), moved.is_some());
+        }
+    }
+
+    /// Pings where a hello is waited for.
+    pub(super) fn tick_hellos(&mut self, now: Time) {
+        let conns = self.peers.values_mut().flat_map(|peer| peer.conns.iter_mut());
+        for one in conns.filter(|one| one.hello_ping_at().is_some_and(|at| at <= now)) {
+            one.hello_ping = now.after(HELLO_PING);
+            self.effects.push_back(Effect::Ping(one.id, now));
         }
     }
 

@@ -51,7 +51,8 @@ pub enum Effect {
     Dial(u64, DeviceKey, SocketAddr),
     /// Close a connection.
     Close(ConnId),
-    /// Ask on a connection whether its other end is there, with this time; say [`Paths::answered`] when the answer comes.
+    /// Ask on a connection whether its other end is there, with this time; say [`Paths::answered`] when the answer comes. On one
+    /// that this device dialled it may come before the other device's hello.
     Ping(ConnId, Time),
     /// New requests to this device go by this connection.
     Up(DeviceKey, ConnId),
@@ -390,12 +391,14 @@ impl Paths {
             Some(at.max(earliest))
         });
         let idle = self.peers.values().flat_map(|peer| peer.conns.iter().map(|one| self.idle_at(peer, one)));
-        attempts.chain(retries).chain(idle).chain(self.near_timeout()).min()
+        let hellos = self.peers.values().flat_map(|peer| peer.conns.iter().filter_map(Conn::hello_ping_at));
+        attempts.chain(retries).chain(idle).chain(hellos).chain(self.near_timeout()).min()
     }
 
     /// Time passes.
     pub fn tick(&mut self, now: Time, random: &mut dyn Random) {
         self.tick_near(now);
+        self.tick_hellos(now);
         self.go_on(now);
         let mut idle = Vec::new();
         for (key, peer) in &self.peers {

@@ -3,6 +3,7 @@ use crate::wire::sign::Identity;
 use std::net::IpAddr;
 use std::sync::LazyLock;
 
+mod hellos;
 mod mapped;
 mod moving;
 mod near;
