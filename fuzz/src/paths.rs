@@ -257,7 +257,7 @@ impl World {
                 }
                 Effect::Probe(to, probe) => {
                     assert!(!to.ip().is_multicast() && to.port() != 0 || matches!(probe, Probe::Pong { .. }), "{to}");
-                    count(&mut self.sent, self.now, to.ip(), self.config.pings_per_minute);
+                    count(&mut self.sent, self.now, to.ip(), self.config.probes_per_minute);
                     if let Probe::Ping { token, number } = probe {
                         self.pings.push((to, token, number));
                     }

@@ -6,6 +6,7 @@ use crate::state::paths::State;
 use crate::state::paths::tried::{Checked, Tried};
 use crate::state::roster::Device;
 use crate::state::time::Time;
+use crate::wire::ids::DeviceKey;
 use crate::wire::log::Standing;
 
 impl MemberCore {
@@ -64,18 +65,19 @@ impl MemberCore {
             rtt_ms: None,
             attempts: tries.map_or(0, |tries| tries.count),
             connected: tries.map_or(0, |tries| tries.direct),
-            last: tries.and_then(|tries| tries.last.as_ref()).map(|last| attempt_row(now, last)),
+            last: tries.and_then(|tries| tries.last.as_ref()).map(|last| self.attempt_row(now, &device.key, last)),
             conn: self.paths.current(&device.key).map(|conn| conn.0),
         }
     }
-}
 
-fn attempt_row(now: Time, tried: &Tried) -> AttemptRow {
-    AttemptRow {
-        ago_ms: now.since(tried.ended).as_millis() as u64,
-        took_ms: tried.took.as_millis() as u64,
-        outcome: tried.why.as_ref().map_or_else(|| CONNECTED.to_owned(), ToString::to_string),
-        addresses: tried.addresses.iter().map(checked_row).collect(),
+    fn attempt_row(&self, now: Time, key: &DeviceKey, tried: &Tried) -> AttemptRow {
+        let outcome = tried.why.as_ref().map(|why| self.paths.told(key, why).to_string());
+        AttemptRow {
+            ago_ms: now.since(tried.ended).as_millis() as u64,
+            took_ms: tried.took.as_millis() as u64,
+            outcome: outcome.unwrap_or_else(|| CONNECTED.to_owned()),
+            addresses: tried.addresses.iter().map(checked_row).collect(),
+        }
     }
 }
 

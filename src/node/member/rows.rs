@@ -158,7 +158,8 @@ impl MemberCore {
 
     /// Why what goes to a device passes the server, if it does.
     fn why_relayed(&self, key: &DeviceKey) -> Option<String> {
-        let last = || self.paths.tries(key).and_then(|tries| tries.last.as_ref()?.why.as_ref());
+        let last =
+            || self.paths.tries(key).and_then(|tries| Some(self.paths.told(key, tries.last.as_ref()?.why.as_ref()?)));
         let why = match self.paths.state(key) {
             State::Direct => return None,
             State::Trying => match last() {
@@ -177,6 +178,7 @@ impl MemberCore {
         let why = match key.map(|key| self.paths.state(&key)) {
             // These pass by themselves.
             Some(State::Relayed(why @ (Why::Broke | Why::TooMany))) => why.to_string(),
+            Some(State::Relayed(why)) if self.link.current().is_none() => why.to_string(),
             Some(State::Relayed(why)) => {
                 format!("{why}; the same with --relay-only instead of --direct-only fetches it through the server")
             }

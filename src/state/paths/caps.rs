@@ -1,7 +1,8 @@
 //! How often this device sends to one address without being asked: neither a member nor a server can aim it at a third
-//! party.
+//! party, nor use up what others may have sent there.
 
 use super::super::time::Time;
+use crate::wire::ids::DeviceKey;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -62,9 +63,36 @@ impl Cap {
     }
 }
 
+/// Counts probes, in all and those for the sake of each device.
+#[derive(Debug)]
+pub(super) struct ProbeCap {
+    max_of_device: u32,
+    of_devices: BTreeMap<(DeviceKey, IpAddr), Minute>,
+    all: Cap,
+}
+
+impl ProbeCap {
+    pub(super) fn new(max: u32, max_of_device: u32) -> ProbeCap {
+        ProbeCap { max_of_device, of_devices: BTreeMap::new(), all: Cap::new(max) }
+    }
+
+    /// Counts one more to an address, for the sake of a device, if it may be.
+    pub(super) fn take(&mut self, now: Time, device: DeviceKey, to: IpAddr) -> bool {
+        if self.of_devices.len() >= ADDRESSES_MAX {
+            self.of_devices.retain(|_, minute| !minute.is_over(now));
+        }
+        if self.of_devices.len() >= ADDRESSES_MAX && !self.of_devices.contains_key(&(device, to)) {
+            return false;
+        }
+        let of_device = self.of_devices.entry((device, to)).or_insert_with(|| Minute::new(now));
+        of_device.take(now, self.max_of_device) && self.all.take(now, to)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::sign::Identity;
 
     #[test]
     fn an_address_gets_so_many_a_minute() {
@@ -84,5 +112,17 @@ mod tests {
         let taken = (0..10_000).filter(|number| cap.take(Time(0), address(*number))).count();
         assert_eq!(taken, ADDRESSES_MAX);
         assert!(cap.take(Time(60_000), address(9_999)));
+    }
+
+    #[test]
+    fn one_device_cannot_use_up_what_another_one_needs() {
+        let mut cap = ProbeCap::new(10, 6);
+        let [one, other] = [1, 2].map(|seed| Identity::from_seeds([seed; 32], [seed; 32]).device_key());
+        let to = IpAddr::from([192, 0, 2, 1]);
+        let mut taken = |now, device| (0..9).filter(|_| cap.take(Time(now), device, to)).count();
+        assert_eq!(taken(0, one), 6);
+        assert_eq!(taken(0, one), 0);
+        assert_eq!(taken(0, other), 4, "all together get no more than that");
+        assert_eq!(taken(60_000, other), 6);
     }
 }

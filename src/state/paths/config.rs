@@ -26,8 +26,10 @@ pub struct PathsConfig {
     pub connections_max: usize,
     /// Attempts at a time.
     pub attempts_max: usize,
-    /// Pings to one address, whatever the port, in a minute.
-    pub pings_per_minute: u32,
+    /// Probes to one address, whatever the port, in a minute.
+    pub probes_per_minute: u32,
+    /// Those of them for the sake of one device.
+    pub probes_of_device_per_minute: u32,
     /// Dials to one address, whatever the port, in a minute.
     pub dials_per_minute: u32,
     /// Offers of one device that count in a minute.
@@ -55,7 +57,8 @@ impl Default for PathsConfig {
             idle_second: Duration::from_secs(5),
             connections_max: 64,
             attempts_max: 32,
-            pings_per_minute: 240,
+            probes_per_minute: 960,
+            probes_of_device_per_minute: 240,
             dials_per_minute: 24,
             offers_per_minute: 12,
             comings_per_minute: 6,

@@ -1,6 +1,7 @@
 //! Which of the connections to a device counts, and when one goes.
 
 use super::moving::MOVED_FOR;
+use super::punch::Attempt;
 use super::{Effect, Paths, Peer, Why};
 use crate::state::conn::ConnId;
 use crate::state::time::Time;
@@ -184,6 +185,10 @@ impl Paths {
         let Some(peer) = self.peers.get_mut(&key) else { return };
         let Some(at) = peer.conns.iter().position(|one| one.id == conn) else { return };
         let gone = peer.conns.remove(at);
+        let is_waited_for = |attempt: &&mut Attempt| gone.dialled && !gone.verified && attempt.since() <= gone.since;
+        if let Some(attempt) = peer.attempt.as_mut().filter(is_waited_for) {
+            attempt.unanswered_dial();
+        }
         if peer.current != Some(conn) {
             return;
         }

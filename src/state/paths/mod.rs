@@ -28,8 +28,8 @@ use super::time::Time;
 use crate::wire::envelope::PathOffer;
 use crate::wire::ids::DeviceKey;
 use crate::wire::probe::Probe;
-use candidates::reach;
-use caps::{Cap, Minute};
+use candidates::{Reach, reach};
+use caps::{Cap, Minute, ProbeCap};
 use conns::Conn;
 use mapped::Mapped;
 use nat::Views;
@@ -38,7 +38,7 @@ use punch::Attempt;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
-use tried::Tries;
+use tried::{Tried, Tries};
 
 /// What the machine wants done.
 #[derive(Debug, PartialEq, Eq)]
@@ -89,7 +89,11 @@ struct Peer {
 impl Peer {
     /// Whether an attempt found no way, and was over no longer ago than the other device may wait before it tries again.
     fn failed_since(&self, now: Time, pause: Duration) -> bool {
-        let last = self.tries.last.as_ref().filter(|_| self.why == Some(Why::Nothing) && self.current.is_none());
+        let found_none = match &self.why {
+            Some(Why::Nothing | Why::NoCommonFamily | Why::OneWay | Why::NoConnection(_)) => self.current.is_none(),
+            _ => false,
+        };
+        let last = self.tries.last.as_ref().filter(|_| found_none);
         last.is_some_and(|last| now.since(last.ended) <= pause)
     }
 
@@ -135,7 +139,7 @@ pub struct Paths {
     near: BTreeMap<DeviceKey, Near>,
     dials: BTreeMap<u64, (DeviceKey, SocketAddr)>,
     dial: u64,
-    ping_cap: Cap,
+    probe_cap: ProbeCap,
     dial_cap: Cap,
     /// When an address of this device went, or the machine slept.
     moved: Option<Time>,
@@ -161,7 +165,7 @@ impl Paths {
             near: BTreeMap::new(),
             dials: BTreeMap::new(),
             dial: 0,
-            ping_cap: Cap::new(config.pings_per_minute),
+            probe_cap: ProbeCap::new(config.probes_per_minute, config.probes_of_device_per_minute),
             dial_cap: Cap::new(config.dials_per_minute),
             moved: None,
             moves: None,
@@ -181,17 +185,29 @@ impl Paths {
     }
 
     /// How a device is reached.
-    pub fn state(&self, peer: &DeviceKey) -> State {
+    pub fn state(&self, key: &DeviceKey) -> State {
         if !self.config.enabled {
             return State::Relayed(Why::Off);
         }
-        let Some(peer) = self.peers.get(peer) else { return State::Unknown };
+        let Some(peer) = self.peers.get(key) else { return State::Unknown };
         match &peer.why {
             _ if peer.current.is_some() => State::Direct,
             _ if peer.attempt.is_some() => State::Trying,
-            Some(why) => State::Relayed(why.clone()),
+            Some(why) => State::Relayed(self.told(key, why)),
             None => State::Unknown,
         }
+    }
+
+    /// A reason why a device is not met straight, with what is known of this device's NAT by now.
+    pub fn told(&self, key: &DeviceKey, why: &Why) -> Why {
+        let has_port = self.mapped.address().is_some_and(|at| reach(&at) == Some(Reach::Public));
+        let last = self.tries(key).and_then(|tries| tries.last.as_ref());
+        let leads_outside = |last: &Tried| last.addresses.iter().any(|one| self.views.is_outside(&one.address));
+        let is_own_nat = self.views.mapping() == nat::Mapping::Dependent
+            && !has_port
+            && !self.is_near(key)
+            && last.is_some_and(leads_outside);
+        if *why == Why::Nothing && is_own_nat { Why::OwnNat } else { why.clone() }
     }
 
     /// The addresses that this device offers.
@@ -228,7 +244,10 @@ impl Paths {
 
     /// A device says where this one's packets come from.
     pub fn seen_by(&mut self, by: DeviceKey, at: SocketAddr) {
-        self.views.seen(by, at);
+        // By a mapped port others come in as through no NAT.
+        if self.mapped.address() != Some(SocketAddr::new(at.ip().to_canonical(), at.port())) {
+            self.views.seen(by, at);
+        }
     }
 
     /// How this device's NAT maps, and how it filters, as far as it has shown.
@@ -276,12 +295,12 @@ impl Paths {
         if !self.signalling || !due || has_head_start || !peer.is_unserved(now) || peer.attempt.is_some() {
             return;
         }
-        peer.anew = false;
         if self.candidates.is_empty() || conns >= self.config.connections_max || attempts >= self.config.attempts_max {
             peer.why = Some(if self.candidates.is_empty() { Why::NoCandidates } else { Why::TooMany });
             peer.retry_at = Some(now.after(self.config.retry_min));
             return;
         }
+        peer.anew = false;
         let attempt = Attempt::new(now, draw(random), &self.config);
         let offer = PathOffer { token: attempt.token, candidates: self.candidates.clone(), answer: true };
         peer.attempt = Some(attempt);
@@ -295,15 +314,15 @@ impl Paths {
         if !peer.offers.get_or_insert_with(|| Minute::new(now)).take(now, self.config.offers_per_minute) {
             return;
         }
-        if !self.config.enabled || (peer.attempt.is_none() && attempts >= self.config.attempts_max) {
+        if !self.config.enabled {
             if offer.answer {
                 let declined = PathOffer { token: draw(random), candidates: Vec::new(), answer: false };
                 self.effects.push_back(Effect::Offer(from, declined));
             }
             return;
         }
-        if peer.attempt.is_none() && !offer.answer {
-            // The answer to an attempt that is over.
+        // The answer to an attempt that is over, or one more than this device makes at a time.
+        if peer.attempt.is_none() && (!offer.answer || attempts >= self.config.attempts_max) {
             return;
         }
         if offer.answer {
@@ -328,11 +347,12 @@ impl Paths {
         }
         match probe {
             Probe::Ping { token, number } => {
-                let attempt = self.peers.values_mut().filter_map(|peer| peer.attempt.as_mut());
-                let Some(attempt) = attempt.into_iter().find(|attempt| attempt.token == token) else { return };
+                let mut attempts =
+                    self.peers.iter_mut().filter_map(|(key, peer)| peer.attempt.as_mut().map(|attempt| (key, attempt)));
+                let Some((key, attempt)) = attempts.find(|(_, attempt)| attempt.token == token) else { return };
                 self.views.came_in(&from, attempt.pinged_addresses());
                 attempt.pinged(now, from);
-                if self.ping_cap.take(now, from.ip()) {
+                if self.probe_cap.take(now, *key, from.ip()) {
                     self.effects.push_back(Effect::Probe(from, Probe::Pong { token, number }));
                 }
             }
@@ -351,7 +371,7 @@ impl Paths {
             return self.near_dial_failed(now, &key, why);
         }
         let attempt = self.peers.get_mut(&key).and_then(|peer| peer.attempt.as_mut());
-        if let Some(attempt) = attempt.filter(|attempt| attempt.dialing == Some(dial)) {
+        if let Some(attempt) = attempt.filter(|attempt| attempt.dialing.is_some_and(|(number, _)| number == dial)) {
             attempt.refused(address, why);
         }
         self.go_on(now);
@@ -360,6 +380,7 @@ impl Paths {
     /// A device is no member (any more): nothing of it stays.
     pub fn expel(&mut self, key: &DeviceKey) {
         self.near.remove(key);
+        self.views.forget(key);
         self.dials.retain(|_, (of, _)| of != key);
         let Some(peer) = self.peers.remove(key) else { return };
         self.effects.extend(peer.conns.iter().map(|one| Effect::Close(one.id)));
@@ -429,11 +450,9 @@ impl Paths {
                 peer.attempt = None;
                 continue;
             }
-            for ping in attempt.pings(now) {
-                if self.ping_cap.take(now, ping.to.ip()) {
-                    let probe = Probe::Ping { token: ping.token, number: ping.number };
-                    self.effects.push_back(Effect::Probe(ping.to, probe));
-                }
+            for ping in attempt.pings(now, |ip| self.probe_cap.take(now, *key, ip)) {
+                let probe = Probe::Ping { token: ping.token, number: ping.number };
+                self.effects.push_back(Effect::Probe(ping.to, probe));
             }
             let turn = match attempt.answered_since() {
                 None => false,
@@ -446,7 +465,7 @@ impl Paths {
             if let Some(address) = address {
                 if self.dial_cap.take(now, address.ip()) {
                     self.dial += 1;
-                    attempt.dialing = Some(self.dial);
+                    attempt.dialing = Some((self.dial, address));
                     self.dials.insert(self.dial, (*key, address));
                     self.effects.push_back(Effect::Dial(self.dial, *key, address));
                 } else {
@@ -454,7 +473,7 @@ impl Paths {
                 }
             }
             if attempt.is_over(now) {
-                let why = attempt.why();
+                let why = attempt.why(&self.candidates);
                 peer.tries.ended(now, attempt, Some(why.clone()));
                 peer.attempt = None;
                 if peer.is_unserved(now) {

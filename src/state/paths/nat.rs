@@ -69,6 +69,17 @@ impl Views {
         }
     }
 
+    /// A device is no member any more: what it said counts no more.
+    pub(super) fn forget(&mut self, by: &DeviceKey) {
+        self.peers.remove(by);
+    }
+
+    /// Whether the way to an address leads through the NAT that the server sees.
+    pub(super) fn is_outside(&self, at: &SocketAddr) -> bool {
+        let of_family = self.server.filter(|server| server.is_ipv4() == at.is_ipv4());
+        of_family.is_some_and(|server| reach(at) == Some(Reach::Public) && at.ip() != server.ip())
+    }
+
     /// A ping came in; says what had been sent to where it came from.
     pub(super) fn came_in(&mut self, from: &SocketAddr, sent_to: impl Iterator<Item = SocketAddr> + Clone) {
         if reach(from) != Some(Reach::Public) || sent_to.clone().any(|to| to == *from) {

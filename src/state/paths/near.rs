@@ -117,7 +117,7 @@ impl Paths {
                     self.effects.push_back(Effect::Dial(self.dial, key, address));
                 }
             }
-            error = Why::NoConnection("this device has dialled there too often".to_owned());
+            error = Why::NotNear("this device has dialled there too often".to_owned());
         }
         if near.dials.is_empty() {
             self.near_failed(now, &key, error);
@@ -132,7 +132,7 @@ impl Paths {
     /// A dial to the local network failed: the last one of them makes a pause.
     pub(super) fn near_dial_failed(&mut self, now: Time, key: &DeviceKey, why: String) {
         if self.near.get(key).is_some_and(|near| near.dials.is_empty()) {
-            self.near_failed(now, key, Why::NoConnection(why));
+            self.near_failed(now, key, Why::NotNear(why));
         }
     }
 

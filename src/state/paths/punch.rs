@@ -8,7 +8,7 @@ use crate::state::time::Time;
 use crate::wire::envelope::PathOffer;
 use crate::wire::limits::CANDIDATES_MAX;
 use crate::wire::probe::ProbeToken;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 /// Addresses that pings came from and no offer named, at most: a symmetric NAT shows one.
@@ -57,8 +57,8 @@ pub(super) struct Attempt {
     checks: Vec<Check>,
     /// Whether pings of the other device came in.
     heard: bool,
-    /// The dial that is under way.
-    pub(super) dialing: Option<u64>,
+    /// The dial that is under way, or led to a connection whose other end has not said hello.
+    pub(super) dialing: Option<(u64, SocketAddr)>,
     /// What the last dial ended with.
     pub(super) dial_error: Option<String>,
 }
@@ -74,10 +74,14 @@ pub(super) struct Ping {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Why {
     /// No offer came back.
-    #[error("the other device does not answer: it went away a moment ago, or runs an older bailiwick")]
+    #[error(
+        "the other device does not answer: it went away a moment ago, is busy with others, or runs an older bailiwick"
+    )]
     NoOffer,
     /// The offer that came back was empty.
-    #[error("the other device uses the server alone, as its person wants (--relay-only)")]
+    #[error(
+        "the other device uses the server alone: its person wants that (--relay-only), or nobody could reach its addresses"
+    )]
     RelayOnly,
     /// This device has no straight ways.
     #[error("this device uses the server alone; it does otherwise when it is started with --relay-only=false")]
@@ -88,17 +92,31 @@ pub enum Why {
          if a firewall is, a rule in it for UDP"
     )]
     Nothing,
+    /// The same, and this device's NAT is of the kind that is hard to pass.
+    #[error(
+        "no packet passes between the two; this device's NAT seems to give another port to each destination (symmetric): let its router \
+         map ports (UPnP, NAT-PMP or PCP), or forward a UDP port to this device"
+    )]
+    OwnNat,
+    /// Nothing could come in.
+    #[error("one of the two has IPv4 addresses alone and the other one IPv6 addresses alone: only the server has both")]
+    NoCommonFamily,
     /// Pings came in, and no pong.
     #[error("packets pass in one direction alone; a firewall or a NAT of one of the two networks drops the others")]
     OneWay,
     /// Packets pass, but no connection came of it.
     #[error("packets pass, and no connection comes of them: {0}")]
     NoConnection(String),
+    /// It is seen on the local network, and dials there failed.
+    #[error("it does not answer on this network, where a firewall may drop UDP: {0}")]
+    NotNear(String),
     /// There was a connection.
     #[error("the direct connection broke off; it is tried again")]
     Broke,
     /// As many as are allowed are there.
-    #[error("there are as many direct connections as this device keeps")]
+    #[error(
+        "there are as many direct connections, or attempts at some, as this device makes at a time; it is tried again"
+    )]
     TooMany,
     /// This device has none.
     #[error("this device has no address at which others could reach it")]
@@ -201,11 +219,15 @@ impl Attempt {
         }
     }
 
-    /// The pings that are due; each may be sent or not.
-    pub(super) fn pings(&mut self, now: Time) -> Vec<Ping> {
+    /// The pings that are due, to addresses that may get one.
+    pub(super) fn pings(&mut self, now: Time, mut may: impl FnMut(IpAddr) -> bool) -> Vec<Ping> {
         let Some(token) = self.theirs else { return Vec::new() };
         let mut pings = Vec::new();
         for (index, check) in self.checks.iter_mut().enumerate().filter(|(_, check)| check.due <= now) {
+            if !may(check.address.ip()) {
+                check.due = now.after(SLOW);
+                continue;
+            }
             pings.push(Ping { to: check.address, token, number: (index as u32) << 16 | (check.pings & 0xffff) });
             check.pings += 1;
             check.due = now.after(if check.pings < FAST_PINGS { FAST } else { SLOW });
@@ -238,20 +260,33 @@ impl Attempt {
         }
     }
 
+    /// The connection that a dial led to is over, and the other device did not say hello on it.
+    pub(super) fn unanswered_dial(&mut self) {
+        if let Some((_, address)) = self.dialing {
+            self.refused(
+                address,
+                format!("{address} answered, and the connection was over before anything came by it"),
+            );
+        }
+    }
+
     /// Whether it is over: nothing more can come of it.
     pub(super) fn is_over(&self, now: Time) -> bool {
         self.until <= now || self.is_declined()
     }
 
-    /// Why nothing came of it.
-    pub(super) fn why(&self) -> Why {
+    /// Why nothing came of it, for a device with these addresses.
+    pub(super) fn why(&self, own: &[SocketAddr]) -> Why {
         let answered = self.checks.iter().any(|check| check.answered.is_some());
+        let has_family = |four: bool| own.iter().any(|address| address.is_ipv4() == four);
+        let in_common = self.checks.iter().any(|check| has_family(check.address.is_ipv4()));
         match (&self.dial_error, self.theirs) {
             (_, None) => Why::NoOffer,
             _ if self.is_declined() => Why::RelayOnly,
             (Some(error), _) => Why::NoConnection(error.clone()),
             (None, Some(_)) if answered => Why::NoConnection("neither device's dial was answered".to_owned()),
             (None, Some(_)) if self.heard => Why::OneWay,
+            (None, Some(_)) if !own.is_empty() && !in_common => Why::NoCommonFamily,
             (None, Some(_)) => Why::Nothing,
         }
     }
@@ -293,7 +328,7 @@ mod tests {
         let other = SocketAddr::from(([203, 0, 113, 1], 7));
         attempt.offered(Time(0), &PathOffer { answer: false, token: [2; 8], candidates: vec![other] }, false, &config);
         let numbers = |attempt: &mut Attempt, now| -> Vec<u32> {
-            attempt.pings(Time(now)).into_iter().map(|ping| ping.number).collect()
+            attempt.pings(Time(now), |_| true).into_iter().map(|ping| ping.number).collect()
         };
         assert_eq!(numbers(&mut attempt, 0), [0]);
         attempt.pinged(Time(50), other);

@@ -7,6 +7,7 @@ mod hellos;
 mod mapped;
 mod moving;
 mod near;
+mod reasons;
 
 /// How a NAT gives out ports, in RFC 4787's terms (section 4.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -437,7 +438,7 @@ fn nobody_can_aim_a_device_at_a_third_party() {
             probes += u32::from(matches!(effect, Effect::Probe(..)));
         }
     }
-    assert!((1..=PathsConfig::default().pings_per_minute).contains(&probes), "{probes}");
+    assert!((1..=PathsConfig::default().probes_per_minute).contains(&probes), "{probes}");
 }
 
 #[test]

@@ -178,7 +178,9 @@ impl World {
 
     /// A device sends a probe. It may send so many to one address, whatever it was told by members and servers.
     pub(super) fn probe(&mut self, node: NodeId, to: SocketAddr, probe: Probe) {
-        let (now, max) = (self.now, PathsConfig::default().pings_per_minute as usize);
+        let (now, config) = (self.now, PathsConfig::default());
+        let of_all = config.probes_of_device_per_minute as usize * self.nodes.len();
+        let max = of_all.min(config.probes_per_minute as usize);
         let lately = self.nodes[node].spot.probes.entry(to.ip()).or_default();
         lately.retain(|when| now - when < 60_000);
         lately.push_back(now);

@@ -48,3 +48,34 @@ fn who_was_dialled_is_asked_nothing_before_the_hello() {
     assert!(paths.accepted(Time(0), KEYS[0], ConnId(7)));
     assert!(pings(&mut paths, ConnId(7), 3_000, 0).is_empty());
 }
+
+#[test]
+fn a_connection_that_is_over_before_the_hello_lets_another_address_be_dialled() {
+    let mut lab = Lab::new([(Cone, Filtering::EndpointIndependent); 2]);
+    let second = address("203.0.113.2:40001");
+    lab.want(0, true);
+    let first = address("203.0.113.2:40000");
+    let offer = PathOffer { token: [7; 8], candidates: vec![first, second], answer: false };
+    lab.paths[0].offer_came(Time(10), &mut Drawn(0), KEYS[1], &offer);
+    let mut dialled = Vec::new();
+    let (mut conn, mut now) = (70, 10);
+    while now < 3_000 {
+        while let Some(effect) = lab.paths[0].poll_effect() {
+            match effect {
+                Effect::Probe(to, Probe::Ping { number, .. }) => {
+                    lab.paths[0].probe_came(Time(now), to, Probe::Pong { token: [7; 8], number });
+                }
+                Effect::Dial(dial, _, to) => {
+                    dialled.push(to);
+                    conn += 1;
+                    lab.paths[0].dialed(Time(now), dial, ConnId(conn));
+                    lab.paths[0].lost(Time(now + 1), ConnId(conn));
+                }
+                _ => {}
+            }
+        }
+        now = lab.paths[0].poll_timeout().map_or(3_000, |at| at.0.max(now + 1));
+        lab.paths[0].tick(Time(now), &mut Drawn(0));
+    }
+    assert_eq!(dialled, [first, second], "each once, and no more");
+}

@@ -303,3 +303,26 @@ fn a_server_that_says_again_and_again_that_a_device_came_is_not_believed_for_lon
     assert!(quiet > 2);
     assert!(lied_to > quiet && lied_to <= quiet + 12, "{lied_to} instead of {quiet}");
 }
+
+#[test]
+fn whoever_is_to_be_told_of_a_move_is_told_when_there_is_room() {
+    let mut paths = Paths::new(PathsConfig { attempts_max: 1, ..config() }, key(1));
+    paths.addresses(Time(0), vec![address("10.0.1.2:7000")], false);
+    paths.signalling(true);
+    let others = [key(2), key(3)];
+    for other in others {
+        paths.try_now(Time(0), other);
+    }
+    let mut offered = BTreeSet::new();
+    let mut now = 0;
+    while now < 60_000 {
+        paths.tick(Time(now), &mut Drawn(0));
+        while let Some(effect) = paths.poll_effect() {
+            if let Effect::Offer(to, _) = effect {
+                offered.insert(to);
+            }
+        }
+        now = paths.poll_timeout().map_or(60_000, |at| at.0.max(now + 1));
+    }
+    assert_eq!(offered, BTreeSet::from(others), "one after the other");
+}

@@ -88,7 +88,7 @@ fn what_fails_is_tried_again_ever_more_seldom_and_says_why() {
         }
     }
     assert!((10..=20).contains(&dials), "{dials}");
-    assert_eq!(paths.state(&KEYS[1]), State::Relayed(Why::NoConnection("nobody".to_owned())));
+    assert_eq!(paths.state(&KEYS[1]), State::Relayed(Why::NotNear("nobody".to_owned())));
     // Another network is another matter.
     paths.addresses(Time(3_600_000), vec![address("192.168.1.8:7")], false);
     assert_eq!(tick(&mut paths, 3_600_000).len(), 1);
