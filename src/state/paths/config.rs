@@ -9,7 +9,8 @@ pub struct PathsConfig {
     pub enabled: bool,
     /// How long an attempt lasts, from the other device's offer on.
     pub punch_for: Duration,
-    /// Who has the higher key dials after an address has answered for this long and the other one has not dialled.
+    /// Who has the higher key dials after an address has answered for this long and the other one has not said hello on a
+    /// connection that it dialled.
     pub takeover: Duration,
     /// Pause after the first attempt that came to nothing, and after a connection that broke; it doubles up to
     /// `retry_max`, and is forgotten when this device's addresses change.
@@ -49,7 +50,7 @@ impl Default for PathsConfig {
         PathsConfig {
             enabled: true,
             punch_for: Duration::from_secs(5),
-            takeover: Duration::from_millis(250),
+            takeover: Duration::from_millis(150),
             retry_min: Duration::from_secs(5),
             retry_max: Duration::from_secs(300),
             good_after: Duration::from_secs(60),

@@ -18,7 +18,7 @@ pub(super) const ANSWER_WAIT: Duration = Duration::from_millis(200);
 /// How often whoever dialled pings until the other device has said hello. QUIC notices a lost packet by the
 /// acknowledgement of a later one; without a later one it waits for three round trips and more, and doubles that (RFC 9002,
 /// section 6.2), in a queue that the transfer itself has filled.
-const HELLO_PING: Duration = Duration::from_millis(50);
+const HELLO_PING: Duration = Duration::from_millis(25);
 /// For how long it does so.
 const HELLO_PINGS_FOR: Duration = Duration::from_secs(1);
 
@@ -47,6 +47,11 @@ impl Conn {
     pub(super) fn hello_ping_at(&self) -> Option<Time> {
         let waits = self.dialled && !self.verified && self.hello_ping <= self.since.after(HELLO_PINGS_FOR);
         waits.then_some(self.hello_ping)
+    }
+
+    /// Whether the other device, which dialled, has not said hello.
+    pub(super) fn waits_for_hello(&self, takes_over: bool) -> bool {
+        takes_over && !self.dialled && !self.verified
     }
 
     /// Whether it is asked whether its other end is there.

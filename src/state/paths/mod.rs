@@ -459,8 +459,10 @@ impl Paths {
                 Some(_) if self.own < *key => true,
                 Some(since) => now.since(since) >= self.config.takeover,
             };
-            // Who offers anew has no connection that works, whatever this device still has.
-            let none_since = peer.conns.iter().all(|one| one.since < attempt.since());
+            // Who offers anew has no connection that works, whatever this device still has. One on which no hello comes is no
+            // reason not to dial the other way: each packet that is lost there costs it a round trip and more.
+            let none_since =
+                peer.conns.iter().all(|one| one.since < attempt.since() || one.waits_for_hello(self.own > *key));
             let address = attempt.address(now).filter(|_| turn && attempt.dialing.is_none() && none_since);
             if let Some(address) = address {
                 if self.dial_cap.take(now, address.ip()) {

@@ -29,8 +29,8 @@ fn pings(paths: &mut Paths, conn: ConnId, until: u64, late: u64) -> Vec<u64> {
 #[test]
 fn who_dialled_pings_until_the_other_device_says_hello() {
     let (mut paths, conn) = dialler();
-    assert_eq!(pings(&mut paths, conn, 160, 0), [50, 100, 150]);
-    paths.verified(Time(160), conn);
+    assert_eq!(pings(&mut paths, conn, 80, 0), [25, 50, 75]);
+    paths.verified(Time(80), conn);
     assert!(pings(&mut paths, conn, 3_000, 0).is_empty());
 }
 
@@ -38,7 +38,7 @@ fn who_dialled_pings_until_the_other_device_says_hello() {
 fn it_does_not_do_so_for_ever_and_makes_up_for_nothing() {
     let (mut paths, conn) = dialler();
     let times = pings(&mut paths, conn, 3_000, 30);
-    assert!(times.windows(2).all(|two| two[1] - two[0] == 80), "{times:?}");
+    assert!(times.windows(2).all(|two| two[1] - two[0] == 55), "{times:?}");
     assert!(times.last().is_some_and(|last| (900..1_100).contains(last)), "{times:?}");
 }
 
@@ -78,4 +78,21 @@ fn a_connection_that_is_over_before_the_hello_lets_another_address_be_dialled() 
         lab.paths[0].tick(Time(now), &mut Drawn(0));
     }
     assert_eq!(dialled, [first, second], "each once, and no more");
+}
+
+#[test]
+fn who_hears_no_hello_on_a_connection_dials_itself() {
+    for (own, dials) in [(1, 1), (0, 0)] {
+        let mut paths = Paths::new(config(), KEYS[own]);
+        let (other, conn) = (address("203.0.113.2:7000"), ConnId(7));
+        paths.addresses(Time(0), vec![address("10.0.1.2:7000")], false);
+        paths.signalling(true);
+        let offer = PathOffer { token: [7; 8], candidates: vec![other], answer: true };
+        paths.offer_came(Time(0), &mut Drawn(0), KEYS[1 - own], &offer);
+        assert!(paths.accepted(Time(10), KEYS[1 - own], conn), "the other device dials");
+        paths.probe_came(Time(20), other, Probe::Pong { token: [7; 8], number: 0 });
+        paths.tick(Time(20 + config().takeover.as_millis() as u64), &mut Drawn(0));
+        let effects = std::iter::from_fn(|| paths.poll_effect());
+        assert_eq!(effects.filter(|effect| matches!(effect, Effect::Dial(..))).count(), dials, "{own}");
+    }
 }
