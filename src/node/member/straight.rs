@@ -27,6 +27,7 @@ fn trace(effect: &Effect) {
         Effect::Offer(to, offer) => tracing::debug!(?to, answer = offer.answer, "offering a straight way"),
         Effect::Probe(to, Probe::Ping { number, .. }) => tracing::trace!(%to, number, "ping"),
         Effect::Probe(to, Probe::Pong { number, .. }) => tracing::trace!(%to, number, "pong"),
+        Effect::Ping(conn, _) => tracing::trace!(conn = conn.0, "asking whether it is there"),
         effect => tracing::debug!(?effect, "straight way"),
     }
 }

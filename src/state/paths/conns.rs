@@ -1,7 +1,6 @@
 //! Which of the connections to a device counts, and when one goes.
 
 use super::moving::MOVED_FOR;
-use super::punch::Attempt;
 use super::{Effect, Paths, Peer, Why};
 use crate::state::conn::ConnId;
 use crate::state::time::Time;
@@ -26,8 +25,8 @@ const HELLO_PINGS_FOR: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Conn {
     pub(super) id: ConnId,
-    /// Whether this device dialled it.
-    dialled: bool,
+    /// The dial that it came of; none if the other device dialled.
+    dial: Option<u64>,
     /// Whether the other device said hello, as a member of the group.
     verified: bool,
     pub(super) since: Time,
@@ -39,19 +38,24 @@ pub(super) struct Conn {
 }
 
 impl Conn {
-    fn new(now: Time, id: ConnId, dialled: bool) -> Conn {
-        Conn { id, dialled, verified: false, since: now, used: now, doubted: None, hello_ping: now.after(HELLO_PING) }
+    fn new(now: Time, id: ConnId, dial: Option<u64>) -> Conn {
+        Conn { id, dial, verified: false, since: now, used: now, doubted: None, hello_ping: now.after(HELLO_PING) }
+    }
+
+    /// Whether this device dialled it.
+    fn is_dialled(&self) -> bool {
+        self.dial.is_some()
     }
 
     /// When it is pinged next because the other device has not said hello.
     pub(super) fn hello_ping_at(&self) -> Option<Time> {
-        let waits = self.dialled && !self.verified && self.hello_ping <= self.since.after(HELLO_PINGS_FOR);
+        let waits = self.is_dialled() && !self.verified && self.hello_ping <= self.since.after(HELLO_PINGS_FOR);
         waits.then_some(self.hello_ping)
     }
 
     /// Whether the other device, which dialled, has not said hello.
     pub(super) fn waits_for_hello(&self, takes_over: bool) -> bool {
-        takes_over && !self.dialled && !self.verified
+        takes_over && !self.is_dialled() && !self.verified
     }
 
     /// Whether it is asked whether its other end is there.
@@ -97,7 +101,7 @@ impl Paths {
     /// Whether this device dialled a connection.
     pub fn is_dialled(&self, conn: ConnId) -> bool {
         let mut conns = self.peers.values().flat_map(|peer| &peer.conns);
-        conns.any(|one| one.id == conn && one.dialled)
+        conns.any(|one| one.id == conn && one.is_dialled())
     }
 
     /// All connections to a device.
@@ -119,7 +123,7 @@ impl Paths {
             return self.effects.push_back(Effect::Close(conn));
         }
         let peer = self.peers.entry(key).or_default();
-        peer.conns.push(Conn::new(now, conn, true));
+        peer.conns.push(Conn::new(now, conn, Some(dial)));
     }
 
     /// A member dialled this device. Says whether it may stay.
@@ -132,7 +136,7 @@ impl Paths {
             return false;
         }
         let peer = self.peers.entry(from).or_default();
-        peer.conns.push(Conn::new(now, conn, false));
+        peer.conns.push(Conn::new(now, conn, None));
         true
     }
 
@@ -141,7 +145,7 @@ impl Paths {
         let Some((key, false)) = self.peer_of(conn) else { return };
         let Some(peer) = self.peers.get_mut(&key) else { return };
         // Of two connections both devices keep the one that the lower key dialled.
-        let dialled_by_lower = |one: &Conn| one.dialled == (self.own < key);
+        let dialled_by_lower = |one: &Conn| one.is_dialled() == (self.own < key);
         if let Some(one) = peer.conns.iter_mut().find(|one| one.id == conn) {
             (one.verified, one.used) = (true, now);
         }
@@ -190,9 +194,10 @@ impl Paths {
         let Some(peer) = self.peers.get_mut(&key) else { return };
         let Some(at) = peer.conns.iter().position(|one| one.id == conn) else { return };
         let gone = peer.conns.remove(at);
-        let is_waited_for = |attempt: &&mut Attempt| gone.dialled && !gone.verified && attempt.since() <= gone.since;
-        if let Some(attempt) = peer.attempt.as_mut().filter(is_waited_for) {
-            attempt.unanswered_dial();
+        if let Some(attempt) = peer.attempt.as_mut()
+            && let Some(dial) = gone.dial.filter(|_| !gone.verified)
+        {
+            attempt.unanswered(dial);
         }
         if peer.current != Some(conn) {
             return;

@@ -260,9 +260,10 @@ impl Attempt {
         }
     }
 
-    /// The connection that a dial led to is over, and the other device did not say hello on it.
-    pub(super) fn unanswered_dial(&mut self) {
-        if let Some((_, address)) = self.dialing {
+    /// The connection that a dial led to is over, and the other device did not say hello on it. Dials of others than this
+    /// attempt say nothing of its addresses.
+    pub(super) fn unanswered(&mut self, dial: u64) {
+        if let Some((_, address)) = self.dialing.filter(|(own, _)| *own == dial) {
             self.refused(
                 address,
                 format!("{address} answered, and the connection was over before anything came by it"),

@@ -505,3 +505,30 @@ fn devices_in_one_network_take_the_near_way() {
     let dials: Vec<&Effect> = dials.iter().filter(|effect| matches!(effect, Effect::Dial(..))).collect();
     assert_eq!(dials, [&Effect::Dial(1, KEYS[1], near)]);
 }
+
+/// What the first device's present attempt found of an address that the other one offered.
+fn is_refused(lab: &Lab, address: SocketAddr) -> bool {
+    let attempt = lab.paths[0].peers[&KEYS[1]].attempt.as_ref().unwrap();
+    attempt.checked().iter().any(|one| one.address == address && one.refused)
+}
+
+#[test]
+fn a_connection_that_ends_before_the_hello_speaks_against_the_address_that_its_own_dial_went_to_alone() {
+    let mut lab = Lab::new([(Cone, PortRestricted), (Cone, PortRestricted)]);
+    let (near, far) = (address("10.0.1.9:7000"), address("203.0.113.2:40000"));
+    lab.paths[0].nearby(Time(0), &BTreeMap::from([(KEYS[1], vec![near])]));
+    let offer = PathOffer { token: [5; 8], candidates: vec![far], answer: true };
+    lab.paths[0].offer_came(Time(0), &mut lab.random, KEYS[1], &offer);
+    // It is dialled on the local network, and outside.
+    lab.paths[0].wanted(Time(1), &mut lab.random, &BTreeSet::from([KEYS[1]]));
+    lab.paths[0].probe_came(Time(2), far, Probe::Pong { token: [5; 8], number: 0 });
+    lab.paths[0].tick(Time(40), &mut lab.random);
+    let dials: Vec<Effect> = std::iter::from_fn(|| lab.paths[0].poll_effect()).collect();
+    let dials: Vec<&Effect> = dials.iter().filter(|effect| matches!(effect, Effect::Dial(..))).collect();
+    assert_eq!(dials, [&Effect::Dial(1, KEYS[1], near), &Effect::Dial(2, KEYS[1], far)]);
+    for (dial, refused) in [(1, false), (2, true)] {
+        lab.paths[0].dialed(Time(50), dial, ConnId(dial));
+        lab.paths[0].lost(Time(60), ConnId(dial));
+        assert_eq!(is_refused(&lab, far), refused, "dial {dial}");
+    }
+}
