@@ -5,23 +5,24 @@
 
 mod ask;
 pub mod bits;
+mod config;
 mod control;
+mod disk;
 pub mod fetch;
 mod outcome;
 mod progress;
 pub mod rate;
 mod way;
 
+pub use config::DownloadsConfig;
 pub use outcome::{Came, Opened, Outcome};
 pub use way::Way;
 
 use super::conn::ConnId;
 use super::time::Time;
 use crate::wire::frame::ChunkRefusal;
-use crate::wire::geometry::CHUNK_BYTES_MAX;
 use crate::wire::ids::{ContentId, PublicId};
 use ask::Lane;
-use bits::Bits;
 use fetch::{Fetch, Phase, Wanted};
 use rate::Rate;
 use std::collections::btree_map::Entry;
@@ -30,59 +31,6 @@ use std::time::Duration;
 
 /// A transfer, as the store numbers it.
 pub type TransferId = u64;
-
-/// How downloads wait, and how much they ask for.
-#[derive(Debug, Clone, Copy)]
-pub struct DownloadsConfig {
-    /// Bytes outstanding at most.
-    pub credit_max: u64,
-    /// Bytes outstanding while nothing is known of the rate.
-    pub credit_min: u64,
-    /// Files in memory at a time; the rest wait in the store.
-    pub files_max: usize,
-    /// Units outstanding at most.
-    pub units_max: usize,
-    /// Bytes that may be there and unclaimed.
-    pub claim_bytes: u64,
-    /// How long chunks may be there and unclaimed.
-    pub claim_wait: Duration,
-    /// Small files that share one sync.
-    pub finish_batch: usize,
-    /// How long a finished small file waits for others.
-    pub finish_wait: Duration,
-    /// First pause after a refusal that may pass; it doubles up to `retry_max`.
-    pub retry_min: Duration,
-    /// Longest pause.
-    pub retry_max: Duration,
-    /// Pause after a full disk.
-    pub disk_wait: Duration,
-    /// How long an owner may say nothing before a person is told.
-    pub silent_after: Duration,
-    /// How often one chunk may come damaged, or a file change under us, before the transfer fails.
-    pub damage_max: u32,
-}
-
-impl Default for DownloadsConfig {
-    fn default() -> DownloadsConfig {
-        DownloadsConfig {
-            credit_max: 32 << 20,
-            credit_min: 4 << 20,
-            files_max: 2_048,
-            units_max: 1_024,
-            claim_bytes: 32 << 20,
-            claim_wait: Duration::from_secs(1),
-            finish_batch: 256,
-            finish_wait: Duration::from_millis(50),
-            retry_min: Duration::from_millis(200),
-            retry_max: Duration::from_secs(2),
-            disk_wait: Duration::from_secs(5),
-            silent_after: Duration::from_secs(3),
-            damage_max: 16,
-        }
-    }
-}
-
-const _: () = assert!(CHUNK_BYTES_MAX as u64 <= 4 << 20, "the least credit holds the largest chunk");
 
 /// One unit of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -357,24 +305,6 @@ impl Downloads {
         self.go_on(now);
     }
 
-    /// The outcome of [`Effect::Open`].
-    pub fn opened(&mut self, now: Time, transfer: TransferId, opened: Opened) {
-        let Some(fetch) = self.fetches.get_mut(&transfer).filter(|fetch| fetch.phase == Phase::Opening) else { return };
-        match opened {
-            Opened::Ready => fetch.phase = Phase::Moving,
-            Opened::Anew => {
-                fetch.wanted.claimed.clear();
-                fetch.start_from_claims();
-                return self.effects.push_back(Effect::Open(transfer));
-            }
-            Opened::Elsewhere(_) => return self.effects.push_back(Effect::Open(transfer)),
-            Opened::Not(outcome) => self.settle(now, transfer, outcome),
-        }
-        self.end_if_complete(now, transfer);
-        self.leave_if_claimed(transfer);
-        self.go_on(now);
-    }
-
     /// For how long an owner who was asked has said nothing, if that is long enough to be told.
     pub fn silent_for(&self, now: Time, fetch: &Fetch) -> Option<Duration> {
         if fetch.asked.is_empty() || fetch.phase != Phase::Moving {
@@ -415,24 +345,6 @@ impl Downloads {
             Came::NoSecret => self.hold(now, asked.transfer, Outcome::Refused(ChunkRefusal::NotReady)),
             Came::NotWritten(outcome) => self.settle(now, asked.transfer, outcome),
         }
-        self.go_on(now);
-    }
-
-    /// Whether a list that came is wanted.
-    pub fn wants_list(&self, transfer: TransferId) -> bool {
-        self.fetches.get(&transfer).is_some_and(|fetch| fetch.phase == Phase::Moving && !fetch.has_list())
-    }
-
-    /// The list of a content is complete and was checked; `false` means that it is not the catalog's.
-    pub fn list_came(&mut self, now: Time, transfer: TransferId, good: bool) {
-        let Some(fetch) = self.told(transfer) else { return };
-        if good {
-            fetch.wanted.has_list = true;
-        } else {
-            fetch.list_there = Bits::empty(fetch.wanted.geometry.list_part_count());
-            self.damaged(now, transfer);
-        }
-        self.end_if_complete(now, transfer);
         self.go_on(now);
     }
 
@@ -477,27 +389,6 @@ impl Downloads {
         self.go_on(now);
     }
 
-    /// The outcome of [`Effect::Sync`].
-    pub fn synced(&mut self, now: Time, transfer: TransferId, chunks: &[u32], good: bool) {
-        let Some(fetch) = self.told(transfer) else { return };
-        fetch.syncing = false;
-        if !good {
-            return self.settle(now, transfer, Outcome::CannotWrite);
-        }
-        let mut claimed = Bits::restore(fetch.wanted.geometry.chunk_count(), &fetch.wanted.claimed);
-        for chunk in chunks {
-            claimed.insert(*chunk);
-        }
-        fetch.wanted.claimed = claimed.as_bytes().to_vec();
-        let (done, received) = (fetch.bytes_of(&claimed), fetch.wanted.received);
-        (fetch.wanted.kept_done, fetch.wanted.kept_received) = (done, received);
-        let effect = Effect::Claim { transfer, claimed: fetch.wanted.claimed.clone(), done, received };
-        self.effects.push_back(effect);
-        self.end_if_complete(now, transfer);
-        self.leave_if_claimed(transfer);
-        self.go_on(now);
-    }
-
     /// The node ends: nothing more is asked for, and all that is there is claimed at once.
     pub fn stop(&mut self) {
         self.stopping = true;
@@ -512,16 +403,6 @@ impl Downloads {
         if self.stopping && !self.fetches.values().any(busy) {
             self.effects.push_back(Effect::Stopped);
         }
-    }
-
-    /// The outcome of [`Effect::Finish`].
-    pub fn finished(&mut self, now: Time, transfer: TransferId, outcome: Outcome) {
-        if self.told(transfer).is_none() {
-            return;
-        }
-        self.settle(now, transfer, outcome);
-        self.leave_if_claimed(transfer);
-        self.go_on(now);
     }
 
     /// A person ended a transfer, or the file left the catalog: it is dropped from memory.
@@ -569,20 +450,6 @@ impl Downloads {
             self.flush_finishing();
         }
         self.go_on(now);
-    }
-
-    /// The fetch that the disk tells something about. While it is being opened that is always news of an earlier
-    /// opening, for what belongs to this one comes after [`Downloads::opened`].
-    fn told(&mut self, transfer: TransferId) -> Option<&mut Fetch> {
-        self.fetches.get_mut(&transfer).filter(|fetch| fetch.phase != Phase::Opening)
-    }
-
-    /// Chunks of an earlier version that are the same in this one: they are there, and were synced.
-    pub fn carried(&mut self, transfer: TransferId, claimed: &[u8]) {
-        let Some(fetch) = self.told(transfer) else { return };
-        fetch.wanted.claimed = claimed.to_vec();
-        fetch.start_from_claims();
-        fetch.wanted.kept_done = fetch.done_bytes();
     }
 
     fn give_back(&mut self, transfer: TransferId, index: u32) {

@@ -1,3 +1,4 @@
+use super::bits::Bits;
 use super::fetch::Wanted;
 use super::*;
 use crate::wire::geometry::{ChunkSize, Geometry, LIST_INDEX_FIRST};
