@@ -5,6 +5,7 @@
 use crate::node::goodbye::{has_left, mark};
 use crate::node::identity::state_error;
 use crate::node::local::{ErrorCode, LocalError};
+use crate::node::run::ROLE_FILE;
 use crate::store::statedir::{StateDir, StateError};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -79,11 +80,18 @@ pub fn not_running(state_dir: &Path) -> LocalError {
         let error = format!("no node runs for {}; the last one ended: {}", state_dir.display(), last.error);
         return LocalError::new(ErrorCode::NotRunning, error, last.hint);
     }
-    LocalError::new(
-        ErrorCode::NotRunning,
-        format!("no node runs for {}", state_dir.display()),
-        "start one with `bailiwick master` or `bailiwick client INVITE`, or name its directory with --state",
-    )
+    let hint = match role(state_dir) {
+        Some(role) => format!("start it again: `bailiwick {role} -d`"),
+        None => "start one with `bailiwick master` or `bailiwick client INVITE`, or name its directory with --state"
+            .to_owned(),
+    };
+    LocalError::new(ErrorCode::NotRunning, format!("no node runs for {}", state_dir.display()), hint)
+}
+
+/// What the directory's node is: the command that starts it.
+fn role(state_dir: &Path) -> Option<&'static str> {
+    let kept = StateDir::peek(state_dir, ROLE_FILE).ok()??;
+    ["server", "master", "client"].into_iter().find(|role| kept == role.as_bytes())
 }
 
 /// Keeps why a node ended, until the next one serves.

@@ -5,7 +5,6 @@ use super::catalog::ask_shares;
 use super::end::{End, Outcome};
 use super::group::ask_status;
 use super::output::Output;
-use super::place::of_dir as running;
 use super::transfers::ask_jobs;
 use super::units;
 use crate::api::client::Client;
@@ -27,7 +26,7 @@ const STOP_POLL: Duration = Duration::from_millis(5);
 pub(super) async fn wait(state_dir: &Path, args: &WaitArgs, output: Output) -> Outcome {
     match args.until {
         WaitState::Stopped => wait_for_end(state_dir, args.timeout, output).await,
-        _ => match running(state_dir) {
+        _ => match Client::open(state_dir) {
             Ok(node) => wait_for_state(&node, args, output).await.map_err(|end| for_ever(state_dir, end)),
             Err(error) => Err(for_ever(state_dir, error.into())),
         },

@@ -18,13 +18,11 @@ pub(super) async fn doctor(node: &Client, id: Option<&str>, output: Output) -> O
     let mut found = ask(node, id).await?;
     if let Some(id) = id {
         let device = the_one(&found, id)?;
-        let (wanted, before) = (device.id.clone(), device.attempts);
+        let wanted = device.id.clone();
         let is_wanted = |device: &&Reached| device.id == wanted;
         let is_over = |found: &Diagnosis| {
             let device = found.devices.iter().find(is_wanted);
-            device.is_none_or(|device| {
-                device.path == Some(PathRow::Direct) || (!device.trying && device.attempts > before)
-            })
+            device.is_none_or(|device| device.path == Some(PathRow::Direct) || !device.trying)
         };
         let end = Instant::now() + ATTEMPT;
         while !is_over(&found) && Instant::now() < end {
@@ -81,31 +79,36 @@ fn one_device(device: &Reached, in_full: bool, output: Output) -> Outcome {
         output.line(&format!("  {reason}"))?;
     }
     let Some(last) = &device.last else { return Ok(()) };
-    let (ago, took) = (Duration::from_millis(last.ago_ms), Duration::from_millis(last.took_ms));
+    let attempts = units::count(device.attempts.into(), "attempt");
+    let (ago, took) = (units::time(Duration::from_millis(last.ago_ms)), Duration::from_millis(last.took_ms));
+    if device.path == Some(PathRow::Direct) && last.outcome != CONNECTED {
+        // The other device found the way, or both are on one network.
+        return output.line(&format!("  {attempts} from here came to nothing before, the last one {ago} ago"));
+    }
+    let is_said = device.reason.as_ref().is_some_and(|reason| reason.contains(&last.outcome));
+    let outcome = if is_said { String::new() } else { format!(": {}", last.outcome) };
     output.line(&format!(
-        "  {}, {} led to a connection; the last one {} ago took {:.1} s: {}",
-        units::count(device.attempts.into(), "attempt"),
+        "  {attempts}, {} led to a connection; the last one {ago} ago took {:.1} s{outcome}",
         device.connected,
-        units::time(ago),
         took.as_secs_f64(),
-        last.outcome
     ))?;
     if in_full && !last.addresses.is_empty() {
-        return output.table(addresses(&last.addresses, last.outcome == CONNECTED));
+        return output.table(addresses(&last.addresses, device, last.outcome == CONNECTED));
     }
     Ok(())
 }
 
 /// A connection that the other device dialled may be there before any answer.
-fn addresses(rows: &[CheckedRow], connected: bool) -> Rows {
+fn addresses(rows: &[CheckedRow], device: &Reached, connected: bool) -> Rows {
     let row = |row: &CheckedRow| {
         let answer = match (row.answered_ms, row.refused) {
             (Some(ms), false) => format!("after {ms} ms"),
             (Some(ms), true) => format!("after {ms} ms, but no connection"),
+            (None, _) if device.address.as_ref() == Some(&row.address) => "in use, before any answer".to_owned(),
             (None, _) if connected => "not waited for".to_owned(),
             (None, _) => "none".to_owned(),
         };
-        let from = if row.offered { "offered" } else { "its packets came from there" };
+        let from = if row.offered { "named by it" } else { "its packets came from there" };
         vec![row.address.clone(), from.to_owned(), row.probes.to_string(), answer]
     };
     Rows::new(&["ADDRESS", "HOW", ">PROBES", "ANSWER"]).with(rows.iter().map(row))

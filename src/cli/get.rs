@@ -58,7 +58,8 @@ async fn attached(node: &Client, begun: &JobRow, no_wait: bool, output: Output) 
     let mut waiting_since: Option<Instant> = None;
     let mut poll = FIRST_POLL;
     loop {
-        let job = ask_jobs(node, Some(begun.job)).await?.into_iter().next().ok_or_else(unexpected)?;
+        let asked = ask_jobs(node, Some(begun.job)).await.map_err(|end| goes_on(end, begun.job))?;
+        let job = asked.into_iter().next().ok_or_else(unexpected)?;
         match job.state {
             TransferState::Done | TransferState::Failed | TransferState::Cancelled => return Ok(job),
             TransferState::Running => waiting_since = None,
@@ -73,6 +74,14 @@ async fn attached(node: &Client, begun: &JobRow, no_wait: bool, output: Output) 
         tokio::time::sleep(poll).await;
         poll = (poll * 2).min(POLL);
     }
+}
+
+/// Whose node ended while its job was watched hears that the job is kept.
+fn goes_on(mut end: End, job: u64) -> End {
+    if let Some(error) = end.error.as_mut().filter(|error| error.code == ErrorCode::NotRunning) {
+        error.hint = format!("{}; job {job} goes on then", error.hint);
+    }
+    end
 }
 
 fn one_line(job: &JobRow) -> String {

@@ -4,7 +4,6 @@ use super::args::Global;
 use super::end::Outcome;
 use crate::api::client::Client;
 use crate::node::local::{ErrorCode, LocalError};
-use crate::store::statedir::StateDir;
 use crate::wire::name::DeviceName;
 use crate::wire::path::is_unfit_for_terminals;
 use etcetera::BaseStrategy;
@@ -13,8 +12,6 @@ use std::path::{Path, PathBuf};
 
 /// The variable that names the state directory.
 pub(super) const STATE_VARIABLE: &str = "BAILIWICK_STATE";
-/// Where a state directory says what its node is.
-const ROLE_FILE: &str = "role";
 /// Bytes of a file or stdin that holds an invite or a ticket, at most: some hundred characters are expected.
 const WORD_BYTES_MAX: u64 = 64 * 1024;
 
@@ -43,24 +40,7 @@ fn of_profile(profile: &str) -> Result<PathBuf, LocalError> {
 
 /// The running node that the person means.
 pub(super) fn node(global: &Global) -> Result<Client, LocalError> {
-    of_dir(&state_dir(global)?)
-}
-
-/// The running node of a state directory.
-pub(super) fn of_dir(state_dir: &Path) -> Result<Client, LocalError> {
-    Client::open(state_dir).map_err(|error| match (error.code, role(state_dir)) {
-        // Why the last node ended has a hint of its own.
-        (ErrorCode::NotRunning, Some(role)) if error.hint.starts_with("start one") => {
-            LocalError { hint: format!("start it again: `bailiwick {role} -d`"), ..error }
-        }
-        _ => error,
-    })
-}
-
-/// What the directory's node is: the command that starts it.
-fn role(state_dir: &Path) -> Option<&'static str> {
-    let kept = StateDir::peek(state_dir, ROLE_FILE).ok()??;
-    ["server", "master", "client"].into_iter().find(|role| kept == role.as_bytes())
+    Client::open(&state_dir(global)?)
 }
 
 /// The path as seen from anywhere. Nothing need be there.

@@ -25,6 +25,7 @@ pub(super) fn server(global: &Global, args: &ServerArgs, output: Output) -> Outc
 pub(super) fn master(global: &Global, args: &MasterArgs, output: Output) -> Outcome {
     let state_dir = place::state_dir(global)?;
     let shares = place::existing(&args.paths)?;
+    let downloads = args.downloads.as_deref().map(place::folder).transpose()?;
     let secret = args.server.as_deref().map(|typed| Secret::read(typed, &word::TICKET)).transpose()?;
     let ticket = secret.as_ref().map(|secret| parse_ticket(secret.word())).transpose()?;
     if goes_to_background(args.daemon) {
@@ -36,7 +37,7 @@ pub(super) fn master(global: &Global, args: &MasterArgs, output: Output) -> Outc
     };
     let start = Start { shares, ways: ways(args.ways), ..start(&state_dir, output) };
     let (name, fallback_name) = (args.name.clone(), place::machine_name());
-    run::master(&start, MasterOptions { state_dir, name, fallback_name, server })
+    run::master(&start, MasterOptions { state_dir, name, fallback_name, downloads, server })
 }
 
 /// `client`.

@@ -80,6 +80,8 @@ pub struct MasterOptions {
     pub name: Option<DeviceName>,
     /// The name at the first start, if nobody chose one.
     pub fallback_name: DeviceName,
+    /// The downloads folder, if a person chose one.
+    pub downloads: Option<PathBuf>,
     /// The server to use.
     pub server: MasterServer,
 }

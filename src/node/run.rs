@@ -43,7 +43,7 @@ pub struct Home {
 }
 
 /// The file that says what a state directory is for.
-pub(super) const ROLE_FILE: &str = "role";
+pub(crate) const ROLE_FILE: &str = "role";
 
 /// What a directory has that was a node's before.
 const OF_A_NODE: [&str; 4] = [IDENTITY_FILE, SERVER_FILES.0, MEMBER_DB, DB_FILE];
@@ -108,9 +108,9 @@ pub async fn master(home: Home, options: MasterOptions) -> Result<(), LocalError
     goodbye::check(&home.dir)?;
     check_role(&home.dir, "master")?;
     identity::check_database(&home.dir)?;
-    let MasterOptions { state_dir, name, fallback_name, server } = options;
+    let MasterOptions { state_dir, name, fallback_name, downloads, server } = options;
     let name = Name { chosen: name, fallback: fallback_name };
-    let downloads = downloads_dir(&home, None)?;
+    let downloads = downloads_dir(&home, downloads)?;
     let place = match server {
         MasterServer::Ticket(ticket) => {
             home.dir.write_secret(TICKET_FILE, ticket.to_string().as_bytes()).map_err(state_error)?;

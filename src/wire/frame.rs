@@ -346,7 +346,7 @@ pub enum ChunkRefusal {
     #[error("the request makes no sense to the server; update this bailiwick")]
     Malformed,
     /// Said by the owner: it has heard nothing from the master for longer than the policy allows.
-    #[error("the owner waits for the master")]
+    #[error("the owner waits for the master: `bailiwick policy` shows for how long owners go on without it")]
     OwnerNotFresh,
     /// Said by the owner: it has no such content (any more).
     #[error("the owner does not have this version of the file any more")]

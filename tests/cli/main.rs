@@ -1,5 +1,6 @@
 //! The program as people and scripts run it: the real binary, its exit codes, its two streams.
 
+mod doctor;
 mod fake;
 mod hints;
 mod out;

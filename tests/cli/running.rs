@@ -394,3 +394,14 @@ fn get_tells_what_was_there_and_what_has_another_name() {
     assert!(printed.out.contains("renamed: all/docs/b is docs/b (2) here"), "{}", printed.out);
     assert_eq!(printed.out.matches("renamed").count(), 1, "{}", printed.out);
 }
+
+#[test]
+fn whoever_watches_a_job_whose_node_ends_hears_that_it_goes_on() {
+    let fake = Fake::new(|command, asked| match command {
+        Command::Jobs { .. } if asked > 1 => no(ErrorCode::NotRunning, "the node is stopping"),
+        _ => ending(command, asked, job(TransferState::Done, 2, 0)),
+    });
+    let printed = run(bailiwick(fake.path()).args(["get", "desktop:Pictures"]));
+    assert_eq!(printed.code, 3);
+    assert!(printed.err.contains("do something else; job 12 goes on then"), "{}", printed.err);
+}

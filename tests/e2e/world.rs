@@ -298,7 +298,13 @@ impl World {
             None => MasterServer::AsBefore(ServerPlace::default()),
         };
         let name = DeviceName::parse(name).expect("a name");
-        let options = MasterOptions { state_dir: dir.clone(), name: Some(name.clone()), fallback_name: name, server };
+        let options = MasterOptions {
+            state_dir: dir.clone(),
+            name: Some(name.clone()),
+            fallback_name: name,
+            downloads: None,
+            server,
+        };
         let task = tokio::spawn(run::master(home, options));
         Node { dir, handle, task }
     }

@@ -58,6 +58,9 @@ pub(in crate::cli) struct MasterArgs {
     /// This device's name in the group [default: the machine's]
     #[arg(long, value_parser = device_name)]
     pub(in crate::cli) name: Option<DeviceName>,
+    /// Where fetched files go [default: the user's download folder]
+    #[arg(long, value_name = "DIR")]
+    pub(in crate::cli) downloads: Option<PathBuf>,
     /// For the server that it runs itself.
     #[command(flatten)]
     pub(in crate::cli) place: PlaceArgs,

@@ -33,7 +33,7 @@ pub struct Reached {
     pub path: Option<PathRow>,
     /// Why not direct, or why away.
     pub reason: Option<String>,
-    /// Whether a direct connection is being tried now.
+    /// Whether a direct connection is being tried now, or will be in a moment.
     pub trying: bool,
     /// Whether it is seen on the local network.
     pub nearby: bool,

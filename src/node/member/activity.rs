@@ -16,6 +16,8 @@ const MOVING_GAP: Duration = Duration::from_secs(2);
 const MOVING_STEP_MS: u64 = 1_000;
 /// An upload of which all was sent is over when nothing more was sent for this long.
 const UPLOAD_QUIET: Duration = Duration::from_secs(1);
+/// Contents that are shown though they wait for the master, at most.
+const HELD_BACK_MAX: usize = 1_000;
 /// An upload is shown for this long after its last chunk.
 const UPLOAD_SHOWN: Duration = Duration::from_secs(5);
 
@@ -43,6 +45,8 @@ pub(super) struct UploadActivity {
     chunks: Bits,
     pub(super) bytes: u64,
     last: Time,
+    /// Whether it was last that somebody was told to wait until the master has been heard of.
+    pub(super) waits_for_master: bool,
     pub(super) rate: Rate,
     /// By which way the last of it went.
     pub(super) path: PathRow,
@@ -51,8 +55,11 @@ pub(super) struct UploadActivity {
 impl UploadActivity {
     /// One of which all bytes went out, and nothing since, is over; more may be asked for at any time.
     pub(super) fn state(&self, now: Time, size: u64) -> TransferState {
-        let is_over = self.bytes >= size && now.since(self.last) >= UPLOAD_QUIET;
-        if is_over { TransferState::Done } else { TransferState::Running }
+        match self.bytes >= size && now.since(self.last) >= UPLOAD_QUIET {
+            _ if self.waits_for_master => TransferState::Waiting,
+            true => TransferState::Done,
+            false => TransferState::Running,
+        }
     }
 }
 
@@ -113,21 +120,40 @@ impl Activity {
 
     /// A unit of so many bytes went out.
     pub(super) fn sent(&mut self, now: Time, content: ContentId, unit: Unit, bytes: u64, path: PathRow) {
+        let upload = self.upload_at(now, content, path);
+        upload.path = path;
+        match unit {
+            Unit::Chunk(index) => {
+                upload.chunks.widen(index.saturating_add(1));
+                upload.bytes += if upload.chunks.insert(index) { bytes } else { 0 };
+            }
+            // Whoever has no list yet begins.
+            Unit::ListPart(0) => (upload.chunks, upload.bytes) = (Bits::default(), 0),
+            Unit::ListPart(_) => {}
+        }
+        (upload.last, upload.waits_for_master) = (now, false);
+        upload.rate.add(now, bytes);
+    }
+
+    /// Somebody who wants a content was told to wait until the master has been heard of.
+    pub(super) fn held_back(&mut self, now: Time, content: ContentId, path: PathRow) {
+        // What is asked for may be anything.
+        if self.uploads.len() < HELD_BACK_MAX || self.uploads.contains_key(&content) {
+            let upload = self.upload_at(now, content, path);
+            (upload.last, upload.waits_for_master) = (now, true);
+        }
+    }
+
+    fn upload_at(&mut self, now: Time, content: ContentId, path: PathRow) -> &mut UploadActivity {
         self.uploads.retain(|_, upload| now.since(upload.last) < UPLOAD_SHOWN);
-        let upload = self.uploads.entry(content).or_insert_with(|| UploadActivity {
+        self.uploads.entry(content).or_insert_with(|| UploadActivity {
             chunks: Bits::default(),
             bytes: 0,
             last: now,
+            waits_for_master: false,
             rate: Rate::default(),
             path,
-        });
-        upload.path = path;
-        if let Unit::Chunk(index) = unit {
-            upload.chunks.widen(index.saturating_add(1));
-            upload.bytes += if upload.chunks.insert(index) { bytes } else { 0 };
-        }
-        upload.last = now;
-        upload.rate.add(now, bytes);
+        })
     }
 
     /// What went out of a content, while that is shown.
@@ -156,7 +182,8 @@ impl Activity {
     }
 
     pub(super) fn is_uploading(&self, now: Time, content: &ContentId) -> bool {
-        self.uploads.get(content).is_some_and(|upload| now.since(upload.last) < UPLOAD_SHOWN)
+        let moves = |upload: &UploadActivity| !upload.waits_for_master && now.since(upload.last) < UPLOAD_SHOWN;
+        self.uploads.get(content).is_some_and(moves)
     }
 }
 
@@ -170,8 +197,8 @@ mod tests {
         let sent = |activity: &mut Activity, now, unit, bytes| {
             activity.sent(Time(now), content, unit, bytes, PathRow::Relay);
         };
-        sent(&mut activity, 0, Unit::Chunk(0), 600);
         sent(&mut activity, 0, Unit::ListPart(0), 500);
+        sent(&mut activity, 0, Unit::Chunk(0), 600);
         let state = |activity: &Activity, now| activity.uploads[&content].state(Time(now), 1_000);
         assert_eq!(state(&activity, 1_500), TransferState::Running, "slow is not over, and a list is no content");
         sent(&mut activity, 1_600, Unit::Chunk(0), 600);
@@ -181,5 +208,28 @@ mod tests {
         assert_eq!(state(&activity, 4_000), TransferState::Done);
         sent(&mut activity, 5_000, Unit::Chunk(0), 600);
         assert_eq!(state(&activity, 5_100), TransferState::Running);
+        // Another fetch of it begins: what the first one got is not its.
+        sent(&mut activity, 5_200, Unit::ListPart(0), 500);
+        sent(&mut activity, 5_200, Unit::Chunk(1), 400);
+        assert_eq!(activity.upload(&content).unwrap().bytes, 400);
+        assert_eq!(state(&activity, 8_000), TransferState::Running);
+    }
+
+    #[test]
+    fn an_upload_that_waits_for_the_master_says_so_until_it_goes_on() {
+        let (mut activity, content) = (Activity::default(), ContentId([1; 16]));
+        activity.sent(Time(0), content, Unit::Chunk(0), 600, PathRow::Direct);
+        activity.held_back(Time(4_000), content, PathRow::Direct);
+        assert_eq!(activity.uploading(Time(8_000)), [content]);
+        let state = |activity: &Activity| activity.uploads[&content].state(Time(8_000), 1_000);
+        assert_eq!(state(&activity), TransferState::Waiting);
+        activity.sent(Time(8_000), content, Unit::Chunk(1), 400, PathRow::Direct);
+        assert_eq!(state(&activity), TransferState::Running);
+        for number in 0..3_000_u32 {
+            let mut other = [0; 16];
+            other[..4].copy_from_slice(&number.to_le_bytes());
+            activity.held_back(Time(8_000), ContentId(other), PathRow::Direct);
+        }
+        assert_eq!(activity.uploads.len(), HELD_BACK_MAX, "a flood of questions takes so much and no more");
     }
 }

@@ -338,7 +338,7 @@ impl MemberCore {
             let mut moved = self.drain_link(cx);
             moved |= self.drain_pen(cx)?;
             moved |= self.drain_requests(cx)?;
-            moved |= self.drain_uploads()?;
+            moved |= self.drain_uploads(cx.now)?;
             moved |= self.drain_downloads(cx)?;
             moved |= self.drain_paths(cx);
             if !moved {

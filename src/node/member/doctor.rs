@@ -2,7 +2,6 @@
 
 use super::core::{Cx, MemberCore};
 use crate::node::local::{AttemptRow, CONNECTED, CheckedRow, Diagnosis, ErrorCode, Link, LocalError, Reached, Reply};
-use crate::state::paths::State;
 use crate::state::paths::tried::{Checked, Tried};
 use crate::state::roster::Device;
 use crate::state::time::Time;
@@ -13,9 +12,16 @@ impl MemberCore {
     /// Tells what is known, and tries a device anew if one is named.
     pub(super) fn doctor(&mut self, cx: &mut Cx<'_>, id: Option<&str>) -> Result<Reply, LocalError> {
         if let Some(id) = id {
-            let (key, is_member) = {
+            if self.standing() != Some(Standing::Approved) {
+                return Err(LocalError::new(
+                    ErrorCode::NotNow,
+                    "this device is not approved yet: it knows no others",
+                    "the master approves it with 'bailiwick approve'; 'bailiwick status' says what it waits for",
+                ));
+            }
+            let (id_of, key, is_member) = {
                 let device = self.find_device(id)?;
-                (device.key, self.roster().is_member(&device.key))
+                (device.id, device.key, self.roster().is_member(&device.key))
             };
             if key == self.key {
                 return Err(LocalError::new(
@@ -31,7 +37,11 @@ impl MemberCore {
                     "'bailiwick clients' shows who is; the master approves with 'bailiwick approve'",
                 ));
             }
-            self.paths.try_now(cx.now, key);
+            // Nobody can pass an offer to who is away.
+            let is_online = self.session.presence.get(&id_of).is_none_or(|presence| presence.online);
+            if is_online || self.paths.is_near(&key) {
+                self.paths.try_now(cx.now, key);
+            }
         }
         Ok(Reply::Doctor(Box::new(self.diagnosis(cx.now))))
     }
@@ -59,7 +69,7 @@ impl MemberCore {
             name: row.name,
             path: row.path,
             reason: row.reason,
-            trying: self.paths.state(&device.key) == State::Trying,
+            trying: self.paths.is_tried(now, &device.key),
             nearby: self.paths.is_near(&device.key),
             address: None,
             rtt_ms: None,

@@ -43,6 +43,9 @@ pub(super) fn standing_row(standing: Standing) -> StandingRow {
 const MASTER_REPLACED: &str = "another process uses a copy of this master's state directory; stop the older of the two, \
      then start the newer one again";
 
+/// What an owner says whose word from the master is too old.
+const WAITS_FOR_MASTER: &str = "waiting for the master: `bailiwick policy` shows for how long uploads go on without it";
+
 impl MemberCore {
     pub(super) fn status(&self) -> Status {
         let registered = self.registration.as_ref().and_then(|header| header.clone().verify(&self.group.master).ok());
@@ -401,7 +404,11 @@ impl MemberCore {
         let owner = self.owner_name(&fetch.wanted.owner);
         let Some(outcome) = self.downloads.waits_for(fetch) else {
             let silent = self.downloads.silent_for(now, fetch)?;
-            return Some(format!("no answer from {owner} for {} s", silent.as_secs()));
+            let or_server = match self.path_to_owner(&fetch.wanted.owner) {
+                PathRow::Direct if fetch.wanted.way != Way::Relay => "",
+                PathRow::Direct | PathRow::Relay => " or the server",
+            };
+            return Some(format!("no answer from {owner}{or_server} for {} s", silent.as_secs()));
         };
         Some(match outcome {
             Outcome::OwnerAway => format!("waiting for {owner}, which is away"),
@@ -435,7 +442,10 @@ impl MemberCore {
         let upload = self.activity.upload(&file.meta.content);
         let (state, reason) = match (self.paused_uploads.contains(&file.meta.id), upload) {
             (true, _) => (TransferState::Paused, Some(format!("paused here; `bailiwick resume {id}` lets it go on"))),
-            (false, Some(upload)) => (upload.state(cx.now, file.meta.size), None),
+            (false, Some(upload)) => {
+                let why = upload.waits_for_master.then(|| WAITS_FOR_MASTER.to_owned());
+                (upload.state(cx.now, file.meta.size), why)
+            }
             (false, None) => (TransferState::Waiting, Some("waiting for somebody to ask for it".to_owned())),
         };
         let running = state == TransferState::Running;
@@ -504,7 +514,10 @@ impl MemberCore {
             received_bytes: received,
             rate,
             eta_s: eta(job.total.saturating_sub(done), rate),
-            path: self.activity.path_of(job.job).filter(|_| running || received > 0),
+            path: match state {
+                TransferState::Waiting | TransferState::Paused => None,
+                _ => self.activity.path_of(job.job).filter(|_| running || received > 0),
+            },
             dest: job.dest,
             elapsed_ms: job.moving_ms + self.activity.unkept_ms(job.job),
         }

@@ -5,6 +5,7 @@ use super::io::{Output, Served, Upload, UploadSource};
 use super::pen::Pen;
 use crate::node::local::PathRow;
 use crate::state::conn::ConnId;
+use crate::state::time::Time;
 use crate::state::uploads::{Asked, Effect};
 use crate::store::member::{DbError, LocalFile};
 use crate::wire::frame::{ChunkRange, ChunkRefusal, Frame, ranges_of, within_limits};
@@ -22,7 +23,7 @@ impl MemberCore {
         Ok(())
     }
 
-    pub(super) fn drain_uploads(&mut self) -> Result<bool, DbError> {
+    pub(super) fn drain_uploads(&mut self, now: Time) -> Result<bool, DbError> {
         let mut moved = false;
         while let Some(effect) = self.uploads.poll_effect() {
             moved = true;
@@ -31,7 +32,13 @@ impl MemberCore {
                     self.tell_master(0, crate::wire::envelope::Payload::FreshnessAsked(nonce));
                 }
                 Effect::Serve(asked) => self.serve(&asked)?,
-                Effect::Refuse(asked, reason) => self.refuse(asked, reason),
+                Effect::Refuse(asked, reason) => {
+                    let path = if asked.straight { PathRow::Direct } else { PathRow::Relay };
+                    for range in asked.ranges.iter().filter(|_| reason == ChunkRefusal::OwnerNotFresh) {
+                        self.activity.held_back(now, range.content, path);
+                    }
+                    self.refuse(asked, reason);
+                }
             }
         }
         Ok(moved)

@@ -271,6 +271,14 @@ impl Paths {
         self.signalling = possible;
     }
 
+    /// Whether a way to a device is looked for, or will be in a moment.
+    pub fn is_tried(&self, now: Time, key: &DeviceKey) -> bool {
+        let Some(peer) = self.peers.get(key) else { return false };
+        let is_near_tried = self.near.get(key).is_some_and(Near::is_dialled);
+        let is_due = peer.anew && peer.current.is_none() && peer.retry_at.is_none_or(|at| at <= now);
+        peer.attempt.is_some() || is_near_tried || is_due && (self.signalling || self.is_near(key))
+    }
+
     /// From which devices, all of them there, something is to be fetched.
     pub fn wanted(&mut self, now: Time, random: &mut dyn Random, wanted: &BTreeSet<DeviceKey>) {
         for (key, peer) in &mut self.peers {

@@ -2,7 +2,7 @@
 
 use super::candidates::usable;
 use super::caps::Minute;
-use super::{Effect, Paths, Peer};
+use super::{Effect, Paths, Peer, Why};
 use crate::state::time::Time;
 use crate::wire::ids::DeviceKey;
 use std::net::SocketAddr;
@@ -67,11 +67,13 @@ impl Paths {
         }
     }
 
-    /// A device has come to the server: an offer that it missed goes out anew, and pauses are over, for it may be another
-    /// process, or elsewhere. A server that says so again and again is believed so many times a minute.
+    /// A device has come to the server: an offer that it missed goes out anew, that it answered none is forgotten, and
+    /// pauses are over, for it may be another process, or elsewhere. A server that says so again and again is believed so
+    /// many times a minute.
     pub fn came_back(&mut self, now: Time, key: &DeviceKey) {
         let Some(peer) = self.peers.get_mut(key) else { return };
         peer.came = Some(now);
+        peer.why.take_if(|why| *why == Why::NoOffer);
         if peer.comings.get_or_insert_with(|| Minute::new(now)).take(now, self.config.comings_per_minute) {
             peer.anew |= peer.attempt.take_if(|attempt| attempt.is_unanswered()).is_some();
             peer.failures = 0;

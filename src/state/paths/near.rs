@@ -38,6 +38,11 @@ pub(super) struct Near {
 }
 
 impl Near {
+    /// Whether it is being dialled.
+    pub(super) fn is_dialled(&self) -> bool {
+        !self.dials.is_empty()
+    }
+
     /// Whether its dials began a moment ago, and until when that is so.
     pub(super) fn has_head_start(&self, now: Time) -> Option<Time> {
         let until = self.began.after(HEAD_START);

@@ -108,10 +108,10 @@ pub enum Why {
     #[error("packets pass, and no connection comes of them: {0}")]
     NoConnection(String),
     /// It is seen on the local network, and dials there failed.
-    #[error("it does not answer on this network, where a firewall may drop UDP: {0}")]
+    #[error("it does not answer on this network: it may be off, or a firewall of one of the two drops UDP: {0}")]
     NotNear(String),
     /// There was a connection.
-    #[error("the direct connection broke off; it is tried again")]
+    #[error("the direct connection broke off; another one is tried while something is to be fetched")]
     Broke,
     /// As many as are allowed are there.
     #[error(

@@ -80,3 +80,37 @@ fn two_devices_without_an_ip_family_in_common_are_told_so_and_tried_anew_when_th
     lab.run_for(1_000);
     assert_eq!(lab.state(0), State::Direct);
 }
+
+#[test]
+fn that_a_device_did_not_answer_is_forgotten_when_it_comes_back() {
+    let mut lab = Lab::new([(Cone, PortRestricted), (Cone, PortRestricted)]);
+    lab.deaf = true;
+    lab.want(0, true);
+    lab.run_for(8_000);
+    lab.want(0, false);
+    assert_eq!(lab.state(0), State::Relayed(Why::NoOffer));
+    lab.paths[0].came_back(Time(lab.now), &KEYS[1]);
+    assert_eq!(lab.state(0), State::Unknown, "it was another process, perhaps");
+}
+
+#[test]
+fn whoever_asks_for_a_way_hears_whether_one_is_looked_for() {
+    let mut lab = Lab::new([(Cone, PortRestricted), (Cone, PortRestricted)]);
+    let (now, other) = (Time(lab.now), KEYS[1]);
+    assert!(!lab.paths[0].is_tried(now, &other));
+    lab.paths[0].try_now(now, other);
+    assert!(lab.paths[0].is_tried(now, &other), "an attempt begins in a moment");
+    lab.deaf = true;
+    lab.paths[0].tick(now, &mut lab.random);
+    lab.carry_out(0);
+    assert!(lab.paths[0].is_tried(now, &other), "it is under way");
+    lab.run_for(8_000);
+    assert!(!lab.paths[0].is_tried(Time(lab.now), &other), "it is over");
+    // No offer can be passed on: nothing will come of it.
+    lab.paths[0].signalling(false);
+    lab.paths[0].try_now(Time(lab.now), other);
+    assert!(!lab.paths[0].is_tried(Time(lab.now), &other));
+    let mut off = Paths::new(PathsConfig { enabled: false, ..config() }, KEYS[0]);
+    off.try_now(now, other);
+    assert!(!off.is_tried(now, &other));
+}
