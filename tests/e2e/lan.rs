@@ -3,7 +3,7 @@
 use crate::transfers::same;
 use crate::world::{Node, World, noise, write};
 use bailiwick::net::lan::Lan;
-use bailiwick::node::local::{ClientRow, Command, JobRow, Link, PathRow, PolicyRow, Reply, TransferState};
+use bailiwick::node::local::{ClientRow, Command, Direction, JobRow, Link, PathRow, PolicyRow, Reply, TransferState};
 use bailiwick::wire::beacon::Announcement;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -134,7 +134,15 @@ async fn w24_an_owner_that_may_not_go_on_without_the_master_says_so() {
         row.state == TransferState::Waiting && row.reason.as_deref().is_some_and(|why| why.contains("master"))
     };
     let row = phone.until_job(job, "the reason", waits).await;
-    assert_eq!(row.done_bytes, 0);
+    assert_eq!((row.done_bytes, row.path), (0, None), "nothing moves by any way");
+    laptop
+        .until("what the owner's person sees", |node| async move {
+            let Ok(Reply::Transfers(rows)) = node.ask(Command::Transfers { job: None }).await else { return None };
+            let up = rows.iter().find(|row| row.direction == Direction::Up)?;
+            let waits = up.reason.as_deref().is_some_and(|why| why.starts_with("waiting for the master"));
+            (up.state == TransferState::Waiting && waits).then_some(())
+        })
+        .await;
     for node in [phone, laptop] {
         node.stop().await;
     }
