@@ -22,7 +22,10 @@ pub(super) async fn doctor(node: &Client, id: Option<&str>, output: Output) -> O
         let is_wanted = |device: &&Reached| device.id == wanted;
         let is_over = |found: &Diagnosis| {
             let device = found.devices.iter().find(is_wanted);
-            device.is_none_or(|device| device.path == Some(PathRow::Direct) || !device.trying)
+            device.is_none_or(|device| {
+                let is_gone = device.path.is_none() && !device.nearby;
+                device.path == Some(PathRow::Direct) || is_gone || !device.trying
+            })
         };
         let end = Instant::now() + ATTEMPT;
         while !is_over(&found) && Instant::now() < end {

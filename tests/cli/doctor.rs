@@ -50,6 +50,17 @@ fn a_device_that_nobody_tries_to_reach_is_not_waited_for() {
 }
 
 #[test]
+fn a_device_that_goes_while_it_is_tried_is_waited_for_no_longer() {
+    let fake = Fake::new(|_, asked| {
+        let path = (asked < 2).then_some(PathRow::Relay);
+        found(vec![Reached { trying: true, ..laptop(path, None, attempt("nothing came")) }])
+    });
+    let printed = run(bailiwick(fake.path()).args(["doctor", "laptop"]));
+    assert_eq!((printed.code, fake.asked.lock().unwrap().len()), (0, 3));
+    assert!(printed.out.contains("laptop: away\n"), "{}", printed.out);
+}
+
+#[test]
 fn a_device_that_is_tried_is_waited_for() {
     let fake = Fake::new(|_, asked| {
         let reached = laptop(Some(PathRow::Relay), Some("relayed by the server: no packet"), attempt("no packet"));
