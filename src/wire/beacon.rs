@@ -1,8 +1,10 @@
 //! What a device says of itself on its local network. Who knows the group and its devices can tell which of them it is; to
 //! others it is random bytes, new ones at each start.
 
-use super::ids::{DeviceKey, GroupId};
+use super::ids::{DeviceKey, GroupId, Hash};
+use std::fmt;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 /// Bytes of a beacon.
 pub const BEACON_BYTES: usize = SALT_BYTES + TAG_BYTES;
@@ -19,7 +21,7 @@ pub struct Beacon {
 }
 
 /// What it takes to read the beacons of a group.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct BeaconKey([u8; 32]);
 
 impl BeaconKey {
@@ -59,13 +61,64 @@ impl Beacon {
     }
 }
 
-/// A beacon, and the addresses at which its device is reached.
+/// The members of a group, among whom a beacon's device is looked for.
+#[derive(Clone)]
+pub struct Readers {
+    key: BeaconKey,
+    members: Arc<[DeviceKey]>,
+    membership: Hash,
+}
+
+impl Readers {
+    /// The members that a log with this membership hash names.
+    pub fn new(key: BeaconKey, membership: Hash, members: impl IntoIterator<Item = DeviceKey>) -> Readers {
+        Readers { key, members: members.into_iter().collect(), membership }
+    }
+
+    /// Which membership that is.
+    pub fn membership(&self) -> Hash {
+        self.membership
+    }
+
+    /// Whose beacon it is; none if it is no member's. Takes a keyed hash for each member, at most.
+    pub fn whose(&self, beacon: &Beacon) -> Option<DeviceKey> {
+        self.members.iter().find(|device| self.key.is_of(beacon, device)).copied()
+    }
+
+    /// Whether a device is among them.
+    pub fn has(&self, device: &DeviceKey) -> bool {
+        self.members.contains(device)
+    }
+
+    /// How many members there are.
+    pub fn count(&self) -> usize {
+        self.members.len()
+    }
+}
+
+impl PartialEq for Readers {
+    fn eq(&self, other: &Readers) -> bool {
+        self.membership == other.membership && self.key == other.key
+    }
+}
+
+impl Eq for Readers {}
+
+impl fmt::Debug for Readers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Readers({} of {:?})", self.members.len(), self.membership)
+    }
+}
+
+/// What a device says of itself on its local network, and what it takes to tell who others are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Announcement {
     /// Who it is, for who can tell.
     pub beacon: Beacon,
     /// Where; all with the port of its one socket.
     pub addresses: Vec<SocketAddr>,
+    /// Whom it looks for.
+    pub readers: Readers,
 }
 
 #[cfg(test)]
@@ -82,6 +135,9 @@ mod tests {
         assert!(!other.is_of(&beacon, &laptop));
         assert_ne!(group.beacon(&laptop, [8; 16]).tag, beacon.tag, "two starts have nothing in common");
         let bytes = beacon.to_bytes();
+        let readers = |members: &[DeviceKey]| Readers::new(group.clone(), Hash::ZERO, members.iter().copied());
+        assert_eq!(readers(&[master, laptop, phone]).whose(&beacon), Some(laptop));
+        assert_eq!(readers(&[master, phone]).whose(&beacon), None);
         assert_eq!(Beacon::from_bytes(&bytes), Some(beacon));
         assert_eq!([&bytes[1..], &[&bytes[..], &[0]].concat(), &[]].map(Beacon::from_bytes), [None; 3]);
     }

@@ -39,8 +39,11 @@ impl Air {
                     }
                     _ = others.changed() => {
                         let there = others.borrow_and_update().clone();
-                        let all = there.iter().filter(|(id, _)| **id != own).map(|(_, one)| one);
-                        let all = all.flat_map(|one| one.addresses.iter().map(|address| (one.beacon, *address)));
+                        let readers = announced.borrow().as_ref().map(|said| said.readers.clone());
+                        let whose = |beacon| readers.as_ref().and_then(|readers| readers.whose(beacon));
+                        let others = there.iter().filter(|(id, _)| **id != own).map(|(_, one)| one);
+                        let members = others.filter_map(|one| Some((whose(&one.beacon)?, one)));
+                        let all = members.flat_map(|(who, one)| one.addresses.iter().map(move |at| (who, *at)));
                         // A node that ends hears nothing any more; that it is gone shows above.
                         let _ = tell.send(all.collect()).await;
                     }

@@ -226,6 +226,13 @@ async fn w13_w14_a_download_is_verified_and_a_refusal_says_why() {
     let job = master.get("laptop:films", &at_master).await.expect("it begins");
     master.done(job).await;
     same(&shared.join("film.bin"), &at_master.join("films/film.bin"));
+    // A file that is named twice comes once.
+    let files = vec!["laptop:films/film.bin".to_owned(), "laptop:films/film.bin".to_owned()];
+    let twice = Command::Get { files, dest: Some(world.folder("twice")), conflict: None, way: None };
+    match phone.ask(twice).await {
+        Ok(Reply::Jobs(rows)) => assert_eq!(phone.done(rows[0].job).await.files, 1),
+        other => panic!("{other:?}"),
+    }
     // Refused before any byte, in words.
     let unknown = phone.get("laptop:films/other.bin", &dest).await.unwrap_err();
     assert_eq!(unknown.code, ErrorCode::NotFound);

@@ -4,8 +4,8 @@
 use crate::common::*;
 use bailiwick::net::changes::Changes;
 use bailiwick::net::lan::Lan;
-use bailiwick::wire::beacon::{Announcement, BeaconKey};
-use bailiwick::wire::ids::GroupId;
+use bailiwick::wire::beacon::{Announcement, BeaconKey, Readers};
+use bailiwick::wire::ids::{GroupId, Hash};
 use std::net::SocketAddr;
 use std::process::Command;
 use std::time::Duration;
@@ -57,20 +57,24 @@ async fn two_devices_on_one_network_see_each_other_and_a_goodbye() {
         return;
     }
     let key = BeaconKey::of(&GroupId::of(&identity(1).device_key()));
+    let readers = Readers::new(key.clone(), Hash::ZERO, [2, 3].map(|seed| identity(seed).device_key()));
     let announcement = |seed: u8, port: u16| Announcement {
         beacon: key.beacon(&identity(seed).device_key(), [seed; 16]),
         addresses: vec![SocketAddr::from(([10, 9, 8, 7], port))],
+        readers: readers.clone(),
     };
     let [first, second] = [announcement(2, 7_002), announcement(3, 7_003)];
     let (mut here, there) = (Lan::of_this_machine(), Lan::of_this_machine());
     here.announce.send_replace(Some(first.clone()));
     there.announce.send_replace(Some(second.clone()));
     let mut there_seen = there.seen;
-    let sees = async |seen: &mut tokio::sync::mpsc::Receiver<_>, whom: Option<&Announcement>| {
-        let wished: Vec<_> = whom.into_iter().map(|one| (one.beacon, one.addresses[0])).collect();
+    let sees = async |seen: &mut tokio::sync::mpsc::Receiver<_>, whom: Option<(u8, &Announcement)>| {
+        let wished: Vec<_> =
+            whom.into_iter().map(|(seed, one)| (identity(seed).device_key(), one.addresses[0])).collect();
         while seen.recv().await.expect("it goes on") != wished {}
     };
-    within(async { tokio::join!(sees(&mut here.seen, Some(&second)), sees(&mut there_seen, Some(&first))) }).await;
+    within(async { tokio::join!(sees(&mut here.seen, Some((3, &second))), sees(&mut there_seen, Some((2, &first)))) })
+        .await;
     there.announce.send_replace(None);
     within(sees(&mut here.seen, None)).await;
 }

@@ -5,10 +5,10 @@ use super::opening::failed;
 use crate::node::local::{ErrorCode, LocalError};
 use crate::state::roster::Device;
 use crate::store::member::{CatalogRow, Found, NewTransfer};
-use crate::wire::ids::{PublicId, hex};
+use crate::wire::ids::{FileId, PublicId, hex};
 use crate::wire::log::Standing;
 use crate::wire::path::RelPath;
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::path::Path;
 
 /// Devices that are named where a text means several, at most.
@@ -45,7 +45,7 @@ impl MemberCore {
         }
     }
 
-    /// The files that a person asked for, with where each belongs below the destination.
+    /// The files that a person asked for, each once, with where it belongs below the destination.
     pub(super) fn find_files(&self, texts: &[String]) -> Result<Vec<NewTransfer>, LocalError> {
         let mut found = Vec::new();
         for text in texts {
@@ -55,8 +55,9 @@ impl MemberCore {
             };
             found.extend(rows);
         }
-        let mut places = HashSet::new();
-        for transfer in &found {
+        let mut places: HashMap<RelPath, FileId> = HashMap::new();
+        let mut once = Vec::new();
+        for transfer in found {
             if self.me == Some(transfer.owner) {
                 return Err(LocalError::new(
                     ErrorCode::Usage,
@@ -64,15 +65,19 @@ impl MemberCore {
                     "it is here already; 'bailiwick shares' shows where",
                 ));
             }
-            if !places.insert(transfer.dest.clone()) {
-                return Err(LocalError::new(
-                    ErrorCode::Usage,
-                    format!("two of the files would have to lie at {}", transfer.dest),
-                    "get them one by one, into different folders (-o)",
-                ));
+            match places.insert(transfer.dest.clone(), transfer.file.id) {
+                None => once.push(transfer),
+                Some(same) if same == transfer.file.id => {}
+                Some(_) => {
+                    return Err(LocalError::new(
+                        ErrorCode::Usage,
+                        format!("two of the files would have to lie at {}", transfer.dest),
+                        "get them one by one, into different folders (-o)",
+                    ));
+                }
             }
         }
-        Ok(found)
+        Ok(once)
     }
 
     pub(super) fn find_by_path(&self, text: &str, name: &str, path: &str) -> Result<Vec<NewTransfer>, LocalError> {

@@ -8,7 +8,7 @@ use crate::state::guard::Root;
 use crate::store::download::Conflict;
 use crate::store::member::Staged;
 use crate::store::walk::Stamp;
-use crate::wire::beacon::{Announcement, Beacon};
+use crate::wire::beacon::Announcement;
 use crate::wire::close::CloseCode;
 use crate::wire::frame::{ChunkRange, ChunkRefusal, Frame};
 use crate::wire::geometry::Geometry;
@@ -75,8 +75,8 @@ pub enum Input {
     Addresses(Vec<SocketAddr>),
     /// At which address the router maps a port to this device now; none if it does not, however it was asked.
     Mapped(Option<SocketAddr>),
-    /// All that is seen on the local network now.
-    Nearby(Vec<(Beacon, SocketAddr)>),
+    /// All members that are seen on the local network now, with their addresses; who was seen first comes first.
+    Nearby(Vec<(DeviceKey, SocketAddr)>),
     /// The machine slept, or this process was stopped for a while.
     Woke,
     /// The local API asks; the number comes back with the answer.

@@ -225,7 +225,9 @@ impl MemberCore {
                 (true, false) => self.why_relayed(&device.key),
                 (false, _) if standing.is_final() => None,
                 // It is out of the group, or another process has its place: nobody tells it who is there.
-                (false, _) if self.link.ended().is_some() => Some("not known any more".to_owned()),
+                (false, _) if self.link.ended().is_some() => {
+                    self.link.ended().map(|ended| format!("not known any more: {ended}"))
+                }
                 (false, _) if self.link.current().is_none() => {
                     Some(format!("the server is away{}", self.nearby_text(&device.key)))
                 }
@@ -410,7 +412,15 @@ impl MemberCore {
             };
             return Some(format!("no answer from {owner}{or_server} for {} s", silent.as_secs()));
         };
-        Some(match outcome {
+        Some(match (outcome, self.link.ended()) {
+            // It will not come by itself.
+            (Outcome::ServerAway | Outcome::OwnerAway, Some(ended)) => ended.to_string(),
+            (outcome, _) => self.outcome_text(outcome, fetch, &owner),
+        })
+    }
+
+    fn outcome_text(&self, outcome: Outcome, fetch: &Fetch, owner: &str) -> String {
+        match outcome {
             Outcome::OwnerAway => format!("waiting for {owner}, which is away"),
             Outcome::NotStraight => self.waits_for_straight_way(&fetch.wanted.owner),
             Outcome::ServerAway => {
@@ -420,7 +430,7 @@ impl MemberCore {
                 format!("waiting for the server at {}{nearby}", addresses(&self.group.server.addresses))
             }
             other => other.to_string(),
-        })
+        }
     }
 
     /// Uploads that are going out, or are paused.

@@ -357,3 +357,27 @@ fn copied_master_by_headers_alone() {
     let says = world.says_old_copy();
     world.check(says, "it says that it is not the only copy");
 }
+
+/// Whoever gave up says so of its transfers, too: they do not wait for a server that is there.
+#[test]
+fn copied_client_with_a_download() {
+    let mut world = group(17, 2);
+    share(&mut world, 2, "notes", &[5; 2]);
+    world.crash(2);
+    super::basics::get_all(&mut world, 1);
+    world.run_for(5_000);
+    let copy = world.backup(1);
+    let copy = world.copy_of(1, copy);
+    world.run_for(120_000);
+    let gave_up = [1, copy].into_iter().find(|node| !world.connected(*node)).expect("one of the two");
+    let token = world.ask(gave_up, Command::Transfers { job: None });
+    world.run_for(100);
+    let says_so = match world.nodes[gave_up].replies.get(&token) {
+        Some(Ok(Reply::Transfers(rows))) => {
+            let why = |reason: &Option<String>| reason.as_ref().is_some_and(|why| why.contains("another process uses"));
+            rows.len() == 2 && rows.iter().all(|row| why(&row.reason))
+        }
+        _ => false,
+    };
+    world.check(says_so, "its transfers wait for a person");
+}
