@@ -427,7 +427,6 @@ impl Paths {
     /// Time passes.
     pub fn tick(&mut self, now: Time, random: &mut dyn Random) {
         self.tick_near(now);
-        self.tick_hellos(now);
         self.go_on(now);
         let mut idle = Vec::new();
         for (key, peer) in &self.peers {
@@ -437,6 +436,7 @@ impl Paths {
             self.effects.push_back(Effect::Close(conn));
             self.remove(now, key, conn, false);
         }
+        self.tick_hellos(now);
         let begins = |peer: &Peer| peer.wanted || peer.anew;
         let begins: Vec<DeviceKey> = self.peers.iter().filter(|(_, peer)| begins(peer)).map(|(key, _)| *key).collect();
         begins.into_iter().for_each(|key| self.begin_if_due(now, random, key));
