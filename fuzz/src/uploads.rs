@@ -182,6 +182,10 @@ impl World {
                     self.answered(&asked);
                 }
                 Effect::Refuse(asked, _) => self.answered(&asked),
+                Effect::Stop { straight } => {
+                    let fresh = self.fresh_at.is_some_and(|at| self.now.since(at) < self.fresh_for);
+                    assert!(!self.is_master && !straight && !fresh, "stopped though the word is good");
+                }
             }
         }
     }

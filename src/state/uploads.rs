@@ -53,6 +53,11 @@ pub enum Effect {
     Serve(Asked),
     /// Say no.
     Refuse(Asked, ChunkRefusal),
+    /// Send no more of what goes straight, or of what passes the server: the word that it was begun on counts no more.
+    Stop {
+        /// Which of the two.
+        straight: bool,
+    },
 }
 
 /// The serving side of a device.
@@ -73,6 +78,8 @@ pub struct Uploads {
     overtaken: Option<Position>,
     reachable: bool,
     served_at: Option<Time>,
+    /// Whether something was served through the server, and straight, that may still be on its way.
+    serves: [bool; 2],
     held: VecDeque<(Asked, Time)>,
     effects: VecDeque<Effect>,
 }
@@ -91,6 +98,7 @@ impl Uploads {
             overtaken: None,
             reachable: false,
             served_at: None,
+            serves: [false; 2],
             held: VecDeque::new(),
             effects: VecDeque::new(),
         }
@@ -118,9 +126,12 @@ impl Uploads {
 
     /// Whether this device may serve, straight or through the server.
     pub fn may_serve(&self, now: Time, straight: bool) -> bool {
-        let age_max = if straight { self.straight_for.max(self.fresh_for) } else { self.fresh_for };
-        let is_fresh = self.fresh_at.is_some_and(|at| now.since(at) < age_max);
+        let is_fresh = self.fresh_at.is_some_and(|at| now.since(at) < self.age_max(straight));
         self.is_master || (self.overtaken.is_none() && is_fresh)
+    }
+
+    fn age_max(&self, straight: bool) -> Duration {
+        if straight { self.straight_for.max(self.fresh_for) } else { self.fresh_for }
     }
 
     /// When the nonce of the newest good word was drawn.
@@ -157,8 +168,7 @@ impl Uploads {
     /// Somebody wants chunks.
     pub fn request(&mut self, now: Time, random: &mut dyn Random, asked: Asked) {
         if self.may_serve(now, asked.straight) {
-            self.served_at = Some(now);
-            self.effects.push_back(Effect::Serve(asked));
+            self.serve(now, asked);
             self.refresh(now, random);
             return;
         }
@@ -210,7 +220,18 @@ impl Uploads {
     pub fn poll_timeout(&self) -> Option<Time> {
         let held = self.held.front().map(|(_, since)| since.after(self.config.fresh_wait));
         let refresh = self.next_refresh();
-        held.into_iter().chain(refresh).min()
+        let stops = [false, true].into_iter().filter_map(|straight| self.stops_at(straight));
+        held.into_iter().chain(refresh).chain(stops).min()
+    }
+
+    /// When what is on its way has to stop, unless there is another word by then.
+    fn stops_at(&self, straight: bool) -> Option<Time> {
+        let serves = self.serves[usize::from(straight)] && !self.is_master;
+        let at = match self.overtaken {
+            Some(_) => Time::default(),
+            None => self.fresh_at?.after(self.age_max(straight)),
+        };
+        serves.then_some(at)
     }
 
     /// Time passes.
@@ -221,7 +242,19 @@ impl Uploads {
             }
             self.asked = None;
         }
+        for straight in [false, true] {
+            if self.stops_at(straight).is_some_and(|at| at <= now) {
+                self.serves[usize::from(straight)] = false;
+                self.effects.push_back(Effect::Stop { straight });
+            }
+        }
         self.refresh(now, random);
+    }
+
+    fn serve(&mut self, now: Time, asked: Asked) {
+        self.served_at = Some(now);
+        self.serves[usize::from(asked.straight)] = true;
+        self.effects.push_back(Effect::Serve(asked));
     }
 
     /// Nobody wants these units of a request any more. Those that wait for a fresh word are forgotten.
@@ -263,8 +296,7 @@ impl Uploads {
     fn serve_held(&mut self, now: Time) {
         for (asked, since) in std::mem::take(&mut self.held) {
             if self.may_serve(now, asked.straight) {
-                self.served_at = Some(now);
-                self.effects.push_back(Effect::Serve(asked));
+                self.serve(now, asked);
             } else {
                 self.held.push_back((asked, since));
             }
@@ -386,6 +418,25 @@ mod tests {
         assert!(!is_served(&mut uploads, 8 * 3_600_000, straight(6)));
         uploads.set_fresh_for(Duration::from_secs(24 * 3_600));
         assert!(is_served(&mut uploads, 9 * 3_600_000, straight(7)), "never less than through the server");
+    }
+
+    #[test]
+    fn what_is_on_its_way_stops_when_the_word_is_too_old() {
+        let (mut uploads, mut random) = fresh_once();
+        uploads.set_straight_for(Duration::from_secs(8 * 3_600));
+        assert!(is_served(&mut uploads, 100_000, straight(2)));
+        assert_eq!(uploads.poll_timeout(), Some(Time(180_000)), "fresh_for after the nonce was drawn");
+        uploads.tick(Time(179_999), &mut random);
+        assert_eq!(uploads.poll_effect(), None);
+        uploads.tick(Time(180_000), &mut random);
+        assert_eq!(uploads.poll_effect(), Some(Effect::Stop { straight: false }));
+        assert_eq!((uploads.poll_effect(), uploads.poll_timeout()), (None, Some(Time(8 * 3_600_000))));
+        // What goes straight may go on, until a newer membership shows.
+        let at = LogTip { at: Position { generation: 1, revision: 8 }, ..tip(1) };
+        uploads.head_shown(&head([0; 16], 2), &at);
+        uploads.tick(Time(180_001), &mut random);
+        assert_eq!(uploads.poll_effect(), Some(Effect::Stop { straight: true }));
+        assert_eq!((uploads.poll_effect(), uploads.poll_timeout()), (None, None));
     }
 
     #[test]

@@ -259,7 +259,7 @@ impl Dispatcher {
                 }
             }
             Output::Unsend(conn, request, ranges) => self.tell_plane(PlaneCommand::Unsend(conn, request, ranges)),
-            Output::StopUploads(content) => self.tell_plane(PlaneCommand::StopUploads(content)),
+            Output::StopUploads(which) => self.tell_plane(PlaneCommand::StopUploads(which)),
             Output::Epochs(epochs) => self.tell_plane(PlaneCommand::Epochs(epochs)),
             Output::Open(place) => self.tell_plane(PlaneCommand::Open(place)),
             Output::Expect(request, units, by) => self.tell_plane(PlaneCommand::Expect(request, units, by)),

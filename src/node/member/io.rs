@@ -87,6 +87,36 @@ pub enum Input {
     Refused(u64, LocalError),
 }
 
+/// Units that are to be sent no more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Withdrawn {
+    /// Those of a content that a person paused.
+    Paused(ContentId),
+    /// Those that go straight, or those that pass the server: the master's word counts no more.
+    Stale {
+        /// Which of the two.
+        straight: bool,
+    },
+}
+
+impl Withdrawn {
+    /// Whether a unit is one of them.
+    pub fn covers(self, upload: &Upload) -> bool {
+        match self {
+            Withdrawn::Paused(content) => upload.content == content,
+            Withdrawn::Stale { straight } => upload.sealed != straight,
+        }
+    }
+
+    /// What those hear who wait for them.
+    pub fn reason(self) -> ChunkRefusal {
+        match self {
+            Withdrawn::Paused(_) => ChunkRefusal::Paused,
+            Withdrawn::Stale { .. } => ChunkRefusal::OwnerNotFresh,
+        }
+    }
+}
+
 /// How a connection ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lost {
@@ -306,8 +336,8 @@ pub enum Output {
     Upload(Upload, Box<UploadSource>),
     /// Nobody wants these units of a request any more: don't send them.
     Unsend(ConnId, u64, Vec<ChunkRange>),
-    /// Send no more of this content; say [`Input::Served`] with [`ChunkRefusal::Paused`] for what was to be sent.
-    StopUploads(ContentId),
+    /// Send no more of these units; say [`Input::Served`] with the reason for each that was to be sent.
+    StopUploads(Withdrawn),
     /// Walk a share, or one file of it; say [`Input::Sighted`] as it goes, and [`Input::ScanEnded`].
     Scan(ScanId, Box<ScanOrder>),
     /// Hash these files of the batch that a scan saw last, by their place in it; say [`Input::Staged`].

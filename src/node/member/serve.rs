@@ -1,7 +1,7 @@
 //! The owner's side of W13: what is asked of this device, and whether it can be served.
 
 use super::core::{Cx, MemberCore};
-use super::io::{Output, Served, Upload, UploadSource};
+use super::io::{Output, Served, Upload, UploadSource, Withdrawn};
 use super::pen::Pen;
 use crate::node::local::PathRow;
 use crate::state::conn::ConnId;
@@ -32,16 +32,20 @@ impl MemberCore {
                     self.tell_master(0, crate::wire::envelope::Payload::FreshnessAsked(nonce));
                 }
                 Effect::Serve(asked) => self.serve(&asked)?,
-                Effect::Refuse(asked, reason) => {
-                    let path = if asked.straight { PathRow::Direct } else { PathRow::Relay };
-                    for range in asked.ranges.iter().filter(|_| reason == ChunkRefusal::OwnerNotFresh) {
-                        self.activity.held_back(now, range.content, path);
-                    }
-                    self.refuse(asked, reason);
-                }
+                Effect::Refuse(asked, reason) => self.refuse_and_show(now, asked, reason),
+                Effect::Stop { straight } => self.outputs.push(Output::StopUploads(Withdrawn::Stale { straight })),
             }
         }
         Ok(moved)
+    }
+
+    /// The owner's person sees why nothing goes out.
+    fn refuse_and_show(&mut self, now: Time, asked: Asked, reason: ChunkRefusal) {
+        let path = if asked.straight { PathRow::Direct } else { PathRow::Relay };
+        for range in asked.ranges.iter().filter(|_| reason == ChunkRefusal::OwnerNotFresh) {
+            self.activity.held_back(now, range.content, path);
+        }
+        self.refuse(asked, reason);
     }
 
     fn refuse(&mut self, asked: Asked, reason: ChunkRefusal) {
@@ -118,7 +122,7 @@ impl MemberCore {
             Served::No(reason) => {
                 let ranges = vec![ChunkRange::one(upload.content, upload.index, upload.length)];
                 let asked = Asked { conn: upload.conn, straight: !upload.sealed, request: upload.request, ranges };
-                self.refuse(asked, reason);
+                self.refuse_and_show(cx.now, asked, reason);
                 match reason {
                     ChunkRefusal::Changed => self.look_at_content(cx, &upload.content)?,
                     ChunkRefusal::Unreadable => self.scan_of_content(cx, &upload.content)?,

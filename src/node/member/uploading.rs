@@ -2,7 +2,7 @@
 //! being sent stops. Pauses are kept by file, whatever its version, and hold over restarts.
 
 use super::core::{Cx, MemberCore};
-use super::io::Output;
+use super::io::{Output, Withdrawn};
 use super::jobs::Control;
 use super::opening::failed;
 use crate::node::local::{ErrorCode, LocalError, TransferRow};
@@ -91,7 +91,7 @@ impl MemberCore {
         self.store.set_upload_paused(&id, paused).map_err(failed)?;
         if paused {
             self.paused_uploads.insert(id);
-            self.outputs.push(Output::StopUploads(file.meta.content));
+            self.outputs.push(Output::StopUploads(Withdrawn::Paused(file.meta.content)));
         } else {
             self.paused_uploads.remove(&id);
         }

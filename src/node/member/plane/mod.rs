@@ -12,7 +12,7 @@ mod send;
 mod sending;
 mod slot;
 
-use super::io::{Input, Leftover, Look, Place, ScanId, ScanOrder, Upload, UploadSource};
+use super::io::{Input, Leftover, Look, Place, ScanId, ScanOrder, Upload, UploadSource, Withdrawn};
 use crate::net::connection::Connection;
 use crate::state::conn::ConnId;
 use crate::state::downloads::{Asked, Came, Opened, TransferId};
@@ -69,7 +69,7 @@ pub(super) enum Command {
     /// See [`super::io::Output`].
     Unsend(ConnId, u64, Vec<ChunkRange>),
     /// See [`super::io::Output`].
-    StopUploads(ContentId),
+    StopUploads(Withdrawn),
     /// A unit was sent, or could not be.
     Sent(SendingKey),
     /// See [`super::io::Output`].
@@ -242,7 +242,7 @@ impl Plane {
             Command::Drop(transfer, leftover) => self.drop_transfer(transfer, leftover),
             Command::Upload(connection, upload, source) => self.upload(connection, upload, *source).await,
             Command::Unsend(conn, request, ranges) => self.unsend(conn, request, &ranges),
-            Command::StopUploads(content) => self.stop_uploads(content).await,
+            Command::StopUploads(which) => self.stop_uploads(which).await,
             Command::Sent(key) => self.sent(&key),
             Command::Scan(id, order) => self.scan(id, *order),
             Command::Hash(id, files) => {

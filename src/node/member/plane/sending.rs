@@ -2,7 +2,7 @@
 
 use super::{Command, Plane, send};
 use crate::net::connection::Connection;
-use crate::node::member::io::{Input, Served, Upload, UploadSource};
+use crate::node::member::io::{Input, Served, Upload, UploadSource, Withdrawn};
 use crate::state::conn::ConnId;
 use crate::wire::frame::{ChunkRange, ChunkRefusal};
 use crate::wire::ids::ContentId;
@@ -46,14 +46,14 @@ impl Plane {
         }
     }
 
-    /// A person paused this content: who waits for it is told.
-    pub(super) async fn stop_uploads(&mut self, content: ContentId) {
-        let stopped: Vec<Upload> =
-            self.sending.0.values().map(|(upload, _)| *upload).filter(|upload| upload.content == content).collect();
+    /// These may not be sent any more: who waits for them is told.
+    pub(super) async fn stop_uploads(&mut self, which: Withdrawn) {
+        let sending = self.sending.0.values().map(|(upload, _)| *upload);
+        let stopped: Vec<Upload> = sending.filter(|upload| which.covers(upload)).collect();
         for upload in stopped {
             if let Some((_, task)) = self.sending.0.remove(&key_of(&upload)) {
                 task.abort();
-                self.tell(Input::Served(upload, Served::No(ChunkRefusal::Paused))).await;
+                self.tell(Input::Served(upload, Served::No(which.reason()))).await;
             }
         }
     }
