@@ -70,6 +70,18 @@ impl ChunkSender {
         let _ = self.stream.finish();
     }
 
+    /// The same, and waits until the peer has taken all of it. Dropped before that, the stream is reset, and what of it is
+    /// not sent yet stays here.
+    pub async fn finish_and_wait(mut self) -> Result<(), ChunkError> {
+        let _ = self.stream.finish();
+        let stopped = self.stopped().await;
+        self.ended = true;
+        match stopped? {
+            None => Ok(()),
+            Some(code) => Err(ChunkError::Stopped(code)),
+        }
+    }
+
     /// Gives the stream up; what was written may never arrive.
     pub fn reset(mut self, code: StreamCode) {
         self.give_up(code);

@@ -13,7 +13,7 @@ use crate::wire::ids::{Audience, GroupId};
 use crate::wire::seal::{Cipher, Epoch, TAG_BYTES, chunk_key};
 use bytes::Bytes;
 use std::sync::Arc;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 /// Bytes of chunks that are read, sealed or on their way at a time.
 pub(super) const OUTBOUND_BYTES: usize = 16 << 20;
@@ -37,11 +37,11 @@ pub(super) async fn send(
     source: UploadSource,
     outlet: Outlet,
 ) {
-    let Ok(_room) = outlet.room.clone().acquire_many_owned(upload.length.max(UNIT_BYTES_MIN)).await else { return };
+    let Ok(room) = outlet.room.clone().acquire_many_owned(upload.length.max(UNIT_BYTES_MIN)).await else { return };
     let buffers = outlet.buffers.clone();
     let sealed = tokio::task::spawn_blocking(move || seal(&group, &epoch, &upload, &source, &buffers)).await;
     let served = match sealed {
-        Ok(Ok((header, bytes))) => match transmit(&connection, &header, outlet.buffers.lend(bytes)).await {
+        Ok(Ok((header, bytes))) => match transmit(&connection, &header, outlet.buffers.lend(bytes), room).await {
             Ok(()) => Served::Sent,
             Err(error) => {
                 tracing::trace!(%error, "a chunk was not taken");
@@ -92,11 +92,18 @@ fn seal(
     Ok((header, bytes))
 }
 
-async fn transmit(connection: &Connection, header: &ChunkHeader, bytes: Bytes) -> Result<(), ChunkError> {
+/// Returns when the chunk has arrived: until then it can be stopped, also what QUIC has taken and not sent yet. Others may
+/// be read as soon as it has been taken.
+async fn transmit(
+    connection: &Connection,
+    header: &ChunkHeader,
+    bytes: Bytes,
+    room: OwnedSemaphorePermit,
+) -> Result<(), ChunkError> {
     let mut stream = open_chunk(connection).await?;
     stream.write_all_chunks(&mut [Bytes::copy_from_slice(&header.encode()), bytes]).await?;
-    stream.finish();
-    Ok(())
+    drop(room);
+    stream.finish_and_wait().await
 }
 
 fn refusal_of(error: &ReadError) -> ChunkRefusal {
