@@ -122,13 +122,15 @@ impl Relay {
         owner.spawn(async move {
             let chunk = Bytes::from(vec![5; CHUNK_BYTES]);
             loop {
-                let upload = sending.hear(|frame| match frame {
-                    Frame::UploadChunk { request, ranges } => Some((request, ranges)),
-                    _ => None,
-                });
-                let (request, ranges) = upload.await;
-                for range in ranges {
-                    send(&sending.connection, request, &range, &chunk).await;
+                match sending.frame().await.expect("the server closed") {
+                    Frame::UploadChunk { request, ranges } => {
+                        for range in ranges {
+                            send(&sending.connection, request, &range, &chunk).await;
+                        }
+                    }
+                    // Whoever does not answer is let go.
+                    Frame::Ping(at) => sending.say(&Frame::Pong(at)),
+                    _ => {}
                 }
             }
         });
