@@ -70,6 +70,8 @@ struct Station {
     events: Receiver<ServiceEvent>,
     /// Instance and host.
     name: String,
+    /// Where it was announced last.
+    addresses: Vec<SocketAddr>,
     others: Others,
 }
 
@@ -84,7 +86,8 @@ impl Station {
         // Half of the tag: random to others, and another one at each start.
         let name = HEXLOWER.encode(&announcement.beacon.to_bytes()[24..]);
         let others = Others::of(announcement.readers.clone());
-        let station = Station { daemon, events, name, others };
+        let addresses = announcement.addresses.clone();
+        let station = Station { daemon, events, name, addresses, others };
         station.announce(announcement)?;
         Ok(station)
     }
@@ -113,8 +116,11 @@ impl Station {
                 now = announced.changed() => {
                     let announcement = announced.borrow_and_update().clone();
                     let Some(announcement) = announcement.filter(|_| now.is_ok()) else { return self.leave().await };
-                    if let Err(error) = self.announce(&announcement) {
-                        tracing::debug!(%error, "new addresses can't be announced on the local network");
+                    if self.addresses != announcement.addresses {
+                        self.addresses.clone_from(&announcement.addresses);
+                        if let Err(error) = self.announce(&announcement) {
+                            tracing::debug!(%error, "new addresses can't be announced on the local network");
+                        }
                     }
                     changed |= self.others.read_by(announcement.readers);
                 }

@@ -137,6 +137,7 @@ impl Activity {
 
     /// Somebody who wants a content was told to wait until the master has been heard of.
     pub(super) fn held_back(&mut self, now: Time, content: ContentId, path: PathRow) {
+        self.forget_uploads(now);
         // What is asked for may be anything.
         if self.uploads.len() < HELD_BACK_MAX || self.uploads.contains_key(&content) {
             let upload = self.upload_at(now, content, path);
@@ -144,8 +145,13 @@ impl Activity {
         }
     }
 
-    fn upload_at(&mut self, now: Time, content: ContentId, path: PathRow) -> &mut UploadActivity {
+    /// Forgets what is not shown any more.
+    fn forget_uploads(&mut self, now: Time) {
         self.uploads.retain(|_, upload| now.since(upload.last) < UPLOAD_SHOWN);
+    }
+
+    fn upload_at(&mut self, now: Time, content: ContentId, path: PathRow) -> &mut UploadActivity {
+        self.forget_uploads(now);
         self.uploads.entry(content).or_insert_with(|| UploadActivity {
             chunks: Bits::default(),
             bytes: 0,
@@ -231,5 +237,7 @@ mod tests {
             activity.held_back(Time(8_000), ContentId(other), PathRow::Direct);
         }
         assert_eq!(activity.uploads.len(), HELD_BACK_MAX, "a flood of questions takes so much and no more");
+        activity.held_back(Time(20_000), ContentId([9; 16]), PathRow::Direct);
+        assert_eq!(activity.uploading(Time(20_000)), [ContentId([9; 16])], "and not for long");
     }
 }
